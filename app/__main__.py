@@ -1,0 +1,26 @@
+"""`python -m app`: serves the API until SIGTERM, then finishes the requests under way."""
+
+import uvicorn
+
+from app.config import read_settings
+
+
+def main() -> None:
+    """Serves with the settings of the environment."""
+    settings = read_settings(need=("api_database_url", "token_keys"))
+    uvicorn.run(
+        "app.main:create_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        server_header=False,
+        log_level="warning",
+        timeout_graceful_shutdown=20,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Settings: the only reader of the environment."""
+
+import base64
+import hashlib
+import hmac
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import Literal, NoReturn
+
+import msgspec
+
+EXAMPLE_SECRET = "change-me-change-me-change-me-change-me"
+"""The secret of .env.example, refused outside development."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process is told. README.md lists the variables; the names are the same in upper case."""
+
+    environment: Literal["development", "test", "production"] = "development"
+    database_url: str | None = None
+    api_database_url: str | None = None
+    worker_database_url: str | None = None
+    token_keys: dict[str, bytes] = {}
+    host: str = "127.0.0.1"
+    port: int = 8000
+    pool_size: int = 16
+    data_dir: str = ".data"
+
+    def cursor_key(self) -> bytes:
+        """The key that page cursors are signed with: derived, so that there is no second secret to keep."""
+        first = next(iter(self.token_keys.values()))
+        return hmac.digest(first, b"page cursor", hashlib.sha256)
+
+
+def read_settings(environ: Mapping[str, str] = os.environ, *, need: tuple[str, ...] = ()) -> Settings:
+    """The settings in environ; need: the fields that this process can't do without.
+
+    Every wrong or missing value is named in one message on standard error; the exit code is 2.
+    """
+    problems: list[str] = []
+    values: dict[str, object] = {}
+    for field in msgspec.structs.fields(Settings):
+        name = field.name.upper()
+        raw = environ.get(name, "")
+        if not raw:
+            if field.name in need:
+                problems.append(f"{name} is missing")
+            continue
+        try:
+            values[field.name] = _parse(field.name, raw, field.type)
+        except ValueError as error:
+            problems.append(f"{name} {error}")
+    keys = values.get("token_keys", {})
+    if isinstance(keys, dict) and values.get("environment") == "production" and EXAMPLE_SECRET.encode() in keys.values():
+        problems.append("TOKEN_KEYS holds the secret of .env.example")
+    if problems:
+        _refuse(problems)
+    return msgspec.convert(values, Settings)
+
+
+def _parse(name: str, raw: str, type_: object) -> object:
+    if name == "token_keys":
+        return _keys(raw)
+    if name.endswith("database_url") and not re.match(r"postgres(ql)?://", raw):
+        raise ValueError("must begin with postgresql://")
+    try:
+        value = msgspec.convert(raw, type_, strict=False)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"does not fit: {error}") from None
+    if name == "port" and not 0 < int(raw) < 65536:
+        raise ValueError("must be between 1 and 65535")
+    if name == "pool_size" and not 0 < int(raw) <= 200:
+        raise ValueError("must be between 1 and 200")
+    return value
+
+
+def _keys(raw: str) -> dict[str, bytes]:
+    """`kid:secret[,kid:secret...]`: the first signs, all verify."""
+    keys: dict[str, bytes] = {}
+    for part in raw.split(","):
+        kid, colon, secret = part.strip().partition(":")
+        if not colon or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", kid):
+            raise ValueError("must look like kid:secret[,kid:secret]")
+        if len(secret.encode()) < 32:
+            raise ValueError(f"has a secret of fewer than 32 bytes ({kid})")
+        keys[kid] = secret.encode()
+    return keys
+
+
+def _refuse(problems: list[str]) -> NoReturn:
+    print("configuration: " + "; ".join(problems), file=sys.stderr)
+    raise SystemExit(2)
+
+
+def new_secret() -> str:
+    """32 random bytes as text."""
+    return base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")

@@ -1,0 +1,219 @@
+"""`python -m app.schema`: makes the database what this code expects, in one deploy step; `--check` only compares.
+
+Migrations are history, everything else under sql/ is state: complete files that are run again as a whole whenever one changed.
+"""
+
+import hashlib
+import lzma
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import psycopg
+from procrastinate.schema import SchemaManager
+from psycopg.conninfo import conninfo_to_dict
+from yoyo import get_backend, read_migrations
+
+from app.config import Settings, read_settings
+
+ROOT = Path(__file__).parent.parent
+SQL = ROOT / "sql"
+MIGRATIONS = ROOT / "migrations"
+LOCK = 0x636C61696D73
+"""The advisory lock that one schema step holds: "claims" in ASCII."""
+
+
+def _state_files() -> Iterator[Path]:
+    """What is run again as a whole, in order, as claims_owner and after the migrations."""
+    yield from sorted((SQL / "functions").glob("*.sql"))
+    yield SQL / "queue.sql"
+    yield from sorted((SQL / "policies").glob("*.sql"))
+
+
+def digest() -> str:
+    """One digest of every file that the schema is made from."""
+    whole = hashlib.sha256()
+    made_from = [SQL / "roles.sql", SQL / "schema_admin.sql", *_state_files()]
+    for path in [*sorted(MIGRATIONS.glob("*.sql")), *made_from, *sorted((SQL / "data").iterdir())]:
+        whole.update(path.name.encode() + b"\0" + path.read_bytes())
+    return whole.hexdigest()
+
+
+class Unsafe(Exception):
+    """The database is not the one this code expects, or the login could bypass row-level security."""
+
+
+DIFFERENCES = "select files, catalog = schema_admin.fingerprint() from schema_admin.state"
+
+BYPASSES = """
+select array_remove(array[
+    case when r.rolsuper then 'is a superuser' end,
+    case when r.rolbypassrls then 'has BYPASSRLS' end,
+    case when pg_has_role(r.oid, 'claims_owner', 'member') then 'is a member of claims_owner' end,
+    case when pg_has_role(r.oid, 'claims_gate', 'member') or pg_has_role(r.oid, 'claims_recorder', 'member')
+        then 'is a member of a definer role' end,
+    case when exists (select from pg_class c where c.relowner = r.oid and c.relnamespace = 'app'::regnamespace)
+        then 'owns a table' end], null)
+from pg_roles r
+where r.rolname = session_user"""
+
+
+async def differences(connection: psycopg.AsyncConnection[Any]) -> list[str]:
+    """How the database differs from this code; empty when it does not."""
+    try:
+        row = await (await connection.execute(DIFFERENCES)).fetchone()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction):
+        row = None
+    return _compare(row)
+
+
+def _compare(row: tuple[Any, ...] | None) -> list[str]:
+    if row is None:
+        return ["the schema was never applied"]
+    found = [] if row[0] == digest() else ["it was made from other files"]
+    return found if row[1] else [*found, "tables, policies, grants or functions were changed by hand"]
+
+
+async def refuse_unsafe(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Raises Unsafe unless the schema is as expected and the login can't get around row-level security."""
+    if found := await differences(connection):
+        raise Unsafe(f"schema: {'; '.join(found)}. Run `make schema`.")
+    row = await (await connection.execute(BYPASSES)).fetchone()
+    if row and row[0]:
+        raise Unsafe(f"login: {connection.info.user} {' and '.join(row[0])}. Log in as claims_api or claims_worker.")
+
+
+@contextmanager
+def _admin(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
+    """An administrator's connection that holds the lock: two schema steps at once run one after the other."""
+    assert settings.database_url
+    with psycopg.connect(settings.database_url, autocommit=True, application_name="claims-schema") as connection:
+        connection.execute("select pg_advisory_lock(%s)", [LOCK])
+        yield connection
+
+
+def check(settings: Settings) -> list[str]:
+    """How the database differs from this code; empty when it does not."""
+    with _admin(settings) as connection:
+        if connection.execute("select to_regclass('schema_admin.state')").fetchone() == (None,):
+            return _compare(None)
+        return _compare(connection.execute(DIFFERENCES).fetchone())
+
+
+def apply(settings: Settings) -> None:
+    """Makes the database what this code expects; does nothing where it is so already."""
+    with _admin(settings) as connection:
+        if (state := connection.execute("select to_regclass('schema_admin.state')").fetchone()) and state[0]:
+            found = _compare(connection.execute(DIFFERENCES).fetchone())
+        else:
+            found = _compare(None)
+        if found:
+            _run(connection, SQL / "roles.sql")
+            connection.execute("set role claims_owner")
+            _run(connection, SQL / "schema_admin.sql")
+            migrate(settings)
+            connection.execute("set search_path = procrastinate")
+            if connection.execute("select to_regclass('procrastinate_jobs')").fetchone() == (None,):
+                connection.execute(SchemaManager.get_schema().encode())
+            connection.execute("reset role")
+            _rules(connection)
+        _passwords(connection, settings)
+
+
+def _run(connection: psycopg.Connection[Any], path: Path) -> None:
+    try:
+        connection.execute(path.read_bytes())
+    except psycopg.Error as error:
+        error.add_note(str(path.relative_to(ROOT)))
+        raise
+
+
+def _rules(connection: psycopg.Connection[Any]) -> None:
+    """Functions, policies, grants and reference data in one transaction: no request sees a table between two states.
+
+    As the administrator for the ownership of the definer functions; what they create belongs to claims_owner afterwards.
+    """
+    with connection.transaction():
+        connection.execute("set local lock_timeout = '10s'; set local search_path = app")
+        for path in _state_files():
+            _run(connection, path)
+        _transitions(connection)
+        _diagnosis_codes(connection)
+        connection.execute("delete from schema_admin.state")
+        connection.execute(
+            "insert into schema_admin.state (files, catalog) select %s, schema_admin.fingerprint()", [digest()]
+        )
+
+
+def _transitions(connection: psycopg.Connection[Any]) -> None:
+    header, *lines = (SQL / "data" / "claim-transitions.csv").read_text().splitlines()
+    roles = header.split(",")[2:-1]
+    connection.execute("delete from claim_transitions")
+    with connection.cursor().copy("copy claim_transitions from stdin") as copy:
+        for line in lines:
+            old, new, *scopes, requires = line.split(",")
+            for role, scope in zip(roles, scopes, strict=True):
+                if scope != "no":
+                    copy.write_row((old, new, role, scope, requires or None))
+
+
+def _diagnosis_codes(connection: psycopg.Connection[Any]) -> None:
+    """The shipped release, unless it is loaded already."""
+    if connection.execute("select exists (select from diagnosis_codes)").fetchone() == (True,):
+        return
+    text = lzma.decompress((SQL / "data" / "icd10cm-2026-04.tsv.xz").read_bytes())
+    with connection.cursor().copy("copy diagnosis_codes (code, billable, description) from stdin") as copy:
+        copy.write(text)
+    connection.execute("analyze diagnosis_codes")
+
+
+def _passwords(connection: psycopg.Connection[Any], settings: Settings) -> None:
+    """The logins get the passwords that their URLs carry, hashed here: the server's log never sees one."""
+    for url in (settings.api_database_url, settings.worker_database_url):
+        parts = conninfo_to_dict(url or "")
+        if parts.get("password"):
+            user, password = str(parts["user"]), str(parts["password"])
+            hashed = connection.pgconn.encrypt_password(password.encode(), user.encode(), b"scram-sha-256").decode()
+            connection.execute(
+                psycopg.sql.SQL("alter role {} password {}").format(psycopg.sql.Identifier(user), hashed)
+            )
+
+
+def migrate(settings: Settings, *, down: bool = False) -> None:
+    """Applies every migration not yet applied, as claims_owner; down: rolls all of them back."""
+    with get_backend(_yoyo_url(settings)) as backend:
+        migrations = read_migrations(str(MIGRATIONS))
+        with backend.lock():
+            if down:
+                backend.rollback_migrations(backend.to_rollback(migrations))
+            else:
+                backend.apply_migrations(backend.to_apply(migrations))
+        if not down and (left := [one.id for one in backend.to_apply(migrations)]):
+            raise Unsafe(f"migrations not applied: {', '.join(left)}")
+
+
+def _yoyo_url(settings: Settings) -> str:
+    parts = {key: str(value) for key, value in conninfo_to_dict(settings.database_url or "").items() if value is not None}
+    user, password, name = parts.pop("user", "postgres"), parts.pop("password", ""), parts.pop("dbname", "postgres")
+    parts |= {"options": "-c role=claims_owner -c row_security=off", "schema": "schema_admin"}
+    login = quote(user, safe="") + (":" + quote(password, safe="") if password else "")
+    return f"postgresql+psycopg://{login}@/{quote(name, safe='')}?{urlencode(parts)}"
+
+
+def main(arguments: list[str]) -> int:
+    """The exit code: 0 when the schema is as expected, 1 when --check found differences."""
+    settings = read_settings(need=("database_url",))
+    if arguments == ["--check"]:
+        found = check(settings)
+        print("\n".join(found) or "the schema is as expected")
+        return 1 if found else 0
+    apply(settings)
+    print("the schema is applied")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,62 @@
+"""Loads the hand-written statements of sql/queries/<resource>.sql.
+
+A statement begins with `-- name: <name>`. `:word` is a parameter. A line that ends in `-- if :word` stands only when that
+parameter is given (not None), so that one text serves every combination of filters without an OR in it.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+QUERIES = Path(__file__).parent.parent / "sql" / "queries"
+_IF = re.compile(r"\s*-- if :(\w+)\s*$")
+_PARAMETER = re.compile(r"(?<!:):([a-z_]\w*)")
+_COMMENT = re.compile(r"\s*--.*$")
+
+
+class Query:
+    """One statement; `text` gives it to psycopg with the lines that the parameters call for."""
+
+    def __init__(self, name: str, source: str) -> None:
+        self.name = name
+        self.source = source
+        self._lines = [
+            (match.group(1) if (match := _IF.search(line)) else None, _COMMENT.sub("", line).replace("%", "%%"))
+            for line in source.splitlines()
+        ]
+        self.options = frozenset(option for option, _ in self._lines if option)
+        self._texts: dict[frozenset[str], str] = {}
+
+    def text(self, given: dict[str, Any]) -> str:
+        """The statement for these parameters, with psycopg's placeholders."""
+        chosen = frozenset(name for name in self.options if given.get(name) is not None)
+        if chosen not in self._texts:
+            kept = (line for option, line in self._lines if option is None or option in chosen)
+            self._texts[chosen] = _PARAMETER.sub(r"%(\1)s", "\n".join(line for line in kept if line.strip()))
+        return self._texts[chosen]
+
+
+class Queries:
+    """The statements of one file, each an attribute."""
+
+    def __init__(self, resource: str) -> None:
+        parts = re.split(r"^-- name: (\w+)\n", (QUERIES / f"{resource}.sql").read_text(), flags=re.MULTILINE)
+        names = parts[1::2]
+        if parts[0].strip() or len(set(names)) != len(names):
+            raise ValueError(f"sql/queries/{resource}.sql: text before the first name, or a name twice")
+        self.all = {
+            name: Query(f"{resource}.{name}", body) for name, body in zip(names, parts[2::2], strict=True)
+        }
+
+    def __getattr__(self, name: str) -> Query:
+        try:
+            return self.all[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+@cache
+def load(resource: str) -> Queries:
+    """The statements of sql/queries/<resource>.sql."""
+    return Queries(resource)

@@ -1,0 +1,38 @@
+-- One row in audit_logs for every row that is made, changed or removed, with the changed columns before and after.
+create or replace function app.audit_row() returns trigger
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+declare
+    was jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) end;
+    is_now jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) end;
+    stands jsonb := coalesce(is_now, was);
+begin
+    if tg_op = 'UPDATE' then
+        select jsonb_object_agg(key, value), jsonb_object_agg(key, is_now -> key) into was, is_now
+        from jsonb_each(was) where value is distinct from is_now -> key;
+    end if;
+    insert into audit_logs (
+        organization_id, actor_user_id, actor_role, action, entity, entity_id, patient_id, before, after, request_id, address)
+    values (
+        (stands ->> 'organization_id')::uuid, nullif(current_setting('app.user_id', true), '')::uuid,
+        coalesce(nullif(current_setting('app.role', true), ''), session_user),
+        case tg_op when 'INSERT' then 'create' when 'UPDATE' then 'update' else 'delete' end,
+        tg_table_name, (stands ->> tg_argv[0])::uuid, (stands ->> 'patient_id')::uuid, was, is_now,
+        nullif(current_setting('app.request_id', true), ''), nullif(current_setting('app.address', true), ''));
+    return null;
+end
+$$;
+alter function app.audit_row owner to claims_recorder;
+
+do $$
+declare
+    audited record;
+begin
+    for audited in select * from (values
+        ('organizations', 'organization_id'), ('users', 'user_id'), ('providers', 'provider_id'), ('patients', 'patient_id'),
+        ('care_relationships', 'patient_id'), ('claims', 'claim_id'), ('patient_status_events', 'event_id')) as t (name, key)
+    loop
+        execute format('create or replace trigger %1$s_90_audit after insert or update or delete on app.%1$I '
+                       'for each row execute function app.audit_row(%2$L)', audited.name, audited.key);
+    end loop;
+end
+$$;

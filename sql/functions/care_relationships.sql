@@ -1,0 +1,18 @@
+-- A claim and a registration make the care relationship by themselves: who claims for a patient, or enters one, treats it.
+create or replace function app.link_care() returns trigger
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+declare
+    treating uuid := coalesce((to_jsonb(new) ->> 'provider_id')::uuid, nullif(current_setting('app.provider_id'), '')::uuid);
+begin
+    if treating is not null then
+        insert into care_relationships (organization_id, provider_id, patient_id)
+        values (new.organization_id, treating, new.patient_id)
+        on conflict do nothing;
+    end if;
+    return null;
+end
+$$;
+alter function app.link_care owner to claims_recorder;
+
+create or replace trigger patients_20_link_care after insert on app.patients for each row execute function app.link_care();
+create or replace trigger claims_40_link_care after insert on app.claims for each row execute function app.link_care();

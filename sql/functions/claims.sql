@@ -1,0 +1,204 @@
+-- The rules of a claim: what a submission must pass, which moves are legal, what follows from one.
+
+-- The product's name of the role that acts; null for anybody who entered no context.
+create or replace function app.caller_role() returns text
+language sql stable parallel safe
+return case current_user
+    when 'claims_admin' then 'admin'
+    when 'claims_processor' then 'claims_processor'
+    when 'claims_provider' then 'provider'
+    when 'claims_patient' then 'patient'
+    when 'claims_system' then 'system'
+end;
+
+create or replace function app.caller_user_id() returns uuid
+language sql stable parallel safe
+return nullif(current_setting('app.user_id'), '')::uuid;
+
+-- An ICD-10-CM code in upper case and with its dot: e119 and E11.9 are one code.
+create or replace function app.icd10(code text) returns text
+language sql immutable strict parallel safe
+return regexp_replace(regexp_replace(upper(code), '^(.{3})\.', '\1'), '^(.{3})(.+)$', '\1.\2');
+
+-- Two facts about the tenant that every submission is judged by; providers may not read the settings themselves.
+create or replace function app.claim_limits(out amount_limit_cents bigint, out today date)
+language sql stable security definer set search_path = app, pg_catalog, pg_temp as $$
+    select claim_amount_limit_cents, (now() at time zone timezone)::date
+    from organizations where organization_id = organization_id()
+$$;
+alter function app.claim_limits owner to claims_gate;
+
+-- What is wrong with a submission, by wire name; {} when nothing is. Runs as the caller: a patient that is not there and one the
+-- caller may not see are the same.
+create or replace function app.claim_problems(c app.claims) returns jsonb
+language sql stable set search_path = app, pg_catalog, pg_temp as $$
+    select coalesce(jsonb_object_agg(field, jsonb_build_array(problem)), '{}')
+    from claim_limits() as l, lateral (values
+        ('amount', 'Must not exceed the organization''s limit of ' || money(l.amount_limit_cents),
+            c.amount_cents > l.amount_limit_cents),
+        ('serviceDate', 'Must not lie in the future', c.service_date > l.today),
+        ('diagnosisCode', 'Must be a billable ICD-10-CM code valid on the service date', not exists (
+            select from diagnosis_codes d where d.code = c.diagnosis_code and d.billable
+                and d.valid_from <= c.service_date and c.service_date < d.valid_until)),
+        ('patientId', 'Names no patient', not exists (select from patients p where p.patient_id = c.patient_id)),
+        ('providerId', 'Names no provider', not exists (select from providers p where p.provider_id = c.provider_id))
+    ) as checks (field, problem, failed)
+    where failed
+$$;
+
+create or replace function app.refuse(problems jsonb) returns void
+language plpgsql as $$
+begin
+    if problems <> '{}' then
+        raise exception using errcode = 'INVAL', message = 'fields do not fit', detail = problems::text;
+    end if;
+end
+$$;
+
+-- An illegal move: from, to and what this caller may do instead.
+create or replace function app.refuse_move(old_status text, new_status text) returns void
+language plpgsql set search_path = app, pg_catalog, pg_temp as $$
+begin
+    raise exception using errcode = 'TRANS', message = 'illegal status move', detail = json_build_object(
+        'from', nullif(old_status, ''), 'to', new_status, 'allowed', (
+            select coalesce(json_agg(to_status order by to_status), '[]')
+            from claim_transitions where from_status = old_status and role = caller_role()))::text;
+end
+$$;
+
+-- The row of claim_transitions that lets the caller make this move; raises 42501 where only other roles may make it.
+create or replace function app.legal_move(old_status text, new_status text) returns app.claim_transitions
+language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
+declare
+    move claim_transitions;
+begin
+    select * into move from claim_transitions
+    where from_status = old_status and to_status = new_status and role = caller_role();
+    if not found then
+        if exists (select from claim_transitions where from_status = old_status and to_status = new_status) then
+            raise exception using errcode = '42501', message = 'this move belongs to other roles';
+        end if;
+        perform refuse_move(old_status, new_status);
+    end if;
+    return move;
+end
+$$;
+
+create or replace function app.make_claim() returns trigger
+language plpgsql set search_path = app, pg_catalog, pg_temp as $$
+begin
+    perform legal_move('', new.status);
+    new.diagnosis_code := icd10(new.diagnosis_code);
+    perform refuse(claim_problems(new));
+    new.submitted_at := case when new.status = 'submitted' then now() end;
+    new.status_by := caller_user_id();
+    return new;
+end
+$$;
+
+create or replace function app.touch_claim() returns trigger
+language plpgsql set search_path = app, pg_catalog, pg_temp as $$
+begin
+    if new.notes is distinct from old.notes
+       and old.status not in ('draft', 'submitted', 'under_review', 'pending_info', 'appealed') then
+        raise exception using errcode = 'DECID', message = 'a decided claim keeps its notes';
+    end if;
+    new.version := old.version + 1;
+    new.updated_at := now();
+    return new;
+end
+$$;
+
+-- What a move requires beside being in the table; the words are those of claim_transitions.requires.
+create or replace function app.check_move(move app.claim_transitions, old_row app.claims, new_row app.claims) returns void
+language plpgsql set search_path = app, pg_catalog, pg_temp as $$
+declare
+    appeal_days integer;
+begin
+    if move.requires like 'reason%' and new_row.status_reason is null then
+        perform refuse('{"reason": ["Is required for this move"]}');
+    elsif move.requires = 'denial_reason' and new_row.denial_reason is null then
+        perform refuse('{"denialReason": ["Is required for a rejection"]}');
+    end if;
+    if move.requires like 'approved_amount%' and new_row.approved_cents not between 0 and old_row.amount_cents then
+        perform refuse('{"approvedAmount": ["Must be between 0 and the claim''s amount"]}');
+    elsif move.requires like 'every check%' then
+        perform refuse(claim_problems(new_row));
+    elsif move.requires like '%appeal window' then
+        select appeal_window_days() into appeal_days;
+        if old_row.processed_at < now() - make_interval(days => appeal_days) then
+            perform refuse_move(old_row.status, new_row.status);
+        end if;
+    elsif move.requires like '%approved_amount < amount' and old_row.approved_cents >= old_row.amount_cents then
+        perform refuse_move(old_row.status, new_row.status);
+    elsif move.requires like 'not the user%' and old_row.decided_by = caller_user_id() then
+        raise exception using errcode = '42501', message = 'who decided a claim does not take up its appeal';
+    elsif move.role = 'system' and (move.requires like 'only to undo%' or move.requires like '%own automatic approval')
+          and (old_row.status_event_id is null or old_row.status_by is not null) then
+        perform refuse_move(old_row.status, new_row.status);
+    end if;
+end
+$$;
+
+create or replace function app.appeal_window_days() returns integer
+language sql stable security definer set search_path = app, pg_catalog, pg_temp as $$
+    select appeal_window_days from organizations where organization_id = organization_id()
+$$;
+alter function app.appeal_window_days owner to claims_gate;
+
+create or replace function app.move_claim() returns trigger
+language plpgsql set search_path = app, pg_catalog, pg_temp as $$
+declare
+    move claim_transitions := legal_move(old.status, new.status);
+begin
+    new.approved_cents := case new.status
+        when 'approved' then coalesce(new.approved_cents, old.amount_cents)
+        when 'under_review' then null
+        when 'rejected' then null
+        else old.approved_cents end;
+    new.denial_reason := case new.status
+        when 'rejected' then new.denial_reason when 'approved' then null else old.denial_reason end;
+    new.denial_code := case new.status
+        when 'rejected' then new.denial_code when 'approved' then null else old.denial_code end;
+    perform check_move(move, old, new);
+    new.status_by := caller_user_id();
+    if move.role <> 'system' then
+        new.status_event_id := null;
+    end if;
+    if new.status in ('approved', 'rejected') then
+        new.decided_by := new.status_by;
+        new.processed_at := now();
+    elsif new.status = 'paid' then
+        new.paid_at := now();
+    elsif old.status = 'draft' and new.status = 'submitted' then
+        new.submitted_at := now();
+    end if;
+    return new;
+end
+$$;
+
+-- Written as claims_recorder, who alone may add to the history.
+create or replace function app.record_status() returns trigger
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+begin
+    insert into claim_status_history (
+        organization_id, claim_id, version, from_status, to_status, by_user_id, by_role, reason, source, event_id)
+    values (
+        new.organization_id, new.claim_id, new.version, case when tg_op = 'UPDATE' then old.status end, new.status,
+        nullif(current_setting('app.user_id'), '')::uuid, current_setting('app.role'), new.status_reason,
+        coalesce(nullif(current_setting('app.source', true), ''), 'sql'), new.status_event_id);
+    return null;
+end
+$$;
+alter function app.record_status owner to claims_recorder;
+
+create or replace trigger claims_10_make before insert on app.claims for each row execute function app.make_claim();
+create or replace trigger claims_10_move before update of status on app.claims for each row execute function app.move_claim();
+create or replace trigger claims_20_touch before update on app.claims for each row execute function app.touch_claim();
+create or replace trigger claims_30_record after insert or update of status on app.claims
+    for each row execute function app.record_status();
+
+grant execute on function app.caller_role, app.caller_user_id, app.icd10, app.claim_limits, app.claim_problems, app.refuse,
+    app.refuse_move, app.legal_move, app.check_move, app.appeal_window_days
+    to claims_admin, claims_processor, claims_provider, claims_system, claims_patient;
+grant execute on function app.icd10 to claims_api;

@@ -1,0 +1,80 @@
+-- How values look on the wire.
+
+create or replace function app.utc(at timestamptz) returns text
+language sql stable parallel safe
+return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+
+-- Whole cents as major units with two decimals.
+create or replace function app.money(cents bigint) returns numeric
+language sql immutable parallel safe
+return round(cents / 100.0, 2);
+
+-- One claim; with its history where that is given.
+create or replace function app.claim_json(c app.claims) returns json
+language sql stable parallel safe
+return json_build_object(
+    'id', c.claim_id,
+    'claimNumber', c.claim_number,
+    'patientId', c.patient_id,
+    'providerId', c.provider_id,
+    'diagnosisCode', c.diagnosis_code,
+    'amount', money(c.amount_cents),
+    'approvedAmount', money(c.approved_cents),
+    'serviceDate', c.service_date,
+    'status', c.status,
+    'notes', c.notes,
+    'denialReason', c.denial_reason,
+    'denialCode', c.denial_code,
+    'assignedTo', c.assigned_to,
+    'submittedAt', utc(c.submitted_at),
+    'processedAt', utc(c.processed_at),
+    'paidAt', utc(c.paid_at),
+    'createdAt', utc(c.created_at),
+    'updatedAt', utc(c.updated_at),
+    'version', c.version);
+
+create or replace function app.claim_json(c app.claims, history json) returns json
+language sql stable parallel safe
+return (claim_json(c)::jsonb || jsonb_build_object('statusHistory', history))::json;
+
+create or replace function app.provider_json(p app.providers) returns json
+language sql stable parallel safe
+return json_build_object(
+    'id', p.provider_id,
+    'npi', p.npi,
+    'name', p.name,
+    'specialty', p.specialty,
+    'email', p.email,
+    'createdAt', utc(p.created_at));
+
+create or replace function app.patient_json(p app.patients) returns json
+language sql stable parallel safe
+return json_build_object(
+    'id', p.patient_id,
+    'memberNumber', p.member_number,
+    'firstName', p.first_name,
+    'lastName', p.last_name,
+    'dateOfBirth', p.date_of_birth,
+    'email', p.email,
+    'phone', p.phone,
+    'createdAt', utc(p.created_at));
+
+create or replace function app.event_json(
+    e app.patient_status_events, job_status text default 'pending', job_result json default null) returns json
+language sql stable parallel safe
+return json_build_object(
+    'id', e.event_id,
+    'patientId', e.patient_id,
+    'providerId', e.provider_id,
+    'eventType', e.event_type,
+    'occurredAt', utc(e.occurred_at),
+    'visitNumber', e.visit_number,
+    'facility', e.facility,
+    'notes', e.notes,
+    'idempotencyKey', e.idempotency_key,
+    'createdAt', utc(e.created_at),
+    'jobStatus', job_status,
+    'jobResult', job_result);
+
+grant execute on function app.utc, app.money, app.claim_json(app.claims), app.claim_json(app.claims, json), app.provider_json,
+    app.patient_json, app.event_json to public;

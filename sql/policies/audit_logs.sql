@@ -1,0 +1,15 @@
+-- audit_logs: admins read their organization's, a patient what concerns it. Only the triggers add (claims_recorder); nobody
+-- changes or removes, the owner neither.
+select schema_admin.drop_policies('app.audit_logs');
+alter table app.audit_logs enable row level security, force row level security;
+revoke all on app.audit_logs from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
+    claims_processor, claims_provider, claims_patient, claims_system;
+revoke update, delete, truncate on app.audit_logs from claims_owner;
+grant select on app.audit_logs to claims_admin, claims_patient;
+grant insert on app.audit_logs to claims_recorder;
+create policy audit_logs_tenant on app.audit_logs as restrictive to public     -- no row outside the context's organization, whoever asks
+    using (organization_id = current_setting('app.organization_id')::uuid);
+create policy audit_logs_admin_select on app.audit_logs for select to claims_admin using (true);
+create policy audit_logs_patient_select on app.audit_logs for select to claims_patient
+    using (patient_id = nullif(current_setting('app.patient_id'), '')::uuid);
+create policy audit_logs_recorder_insert on app.audit_logs for insert to claims_recorder with check (true);

@@ -1,0 +1,16 @@
+-- claim_status_history: who sees a claim sees its history. Only the trigger adds (claims_recorder); nobody changes or removes,
+-- the owner neither.
+select schema_admin.drop_policies('app.claim_status_history');
+alter table app.claim_status_history enable row level security, force row level security;
+revoke all on app.claim_status_history from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
+    claims_processor, claims_provider, claims_patient, claims_system;
+revoke update, delete, truncate on app.claim_status_history from claims_owner;
+grant select on app.claim_status_history to claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
+grant insert on app.claim_status_history to claims_recorder;
+create policy claim_status_history_tenant on app.claim_status_history as restrictive to public     -- no row outside the context's organization, whoever asks
+    using (organization_id = current_setting('app.organization_id')::uuid);
+create policy claim_status_history_admin_select on app.claim_status_history for select to claims_admin, claims_system using (true);
+create policy claim_status_history_member_select on app.claim_status_history for select
+    to claims_processor, claims_provider, claims_patient
+    using (exists (select from app.claims c where c.claim_id = claim_status_history.claim_id));
+create policy claim_status_history_recorder_insert on app.claim_status_history for insert to claims_recorder with check (true);

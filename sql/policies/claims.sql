@@ -1,0 +1,33 @@
+-- claims: admins see all of their organization; processors what is assigned to them; providers and patients their own.
+-- Drafts are the provider's and the admin's alone. Nobody deletes: a claim is evidence. Which status may follow which is
+-- claim_transitions' to say, not a policy's.
+select schema_admin.drop_policies('app.claims');
+alter table app.claims enable row level security, force row level security;
+revoke all on app.claims from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
+    claims_processor, claims_provider, claims_patient, claims_system;
+grant select on app.claims to claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
+grant insert (claim_number, patient_id, provider_id, diagnosis_code, amount_cents, service_date, status, notes)
+    on app.claims to claims_admin, claims_provider;
+grant update (status, status_reason, denial_reason, denial_code, approved_cents, notes) on app.claims to claims_admin, claims_processor;
+grant update (status, status_reason, denial_reason, denial_code, approved_cents, notes) on app.claims to claims_provider;
+grant update (assigned_to) on app.claims to claims_admin;
+grant update (status, status_reason, status_event_id, approved_cents) on app.claims to claims_system;
+create policy claims_tenant on app.claims as restrictive to public     -- no row outside the context's organization, whoever asks
+    using (organization_id = current_setting('app.organization_id')::uuid);
+create policy claims_admin_select on app.claims for select to claims_admin using (true);
+create policy claims_admin_insert on app.claims for insert to claims_admin with check (true);
+create policy claims_admin_update on app.claims for update to claims_admin using (true);
+create policy claims_processor_select on app.claims for select to claims_processor
+    using (assigned_to = current_setting('app.user_id')::uuid and status <> 'draft');
+create policy claims_processor_update on app.claims for update to claims_processor
+    using (assigned_to = current_setting('app.user_id')::uuid);
+create policy claims_provider_select on app.claims for select to claims_provider
+    using (provider_id = nullif(current_setting('app.provider_id'), '')::uuid);
+create policy claims_provider_insert on app.claims for insert to claims_provider
+    with check (provider_id = nullif(current_setting('app.provider_id'), '')::uuid);
+create policy claims_provider_update on app.claims for update to claims_provider
+    using (provider_id = nullif(current_setting('app.provider_id'), '')::uuid);
+create policy claims_patient_select on app.claims for select to claims_patient
+    using (patient_id = nullif(current_setting('app.patient_id'), '')::uuid and status <> 'draft');
+create policy claims_system_select on app.claims for select to claims_system using (true);
+create policy claims_system_update on app.claims for update to claims_system using (true);

@@ -1,0 +1,13 @@
+-- organizations: admins and processors read all of their own; providers and patients its name only (column grants).
+select schema_admin.drop_policies('app.organizations');
+alter table app.organizations enable row level security, force row level security;
+revoke all on app.organizations from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
+    claims_processor, claims_provider, claims_patient, claims_system;
+grant select on app.organizations to claims_admin, claims_processor, claims_system, claims_gate;
+grant select (organization_id, slug, name) on app.organizations to claims_provider, claims_patient;
+grant insert (organization_id, slug, name) on app.organizations to claims_gate;
+create policy organizations_tenant on app.organizations as restrictive to public     -- no row outside the context's organization, whoever asks
+    using (organization_id = current_setting('app.organization_id')::uuid);
+create policy organizations_member_select on app.organizations for select
+    to claims_admin, claims_processor, claims_provider, claims_patient, claims_system using (true);
+create policy organizations_gate on app.organizations to claims_gate using (true) with check (true);

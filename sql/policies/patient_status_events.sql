@@ -1,0 +1,19 @@
+-- patient_status_events: who sees a patient sees what happened to it. Admins report for all of the organization, a provider
+-- for patients in its care. An event is never changed: it is cancelled by another one.
+select schema_admin.drop_policies('app.patient_status_events');
+alter table app.patient_status_events enable row level security, force row level security;
+revoke all on app.patient_status_events from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
+    claims_processor, claims_provider, claims_patient, claims_system;
+grant select on app.patient_status_events to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_gate;
+grant insert (patient_id, provider_id, event_type, occurred_at, visit_number, facility, notes, idempotency_key)
+    on app.patient_status_events to claims_admin, claims_provider;
+create policy patient_status_events_tenant on app.patient_status_events as restrictive to public     -- no row outside the context's organization, whoever asks
+    using (organization_id = current_setting('app.organization_id')::uuid);
+create policy patient_status_events_admin_select on app.patient_status_events for select
+    to claims_admin, claims_system, claims_gate using (true);
+create policy patient_status_events_member_select on app.patient_status_events for select
+    to claims_processor, claims_provider, claims_patient
+    using (patient_id in (select p.patient_id from app.patients p));
+create policy patient_status_events_admin_insert on app.patient_status_events for insert to claims_admin with check (true);
+create policy patient_status_events_provider_insert on app.patient_status_events for insert to claims_provider
+    with check (patient_id in (select p.patient_id from app.patients p));

@@ -1,0 +1,23 @@
+-- patients: admins see all of the organization's; processors those of the claims assigned to them; providers those in their care;
+-- a patient itself. Admins and providers register one; a provider's comes into its care (sql/functions/care_relationships.sql).
+select schema_admin.drop_policies('app.patients');
+alter table app.patients enable row level security, force row level security;
+revoke all on app.patients from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
+    claims_processor, claims_provider, claims_patient, claims_system;
+grant select on app.patients to claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
+grant insert (member_number, first_name, last_name, date_of_birth, email, phone) on app.patients to claims_admin, claims_provider;
+create policy patients_tenant on app.patients as restrictive to public     -- no row outside the context's organization, whoever asks
+    using (organization_id = current_setting('app.organization_id')::uuid);
+create policy patients_admin_select on app.patients for select to claims_admin, claims_system using (true);
+create policy patients_processor_select on app.patients for select to claims_processor
+    using (patient_id in (
+        select c.patient_id from app.claims c where c.assigned_to = current_setting('app.user_id')::uuid));
+create policy patients_provider_select on app.patients for select to claims_provider
+    using (patient_id in (
+        select r.patient_id from app.care_relationships r
+        where r.provider_id = nullif(current_setting('app.provider_id'), '')::uuid));
+create policy patients_patient_select on app.patients for select to claims_patient
+    using (patient_id = nullif(current_setting('app.patient_id'), '')::uuid);
+create policy patients_admin_insert on app.patients for insert to claims_admin with check (true);
+create policy patients_provider_insert on app.patients for insert to claims_provider
+    with check (nullif(current_setting('app.provider_id'), '') is not null);

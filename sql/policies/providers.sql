@@ -1,0 +1,17 @@
+-- providers: everybody who works with claims sees all of the organization's; a patient those of its own claims and care.
+-- Only admins add one.
+select schema_admin.drop_policies('app.providers');
+alter table app.providers enable row level security, force row level security;
+revoke all on app.providers from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
+    claims_processor, claims_provider, claims_patient, claims_system;
+grant select on app.providers to claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
+grant insert (npi, name, specialty, email) on app.providers to claims_admin;
+create policy providers_tenant on app.providers as restrictive to public     -- no row outside the context's organization, whoever asks
+    using (organization_id = current_setting('app.organization_id')::uuid);
+create policy providers_member_select on app.providers for select
+    to claims_admin, claims_processor, claims_provider, claims_system using (true);
+create policy providers_patient_select on app.providers for select to claims_patient
+    using (provider_id in (
+        select r.provider_id from app.care_relationships r
+        where r.patient_id = nullif(current_setting('app.patient_id'), '')::uuid));
+create policy providers_admin_insert on app.providers for insert to claims_admin with check (true);

@@ -1,0 +1,26 @@
+-- name: create
+-- A new provider of the caller's organization.
+insert into providers as p (npi, name, specialty, email)
+values (:npi, :name, :specialty, :email)
+returning provider_json(p);
+
+-- name: list_newest
+-- Newest first; staff see all of their organization's, a patient those of its own claims and care.
+select json_build_array(p.created_at, p.provider_id), provider_json(p)
+from providers p
+where true
+and (p.created_at, p.provider_id) < ((:after::json ->> 0)::timestamptz, (:after::json ->> 1)::uuid) -- if :after
+order by p.created_at desc, p.provider_id desc
+limit :limit + 1
+offset :offset -- if :offset
+;
+
+-- name: count
+-- As many as list_newest would show, counted no further than 10,001.
+select count(*) from (select from providers limit 10001) as counted;
+
+-- name: get
+-- One provider; no row when it is missing or hidden from the caller.
+select provider_json(p)
+from providers p
+where p.provider_id = :provider_id;
