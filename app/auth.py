@@ -8,7 +8,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 from litestar import Request, get, post
 from litestar.datastructures import State
-from litestar.params import NamedDependency
+from litestar.di import NamedDependency
 from msgspec import Meta
 
 from app import sql

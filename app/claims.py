@@ -5,7 +5,8 @@ from typing import Annotated, Literal, get_args
 from uuid import UUID
 
 from litestar import Response, get, patch, post
-from litestar.params import NamedDependency, Parameter
+from litestar.di import NamedDependency
+from litestar.params import Parameter
 from msgspec import UNSET, Meta, UnsetType
 
 from app import sql
@@ -136,13 +137,13 @@ async def list_claims(
     return await db.page(queries.list_newest, queries.count, Page(limit, cursor, offset), status=_statuses(status))
 
 
-@get("/api/claims/{claim_id:uuid}")
+@get("/api/claims/{claim_id:str}")
 async def get_claim(claim_id: UUID, db: Db) -> Answer[ClaimWithHistory]:
     """One claim with its history; 404 when missing or hidden from the caller (the same on purpose)."""
     return await db.one(queries.get, claim_id=claim_id)
 
 
-@patch("/api/claims/{claim_id:uuid}")
+@patch("/api/claims/{claim_id:str}")
 async def change_claim(claim_id: UUID, data: ClaimChange, db: Db) -> Answer[Claim]:
     """Moves a claim along the transition table, or changes its notes while it is not decided."""
     notes = {} if data.notes is UNSET else {"notes": data.notes}

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from litestar import Response, get, post
-from litestar.params import NamedDependency
+from litestar.di import NamedDependency
 from msgspec import Meta
 
 from app import sql
@@ -68,7 +68,7 @@ async def create_event(data: NewEvent, db: Db) -> Response[Answer[Event]]:
     return db.answer((made or first)[0][0], 202 if made else 200)
 
 
-@get("/api/patient-status/history/{patient_id:uuid}")
+@get("/api/patient-status/history/{patient_id:str}")
 async def list_events(
     patient_id: UUID, db: Db, limit: Limit = 20, cursor: CursorText = None, offset: Offset = None
 ) -> Answer[list[Event]]:

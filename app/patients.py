@@ -5,7 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 from litestar import Response, get, post
-from litestar.params import NamedDependency
+from litestar.di import NamedDependency
 from msgspec import Meta
 
 from app import sql
@@ -63,7 +63,7 @@ async def list_patients(
     return await db.page(queries.list_newest, queries.count, Page(limit, cursor, offset))
 
 
-@get("/api/patients/{patient_id:uuid}")
+@get("/api/patients/{patient_id:str}")
 async def get_patient(patient_id: UUID, db: Db) -> Answer[Patient]:
     """One patient; 404 when missing or hidden from the caller."""
     return await db.one(queries.get, patient_id=patient_id)

@@ -5,7 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 from litestar import Response, get, post
-from litestar.params import NamedDependency
+from litestar.di import NamedDependency
 from msgspec import Meta
 
 from app import sql
@@ -51,7 +51,7 @@ async def list_providers(
     return await db.page(queries.list_newest, queries.count, Page(limit, cursor, offset))
 
 
-@get("/api/providers/{provider_id:uuid}")
+@get("/api/providers/{provider_id:str}")
 async def get_provider(provider_id: UUID, db: Db) -> Answer[Provider]:
     """One provider; 404 when missing or hidden from the caller."""
     return await db.one(queries.get, provider_id=provider_id)

@@ -137,7 +137,7 @@ def _rules(connection: psycopg.Connection[Any]) -> None:
     As the administrator for the ownership of the definer functions; what they create belongs to claims_owner afterwards.
     """
     with connection.transaction():
-        connection.execute("set local lock_timeout = '10s'; set local search_path = app")
+        connection.execute("set local lock_timeout = '10s'; set local search_path = app; set local check_function_bodies = off")
         for path in _state_files():
             _run(connection, path)
         _transitions(connection)

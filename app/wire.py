@@ -175,3 +175,9 @@ def problems(shape: type[Struct], raw: Any) -> dict[str, list[str]]:
             except msgspec.ValidationError as error:
                 found[name] = [str(error).split(" - at")[0]]
     return found
+
+
+def encode_name(name: str) -> str:
+    """snake_case as the wire's camelCase."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)

@@ -34,7 +34,7 @@ create or replace function app.claim_problems(c app.claims) returns jsonb
 language sql stable set search_path = app, pg_catalog, pg_temp as $$
     select coalesce(jsonb_object_agg(field, jsonb_build_array(problem)), '{}')
     from claim_limits() as l, lateral (values
-        ('amount', 'Must not exceed the organization''s limit of ' || money(l.amount_limit_cents),
+        ('amount', 'Must not exceed the organization''s limit of ' || major_units(l.amount_limit_cents),
             c.amount_cents > l.amount_limit_cents),
         ('serviceDate', 'Must not lie in the future', c.service_date > l.today),
         ('diagnosisCode', 'Must be a billable ICD-10-CM code valid on the service date', not exists (

@@ -5,7 +5,7 @@ language sql stable parallel safe
 return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 
 -- Whole cents as major units with two decimals.
-create or replace function app.money(cents bigint) returns numeric
+create or replace function app.major_units(cents bigint) returns numeric
 language sql immutable parallel safe
 return round(cents / 100.0, 2);
 
@@ -18,8 +18,8 @@ return json_build_object(
     'patientId', c.patient_id,
     'providerId', c.provider_id,
     'diagnosisCode', c.diagnosis_code,
-    'amount', money(c.amount_cents),
-    'approvedAmount', money(c.approved_cents),
+    'amount', major_units(c.amount_cents),
+    'approvedAmount', major_units(c.approved_cents),
     'serviceDate', c.service_date,
     'status', c.status,
     'notes', c.notes,
@@ -76,5 +76,5 @@ return json_build_object(
     'jobStatus', job_status,
     'jobResult', job_result);
 
-grant execute on function app.utc, app.money, app.claim_json(app.claims), app.claim_json(app.claims, json), app.provider_json,
+grant execute on function app.utc, app.major_units, app.claim_json(app.claims), app.claim_json(app.claims, json), app.provider_json,
     app.patient_json, app.event_json to public;

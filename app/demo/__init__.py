@@ -1,0 +1,1 @@
+"""The demo: real claims played through the HTTP API."""
