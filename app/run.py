@@ -44,13 +44,13 @@ def _secrets(folder: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in path.read_text().splitlines())
 
 
-def _login(url: str, user: str, password: str) -> str:
+def login_url(url: str, user: str, password: str) -> str:
     """The same server and database for another login."""
     parts = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
     parts.pop("user", None), parts.pop("password", None)
     name = parts.pop("dbname", "postgres")
     query = "&".join(f"{key}={quote(value, safe='')}" for key, value in parts.items())
-    return f"postgresql://{user}:{password}@/{quote(name)}?{query}"
+    return f"postgresql://{quote(user)}:{quote(password, safe='')}@/{quote(name)}?{query}"
 
 
 class Child:
@@ -92,8 +92,8 @@ def _children(settings: Settings, database: str, secrets: dict[str, str]) -> tup
     environ = os.environ | {
         "ENVIRONMENT": settings.environment,
         "TOKEN_KEYS": secrets["TOKEN_KEYS"],
-        "API_DATABASE_URL": _login(database, "claims_api", secrets["API_PASSWORD"]),
-        "WORKER_DATABASE_URL": _login(database, "claims_worker", secrets["WORKER_PASSWORD"]),
+        "API_DATABASE_URL": login_url(database, "claims_api", secrets["API_PASSWORD"]),
+        "WORKER_DATABASE_URL": login_url(database, "claims_worker", secrets["WORKER_PASSWORD"]),
         "DATABASE_URL": database,
         "PROCRASTINATE_APP": "jobs.app",
         "HOST": settings.host,

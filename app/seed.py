@@ -79,7 +79,7 @@ def plant(settings: Settings) -> None:
         raise SystemExit(2)
     assert settings.database_url
     with psycopg.connect(settings.database_url, options="-c search_path=app") as connection:
-        if connection.execute("select from app.organizations where slug = 'healthfirst'").fetchone():
+        if connection.execute("select from app.organizations where slug = 'healthfirst'").fetchone() is not None:
             return
         _plant_tenant(Tenant(connection, "healthfirst", "HealthFirst Insurance", "healthfirst.com"), claims_each=4)
         _plant_tenant(Tenant(connection, "securecare", "SecureCare Insurance", "securecare.com"), claims_each=1)
