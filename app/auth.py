@@ -9,6 +9,7 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from litestar import Request, get, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
+from litestar.params import JSONBody
 from msgspec import Meta
 
 from app import sql
@@ -82,7 +83,7 @@ async def _verify(hashes: list[str], password: str) -> list[bool]:
 
 
 @post("/api/auth/login", opt={"public": True}, status_code=200)
-async def login(data: Login, request: Request[None, None, State]) -> Answer[Tokens]:
+async def login(data: JSONBody[Login], request: Request[None, None, State]) -> Answer[Tokens]:
     """An access token for an email and its password; 401 with one message for every cause."""
     state = request.app.state
     given = {"email": data.email, "slug": data.organization_slug}

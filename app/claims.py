@@ -6,7 +6,7 @@ from uuid import UUID
 
 from litestar import Response, get, patch, post
 from litestar.di import NamedDependency
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
 from app import sql
@@ -110,7 +110,7 @@ def _statuses(text: str | None) -> list[str] | None:
 
 
 @post("/api/claims")
-async def create_claim(data: NewClaim, db: Db) -> Response[Answer[Claim]]:
+async def create_claim(data: JSONBody[NewClaim], db: Db) -> Response[Answer[Claim]]:
     """A new claim, submitted at once unless it is a draft."""
     given = {
         "claim_number": data.claim_number,
@@ -131,20 +131,20 @@ async def list_claims(
     limit: Limit = 20,
     cursor: CursorText = None,
     offset: Offset = None,
-    status: Annotated[str | None, Parameter(description="One status, or several by comma.")] = None,
+    status: Annotated[str | None, QueryParameter(description="One status, or several by comma.")] = None,
 ) -> Answer[list[Claim]]:
     """What the caller may see, newest first."""
     return await db.page(queries.list_newest, queries.count, Page(limit, cursor, offset), status=_statuses(status))
 
 
 @get("/api/claims/{claim_id:str}")
-async def get_claim(claim_id: UUID, db: Db) -> Answer[ClaimWithHistory]:
+async def get_claim(claim_id: FromPath[UUID], db: Db) -> Answer[ClaimWithHistory]:
     """One claim with its history; 404 when missing or hidden from the caller (the same on purpose)."""
     return await db.one(queries.get, claim_id=claim_id)
 
 
 @patch("/api/claims/{claim_id:str}")
-async def change_claim(claim_id: UUID, data: ClaimChange, db: Db) -> Answer[Claim]:
+async def change_claim(claim_id: FromPath[UUID], data: JSONBody[ClaimChange], db: Db) -> Answer[Claim]:
     """Moves a claim along the transition table, or changes its notes while it is not decided."""
     notes = {} if data.notes is UNSET else {"notes": data.notes}
     if data.status is not UNSET:

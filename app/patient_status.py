@@ -6,6 +6,7 @@ from uuid import UUID
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
 from app import sql
@@ -50,7 +51,7 @@ class Event(Shape):
 
 
 @post("/api/patient-status", status_code=202)
-async def create_event(data: NewEvent, db: Db) -> Response[Answer[Event]]:
+async def create_event(data: JSONBody[NewEvent], db: Db) -> Response[Answer[Event]]:
     """202 with the event, its job enqueued in the same transaction; 200 with the first event where the key is known."""
     given = {
         "patient_id": data.patient_id,
@@ -70,7 +71,7 @@ async def create_event(data: NewEvent, db: Db) -> Response[Answer[Event]]:
 
 @get("/api/patient-status/history/{patient_id:str}")
 async def list_events(
-    patient_id: UUID, db: Db, limit: Limit = 20, cursor: CursorText = None, offset: Offset = None
+    patient_id: FromPath[UUID], db: Db, limit: Limit = 20, cursor: CursorText = None, offset: Offset = None
 ) -> Answer[list[Event]]:
     """A patient's events, newest first; 404 when the patient is missing or hidden from the caller."""
     page = Page(limit, cursor, offset)

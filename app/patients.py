@@ -6,6 +6,7 @@ from uuid import UUID
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
 from app import sql
@@ -42,7 +43,7 @@ class Patient(Shape):
 
 
 @post("/api/patients")
-async def create_patient(data: NewPatient, db: Db) -> Response[Answer[Patient]]:
+async def create_patient(data: JSONBody[NewPatient], db: Db) -> Response[Answer[Patient]]:
     """A new patient; one that a provider enters is in its care."""
     given = {
         "member_number": data.member_number,
@@ -64,7 +65,7 @@ async def list_patients(
 
 
 @get("/api/patients/{patient_id:str}")
-async def get_patient(patient_id: UUID, db: Db) -> Answer[Patient]:
+async def get_patient(patient_id: FromPath[UUID], db: Db) -> Answer[Patient]:
     """One patient; 404 when missing or hidden from the caller."""
     return await db.one(queries.get, patient_id=patient_id)
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
 from app import sql
@@ -38,7 +39,7 @@ class Provider(Shape):
 
 
 @post("/api/providers")
-async def create_provider(data: NewProvider, db: Db) -> Response[Answer[Provider]]:
+async def create_provider(data: JSONBody[NewProvider], db: Db) -> Response[Answer[Provider]]:
     """A new provider; its NPI is unique in the organization."""
     return await db.created(queries.create, npi=data.npi, name=data.name, specialty=data.specialty, email=data.email)
 
@@ -52,7 +53,7 @@ async def list_providers(
 
 
 @get("/api/providers/{provider_id:str}")
-async def get_provider(provider_id: UUID, db: Db) -> Answer[Provider]:
+async def get_provider(provider_id: FromPath[UUID], db: Db) -> Answer[Provider]:
     """One provider; 404 when missing or hidden from the caller."""
     return await db.one(queries.get, provider_id=provider_id)
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from msgspec import Meta, Struct
 
 from app.errors import ApiError, Invalid
@@ -65,9 +65,9 @@ class Answer(Shape, Generic[T]):
 Money = Annotated[Decimal, Meta(description="Major units, at most two decimals.", examples=[1250.5])]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
-Limit = Annotated[int, Parameter(ge=1, le=100)]
-Offset = Annotated[int | None, Parameter(ge=0, description=f"At most {CAPPED}; beyond it use cursor.")]
-CursorText = Annotated[str | None, Parameter(max_length=1000, description="meta.pagination.nextCursor of the page before.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=100)]
+Offset = Annotated[int | None, QueryParameter(ge=0, description=f"At most {CAPPED}; beyond it use cursor.")]
+CursorText = Annotated[str | None, QueryParameter(max_length=1000, description="meta.pagination.nextCursor of the page before.")]
 
 
 def cents(amount: Decimal | None, field: str = "amount") -> int | None:

@@ -283,5 +283,4 @@ def as_role(settings: Settings, casts: dict[str, Cast]) -> Iterator[Callable[...
 
     yield make
     for connection in opened:
-        connection.rollback()
         connection.close()

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TRANSITIONS = list(csv.DictReader((ROOT / "sql" / "data" / "claim-transitions.csv").open()))
+TRANSITIONS = list(csv.DictReader((ROOT / "sql" / "data" / "claim-transitions.csv").read_text().splitlines()))
 STATUSES = ["draft", "submitted", "under_review", "pending_info", "approved", "rejected", "paid", "appealed", "voided", "reversed"]
 WHO = {"admin": "alma", "claims_processor": "pia", "provider": "ana"}
 MOVE = (
