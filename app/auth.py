@@ -22,7 +22,9 @@ queries = sql.load("auth")
 
 Db = NamedDependency[Session]
 
-_hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)  # OWASP's floor for argon2id: 19 MiB, t=2, p=1
+_hasher = PasswordHasher(
+    time_cost=2, memory_cost=19 * 1024, parallelism=1
+)  # OWASP's floor for argon2id: 19 MiB, t=2, p=1
 _NOBODY = _hasher.hash("a password that nobody has")
 _at_once = asyncio.Semaphore(2)
 
@@ -94,7 +96,9 @@ async def login(data: JSONBody[Login], request: Request[None, None, State]) -> A
         raise Unauthorized
     token = make_token(callers[0], state.settings.token_keys)
     session: Session = state.session(callers[0], request)
-    return await session.wrapped(queries.me, {"accessToken": token, "tokenType": "Bearer", "expiresIn": LIFETIME}, "user")
+    return await session.wrapped(
+        queries.me, {"accessToken": token, "tokenType": "Bearer", "expiresIn": LIFETIME}, "user"
+    )
 
 
 @get("/api/auth/me")

@@ -54,7 +54,7 @@ class ClaimChange(Body):
     denial_reason: Reason | None = None
     denial_code: Annotated[str, Meta(min_length=1, max_length=20)] | None = None
     approved_amount: Money | None = None
-    notes: Notes | None | UnsetType = UNSET
+    notes: Notes | UnsetType | None = UNSET
 
 
 class Claim(Shape):
@@ -81,7 +81,9 @@ class Claim(Shape):
     version: int
 
 
-class StatusChange(Shape, rename={"from_": "from", "by_user_id": "byUserId", "by_role": "byRole", "event_id": "eventId"}):
+class StatusChange(
+    Shape, rename={"from_": "from", "by_user_id": "byUserId", "by_role": "byRole", "event_id": "eventId"}
+):
     """One entry of statusHistory; the first has no `from`."""
 
     from_: Status | None

@@ -11,7 +11,7 @@ from typing import Literal, NoReturn
 
 import msgspec
 
-EXAMPLE_SECRET = "change-me-change-me-change-me-change-me"
+EXAMPLE_SECRET = "change-me-change-me-change-me-change-me"  # noqa: S105
 """The secret of .env.example, refused outside development."""
 
 
@@ -53,7 +53,11 @@ def read_settings(environ: Mapping[str, str] = os.environ, *, need: tuple[str, .
         except ValueError as error:
             problems.append(f"{name} {error}")
     keys = values.get("token_keys", {})
-    if isinstance(keys, dict) and values.get("environment") == "production" and EXAMPLE_SECRET.encode() in keys.values():
+    if (
+        isinstance(keys, dict)
+        and values.get("environment") == "production"
+        and EXAMPLE_SECRET.encode() in keys.values()
+    ):
         problems.append("TOKEN_KEYS holds the secret of .env.example")
     if problems:
         _refuse(problems)

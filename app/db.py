@@ -16,10 +16,10 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg_pool import AsyncConnectionPool
 
-from app.tokens import Caller
 from app.config import Settings
 from app.errors import NotFound, Unavailable
 from app.sql import Query
+from app.tokens import Caller
 from app.wire import Cursors, Page, envelope
 
 Pool = AsyncConnectionPool[AsyncConnection[tuple[Any, ...]]]
@@ -74,7 +74,9 @@ async def fetch(pool: Pool, statements: Sequence[tuple[str, Mapping[str, Any]]])
 class Session:
     """One caller's way to the database; every call enters the caller's context anew."""
 
-    def __init__(self, pool: Pool, cursors: Cursors, caller: Caller, request: Mapping[str, str], read_only: bool) -> None:
+    def __init__(
+        self, pool: Pool, cursors: Cursors, caller: Caller, request: Mapping[str, str], read_only: bool
+    ) -> None:
         self._pool = pool
         self._cursors = cursors
         self._caller = caller
@@ -97,7 +99,9 @@ class Session:
 
     def answer(self, data: bytes, status_code: int, headers: dict[str, str] | None = None) -> Any:
         """The envelope around one record, with a status of its own."""
-        return Response(envelope(data, self._request["id"]), status_code=status_code, headers=headers, media_type="application/json")
+        return Response(
+            envelope(data, self._request["id"]), status_code=status_code, headers=headers, media_type="application/json"
+        )
 
     async def one(self, *queries: Query, **given: Any) -> Any:
         """The envelope around the one row that the last query gives; NotFound where it gives none."""
@@ -125,7 +129,9 @@ class Session:
         bound = f"{self._caller.organization_id}/{self._caller.user_id}/{query.name}/{sorted(given.items())}"
         after = self._cursors.read(page.cursor, bound) if page.cursor else None
         counted = (count,) if page.offset is not None else ()
-        *seen, found = await self.rows(*owner, *counted, query, limit=page.limit, offset=page.offset, after=after, **given)
+        *seen, found = await self.rows(
+            *owner, *counted, query, limit=page.limit, offset=page.offset, after=after, **given
+        )
         if of and not seen[0]:
             raise NotFound
         if counted:

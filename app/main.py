@@ -7,11 +7,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import litestar_offline_docs
 import psycopg
 from litestar import Litestar, Request, Response, get
 from litestar.datastructures import MutableScopeHeaders, State
@@ -20,18 +18,17 @@ from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
 from litestar.middleware import ASGIMiddleware
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.static_files import create_static_files_router
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from litestar.types.empty import Empty
 from litestar.utils.scope.state import ScopeState
 from psycopg_pool import PoolTimeout, TooManyRequests
 
-from app import auth, claims, patient_status, patients, providers, schema
+from app import auth, claims, patient_status, patients, providers, reference, schema
 from app.config import Settings, read_settings
 from app.db import Session, open_pool, ping, redacted
-from app.errors import BY_STATUS, ApiError, Invalid, Unavailable, Unauthorized, from_database
+from app.errors import BY_STATUS, ApiError, Invalid, Unauthorized, Unavailable, from_database
 from app.tokens import Caller, read_token
 from app.wire import Cursors, encode_name, failure, problems
 
@@ -121,7 +118,9 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
             answer = ApiError()
             log.error("request %s: %s", request_id, type(error).__name__, exc_info=_frames_only(error))
     headers = answer.headers | {"X-Request-Id": request_id}
-    return Response(failure(answer, request_id), status_code=answer.status, headers=headers, media_type="application/json")
+    return Response(
+        failure(answer, request_id), status_code=answer.status, headers=headers, media_type="application/json"
+    )
 
 
 def _frames_only(error: Exception) -> tuple[type[Exception], Exception, Any]:
@@ -178,7 +177,6 @@ async def _life(settings: Settings, app: Litestar) -> AsyncIterator[None]:
 def create_app(settings: Settings | None = None) -> Litestar:
     """The application; without settings they are read from the environment."""
     settings = settings or read_settings(need=("api_database_url", "token_keys"))
-    assets = Path(litestar_offline_docs.__file__).parent / "static"
     return Litestar(
         route_handlers=[
             health,
@@ -188,7 +186,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             *patient_status.handlers,
             *patients.handlers,
             *providers.handlers,
-            create_static_files_router("/docs/static", [assets], include_in_schema=False),
+            *reference.handlers,
         ],
         dependencies={"db": Provide(provide_db)},
         middleware=[Entrance(settings.token_keys)],
@@ -198,20 +196,12 @@ def create_app(settings: Settings | None = None) -> Litestar:
         openapi_config=OpenAPIConfig(
             title="Claims",
             version="0.1.0",
-            path="/",
+            path="/schema",
             security=[{"bearer": []}],
             components=Components(
                 security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
             ),
-            render_plugins=[
-                JsonRenderPlugin(path="/openapi.json"),
-                SwaggerRenderPlugin(
-                    path="/docs",
-                    js_url="/docs/static/swagger-ui-bundle.js",
-                    css_url="/docs/static/swagger-ui.css",
-                    standalone_preset_js_url="/docs/static/swagger-ui-standalone-preset.js",
-                ),
-            ],
+            render_plugins=[JsonRenderPlugin()],
         ),
         logging_config=None,
         debug=False,

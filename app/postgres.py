@@ -54,7 +54,14 @@ class Embedded:
             self._run("initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres")
         if not self.running():
             options = " ".join(f"-c {name}={value or chr(39) * 2}" for name, value in self._settings.items())
-            self._run("pg_ctl", "--wait", "--silent", f"--log={self.data}/log", f"--options=-k {self.socket} {options}", "start")
+            self._run(
+                "pg_ctl",
+                "--wait",
+                "--silent",
+                f"--log={self.data}/log",
+                f"--options=-k {self.socket} {options}",
+                "start",
+            )
         return self
 
     def running(self) -> bool:

@@ -68,7 +68,9 @@ class Child:
         while True:
             started = time.monotonic()
             # A session of its own: Ctrl-C reaches the supervisor alone, which ends everything in order.
-            self._process = await asyncio.create_subprocess_exec(*self._command, env=self._environ, start_new_session=True)
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, env=self._environ, start_new_session=True
+            )
             status = await self._process.wait()
             wait = FIRST_WAIT if time.monotonic() - started > LIVED else wait
             print(f"{self.name} ended with {status}; starting it again in {wait:g} s", flush=True)
@@ -121,7 +123,7 @@ async def _supervise(children: list[Child], address: str) -> None:
     tasks = [asyncio.create_task(child.keep()) for child in children]
     try:
         started = time.monotonic()
-        while not stop.is_set() and not await asyncio.to_thread(_is_ready, f"{address}/health/ready"):
+        while not stop.is_set() and not await asyncio.to_thread(_is_ready, f"{address}/health/ready"):  # noqa: ASYNC110  (another process's state)
             await asyncio.sleep(0.05)
         if not stop.is_set():
             print(f"{'API and worker':<34}{time.monotonic() - started:5.1f} s", flush=True)
@@ -145,7 +147,10 @@ def _greet(address: str) -> None:
             ("admin@securecare.com", "admin, SecureCare Insurance"),
         ]
     )
-    print(f"\nready at {address}\n  reference   {address}/docs\n  accounts    password {seed.PASSWORD}\n{accounts}\n", flush=True)
+    print(
+        f"\nready at {address}\n  reference   {address}/docs\n  accounts    password {seed.PASSWORD}\n{accounts}\n",
+        flush=True,
+    )
 
 
 def _refuse_taken(settings: Settings) -> None:

@@ -137,7 +137,9 @@ def _rules(connection: psycopg.Connection[Any]) -> None:
     As the administrator for the ownership of the definer functions; what they create belongs to claims_owner afterwards.
     """
     with connection.transaction():
-        connection.execute("set local lock_timeout = '10s'; set local search_path = app; set local check_function_bodies = off")
+        connection.execute(
+            "set local lock_timeout = '10s'; set local search_path = app; set local check_function_bodies = off"
+        )
         for path in _state_files():
             _run(connection, path)
         _transitions(connection)
@@ -196,7 +198,9 @@ def migrate(settings: Settings, *, down: bool = False) -> None:
 
 
 def _yoyo_url(settings: Settings) -> str:
-    parts = {key: str(value) for key, value in conninfo_to_dict(settings.database_url or "").items() if value is not None}
+    parts = {
+        key: str(value) for key, value in conninfo_to_dict(settings.database_url or "").items() if value is not None
+    }
     user, password, name = parts.pop("user", "postgres"), parts.pop("password", ""), parts.pop("dbname", "postgres")
     parts |= {"options": "-c role=claims_owner -c row_security=off", "schema": "schema_admin"}
     login = quote(user, safe="") + (":" + quote(password, safe="") if password else "")

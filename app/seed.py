@@ -32,8 +32,18 @@ PATHS: dict[str, list[str]] = {
 }
 """How a new claim gets to each status."""
 
-PROVIDERS = [("1234567893", "Lakeside Medical Center", "Internal medicine"), ("1245319599", "Harbor Cardiology", "Cardiology")]
-PATIENTS = [("Ada", "Moreau"), ("Ben", "Okafor"), ("Chiara", "Lind"), ("Dev", "Raman"), ("Elif", "Sato"), ("Finn", "Vogel")]
+PROVIDERS = [
+    ("1234567893", "Lakeside Medical Center", "Internal medicine"),
+    ("1245319599", "Harbor Cardiology", "Cardiology"),
+]
+PATIENTS = [
+    ("Ada", "Moreau"),
+    ("Ben", "Okafor"),
+    ("Chiara", "Lind"),
+    ("Dev", "Raman"),
+    ("Elif", "Sato"),
+    ("Finn", "Vogel"),
+]
 CODES = ["E11.9", "I10", "J45.909", "M54.50", "Z00.00", "S72.001A"]
 
 
@@ -57,7 +67,9 @@ class Tenant:
         row = self.connection.execute(statement, given).fetchone()
         return row[0] if row else None
 
-    def add_user(self, account: str, name: str, role: str, provider: UUID | None = None, patient: UUID | None = None) -> UUID:
+    def add_user(
+        self, account: str, name: str, role: str, provider: UUID | None = None, patient: UUID | None = None
+    ) -> UUID:
         """A user who logs in as <account>@<domain>."""
         email = f"{account}@{self.domain}"
         user: UUID = self.value(
@@ -68,7 +80,9 @@ class Tenant:
     def become_admin(self) -> None:
         """From here on, until reset role, as the tenant's admin."""
         self.value(
-            "select set_config('role', ctx.enter(%s, %s, 'seed', '', 'sql', false), true)", self.organization_id, self.admin
+            "select set_config('role', ctx.enter(%s, %s, 'seed', '', 'sql', false), true)",
+            self.organization_id,
+            self.admin,
         )
 
 
@@ -115,7 +129,9 @@ def _plant_tenant(tenant: Tenant, claims_each: int) -> None:
     tenant.connection.execute("reset role")
 
 
-def _plant_claim(tenant: Tenant, n: int, status: str, path: list[str], cast: tuple[list[UUID], list[UUID], UUID]) -> None:
+def _plant_claim(
+    tenant: Tenant, n: int, status: str, path: list[str], cast: tuple[list[UUID], list[UUID], UUID]
+) -> None:
     patients, providers, processor = cast
     claim = tenant.value(
         "insert into claims (claim_number, patient_id, provider_id, diagnosis_code, amount_cents, service_date, status) "

@@ -45,9 +45,7 @@ class Queries:
         names = parts[1::2]
         if parts[0].strip() or len(set(names)) != len(names):
             raise ValueError(f"sql/queries/{resource}.sql: text before the first name, or a name twice")
-        self.all = {
-            name: Query(f"{resource}.{name}", body) for name, body in zip(names, parts[2::2], strict=True)
-        }
+        self.all = {name: Query(f"{resource}.{name}", body) for name, body in zip(names, parts[2::2], strict=True)}
 
     def __getattr__(self, name: str) -> Query:
         try:

@@ -39,7 +39,7 @@ class Pagination(Shape, omit_defaults=True):
     """By cursor {limit, nextCursor, hasMore}; by offset {total, limit, offset}."""
 
     limit: int
-    next_cursor: str | None | msgspec.UnsetType = msgspec.UNSET
+    next_cursor: str | msgspec.UnsetType | None = msgspec.UNSET
     has_more: bool | msgspec.UnsetType = msgspec.UNSET
     total: int | msgspec.UnsetType = msgspec.UNSET
     total_is_capped: bool | msgspec.UnsetType = msgspec.UNSET
@@ -67,7 +67,9 @@ Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
 Limit = Annotated[int, QueryParameter(ge=1, le=100)]
 Offset = Annotated[int | None, QueryParameter(ge=0, description=f"At most {CAPPED}; beyond it use cursor.")]
-CursorText = Annotated[str | None, QueryParameter(max_length=1000, description="meta.pagination.nextCursor of the page before.")]
+CursorText = Annotated[
+    str | None, QueryParameter(max_length=1000, description="meta.pagination.nextCursor of the page before.")
+]
 
 
 def cents(amount: Decimal | None, field: str = "amount") -> int | None:

@@ -33,7 +33,9 @@ async def run_once(organization_id: str, event_id: str, effect: Query) -> str:
         async with _pool().connection() as connection:
             await _execute(connection, ENTER, given)
             result = await _execute(connection, effect.text(given), given)
-            if not await _execute(connection, queries.complete.text(given), given | {"result": result[0] if result else "{}"}):
+            if not await _execute(
+                connection, queries.complete.text(given), given | {"result": result[0] if result else "{}"}
+            ):
                 raise Overtaken
     except Exception as error:
         failure = redacted(error) if isinstance(error, psycopg.Error) else type(error).__name__

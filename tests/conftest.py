@@ -71,7 +71,11 @@ def url_for(url: str, database: str, user: str | None = None, password: str | No
     from app.run import login_url
 
     parts = conninfo_to_dict(make_conninfo(url, dbname=database))
-    plain = login_url(make_conninfo(url, dbname=database), user or str(parts.get("user")), password or str(parts.get("password") or ""))
+    plain = login_url(
+        make_conninfo(url, dbname=database),
+        user or str(parts.get("user")),
+        password or str(parts.get("password") or ""),
+    )
     return plain.replace(":@", "@")
 
 
@@ -152,8 +156,11 @@ def plant_cast(connection: psycopg.Connection[Any]) -> None:
         )
         anas, _bens = one(new_claim, "C-ANA", tom, ana), one(new_claim, "C-BEN", tina, ben)
         connection.execute("update claims set assigned_to = %s where claim_id = %s", [pia, anas])
-        one("insert into patient_status_events (patient_id, event_type, occurred_at) values (%s, 'admission', now()) "
-            "returning event_id", tom)
+        one(
+            "insert into patient_status_events (patient_id, event_type, occurred_at) values (%s, 'admission', now()) "
+            "returning event_id",
+            tom,
+        )
         connection.execute("reset role")
         user("ana", "provider", provider=ana)
         user("ben", "provider", provider=ben)
@@ -251,8 +258,13 @@ class As:
 
 
 ROLE = {
-    "alma": "admin", "pia": "claims_processor", "paul": "claims_processor",
-    "ana": "provider", "ben": "provider", "tom": "patient", "tina": "patient",
+    "alma": "admin",
+    "pia": "claims_processor",
+    "paul": "claims_processor",
+    "ana": "provider",
+    "ben": "provider",
+    "tom": "patient",
+    "tina": "patient",
 }
 
 
@@ -277,7 +289,8 @@ def as_role(settings: Settings, casts: dict[str, Cast]) -> Iterator[Callable[...
         opened.append(connection)
         who = casts[tenant]
         connection.execute(
-            "select set_config('role', ctx.enter(%s, %s, 'test', '', 'api', false), true)", [who.organization, who.ids[name]]
+            "select set_config('role', ctx.enter(%s, %s, 'test', '', 'api', false), true)",
+            [who.organization, who.ids[name]],
         )
         return connection
 

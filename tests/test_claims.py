@@ -9,7 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TRANSITIONS = list(csv.DictReader((ROOT / "sql" / "data" / "claim-transitions.csv").read_text().splitlines()))
-STATUSES = ["draft", "submitted", "under_review", "pending_info", "approved", "rejected", "paid", "appealed", "voided", "reversed"]
+STATUSES = [
+    "draft",
+    "submitted",
+    "under_review",
+    "pending_info",
+    "approved",
+    "rejected",
+    "paid",
+    "appealed",
+    "voided",
+    "reversed",
+]
 WHO = {"admin": "alma", "claims_processor": "pia", "provider": "ana"}
 MOVE = (
     "update claims set status = %s, status_reason = 'because', denial_reason = 'not covered', approved_cents = null "

@@ -103,9 +103,11 @@ def test_the_context_is_gone_after_the_transaction(settings, cast):
 
 
 def test_a_user_of_another_tenant_cannot_be_entered(settings, cast, other):
-    with psycopg.connect(settings.api_database_url) as connection:
-        with pytest.raises(psycopg.errors.InvalidAuthorizationSpecification):
-            connection.execute("select ctx.enter(%s, %s, 'test', '', 'api', false)", [other.organization, cast.alma])
+    with (
+        psycopg.connect(settings.api_database_url) as connection,
+        pytest.raises(psycopg.errors.InvalidAuthorizationSpecification),
+    ):
+        connection.execute("select ctx.enter(%s, %s, 'test', '', 'api', false)", [other.organization, cast.alma])
 
 
 @pytest.mark.parametrize("statement", [
@@ -119,7 +121,9 @@ def test_an_admin_has_no_right_beyond_the_product(as_role, statement):
 
 
 @pytest.mark.parametrize("table", ["claim_status_history", "audit_logs"])
-@pytest.mark.parametrize("command", ["update {} set organization_id = organization_id", "delete from {}", "truncate {}"])
+@pytest.mark.parametrize(
+    "command", ["update {} set organization_id = organization_id", "delete from {}", "truncate {}"]
+)
 def test_not_even_the_owner_rewrites_what_was_recorded(as_root, table, command):
     assert _count(as_root, f"select count(*) from {table}") > 0  # control
     as_root.execute("set role claims_owner")

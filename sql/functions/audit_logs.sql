@@ -5,7 +5,11 @@ declare
     was jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) end;
     is_now jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) end;
     stands jsonb := coalesce(is_now, was);
+    outside boolean := coalesce(current_setting('app.organization_id', true), '') = '';
 begin
+    if outside then  -- an operator's own statement: recorded in the tenant of the row
+        perform set_config('app.organization_id', stands ->> 'organization_id', true);
+    end if;
     if tg_op = 'UPDATE' then
         select jsonb_object_agg(key, value), jsonb_object_agg(key, is_now -> key) into was, is_now
         from jsonb_each(was) where value is distinct from is_now -> key;
@@ -18,6 +22,9 @@ begin
         case tg_op when 'INSERT' then 'create' when 'UPDATE' then 'update' else 'delete' end,
         tg_table_name, (stands ->> tg_argv[0])::uuid, (stands ->> 'patient_id')::uuid, was, is_now,
         nullif(current_setting('app.request_id', true), ''), nullif(current_setting('app.address', true), ''));
+    if outside then
+        perform set_config('app.organization_id', '', true);
+    end if;
     return null;
 end
 $$;
