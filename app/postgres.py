@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 SYSTEM_USER = "embedded_postgres"
@@ -77,12 +78,19 @@ class Embedded:
         # In a session of its own: Ctrl-C in a terminal is for whoever started it, not for the server.
         with tempfile.TemporaryFile("w+") as output:
             done = subprocess.run(
-                command, user=self._user, stdout=output, stderr=output, start_new_session=True, check=False, cwd="/"
+                command, stdout=output, stderr=output, start_new_session=True, check=False, cwd="/", **self._identity()
             )
             if check and done.returncode:
                 output.seek(0)
                 raise RuntimeError(f"{program} failed: {output.read().strip()}")
         return done.returncode
+
+    def _identity(self) -> dict[str, Any]:
+        """Who a program runs as: root's groups are left behind too."""
+        if not self._user:
+            return {}
+        user = _system_user()
+        return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
     def _own(self, folder: Path) -> None:
         if self._user:

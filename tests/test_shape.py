@@ -1,0 +1,57 @@
+"""The architecture, held by reading the code: imports run one way, and nothing but db speaks to the database."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RESOURCES = ["auth", "claims", "patient_status", "patients", "providers"]
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{name.name}" for name in node.names}
+    return found
+
+
+@pytest.mark.parametrize("resource", RESOURCES)
+def test_a_resource_imports_no_other_and_no_driver(resource):
+    found = imports(ROOT / "app" / f"{resource}.py")
+    assert found.isdisjoint({f"app.{other}" for other in RESOURCES} | {"psycopg", "psycopg_pool", "os", "app.schema"})
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.py")), ids=lambda path: path.stem)
+def test_a_job_imports_no_resource_and_no_framework(path):
+    found = imports(path)
+    assert found.isdisjoint({f"app.{resource}" for resource in RESOURCES})
+    assert not any(name.startswith("litestar") for name in found)
+
+
+@pytest.mark.parametrize("resource", RESOURCES)
+def test_a_resource_holds_no_sql_and_takes_no_tenant(resource):
+    text = (ROOT / "app" / f"{resource}.py").read_text().lower()
+    assert not any(word in text for word in ("select ", "insert into", "update set", "delete from", "set_config"))
+    tree = ast.parse(text)
+    arguments = {
+        argument.arg for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef) for argument in node.args.args
+    }
+    assert "organization_id" not in arguments
+
+
+def test_policies_and_grants_stand_in_policy_files_alone():
+    for path in (ROOT / "migrations").glob("*.sql"):
+        assert "create policy" not in path.read_text()
+    tables = {path.stem for path in (ROOT / "sql" / "policies").glob("*.sql")}
+    made = {line.split()[2] for path in (ROOT / "migrations").glob("*.sql") for line in path.read_text().splitlines()
+            if line.startswith("create table") and "auth." not in line}  # fmt: skip
+    assert tables == made
+
+
+def test_every_migration_can_be_rolled_back():
+    files = {path.name for path in (ROOT / "migrations").glob("*.sql")}
+    assert {name.replace(".sql", ".rollback.sql") for name in files if ".rollback." not in name} <= files
