@@ -59,7 +59,7 @@ class Entrance(ASGIMiddleware):
             await send(message)
 
         handler = scope.get("route_handler")
-        if handler is not None and scope["path"].startswith("/api/") and not handler.opt.get("public"):
+        if handler is not None and not handler.opt.get("public"):
             scope["auth"] = self._caller([value for name, value in scope["headers"] if name == b"authorization"])
         await next_app(scope, receive, with_id)
 
@@ -128,13 +128,13 @@ def _frames_only(error: Exception) -> tuple[type[Exception], Exception, Any]:
     return Exception, Exception(type(error).__name__), error.__traceback__
 
 
-@get("/health")
+@get("/health", opt={"public": True})
 async def health() -> dict[str, str]:
     """Alive; touches nothing."""
     return {"status": "ok"}
 
 
-@get("/health/ready")
+@get("/health/ready", opt={"public": True})
 async def ready(state: State) -> Response[dict[str, str]]:
     """200 when the database answers and its schema is the one this code expects; 503 names which part does not."""
     parts = {"database": "ok", "schema": "ok"}

@@ -27,19 +27,22 @@ PAGE = """<!doctype html>
 """
 
 
-@get("/openapi.json", include_in_schema=False)
+@get("/openapi.json", include_in_schema=False, opt={"public": True})
 async def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
     """The OpenAPI document."""
     return request.app.openapi_schema.to_schema()
 
 
-@get("/docs", media_type=MediaType.HTML, include_in_schema=False)
+@get("/docs", media_type=MediaType.HTML, include_in_schema=False, opt={"public": True})
 async def docs() -> str:
     """The interactive reference."""
     return PAGE
 
 
 assets = create_static_files_router(
-    "/docs/static", [Path(litestar_offline_docs.__file__).parent / "static"], include_in_schema=False
+    "/docs/static",
+    [Path(litestar_offline_docs.__file__).parent / "static"],
+    include_in_schema=False,
+    opt={"public": True},
 )
 handlers: list[HTTPRouteHandler | Router] = [openapi, docs, assets]

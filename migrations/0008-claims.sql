@@ -50,5 +50,5 @@ alter table claims enable row level security, force row level security;
 comment on column claims.service_date is 'Day of care, in the organization''s time zone.';
 comment on column claims.status_reason is 'Why the last move was made; claim_status_history keeps the earlier ones.';
 comment on column claims.status_event_id is 'The patient status event whose job made the last move; null when a person did.';
-comment on column claims.status_by is 'The user who made the last move; null when a job did.';
+comment on column claims.status_by is 'The user who made the last move; null when a job did, and for a claim that was only handed in.';
 comment on column claims.decided_by is 'The user who decided last; null when a job did. May not take up the appeal.';

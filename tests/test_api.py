@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+import httpx
 import jwt
 import msgspec
 import pytest
@@ -221,6 +222,13 @@ async def test_every_answer_names_its_request(client, as_user):
     assert (answer.headers["X-Request-Id"], answer.json()["meta"]["requestId"]) == ("mine-1", "mine-1")
     for path in ("/api/claims", "/nowhere", "/health"):
         assert len((await client.get(path, headers={"X-Request-Id": "not well formed"})).headers["X-Request-Id"]) == 36
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/claims", "//api/claims", "/api//claims", "/api/claims/", "/schema/openapi.json"]
+)
+async def test_nothing_is_open_by_an_odd_path(client, path):
+    assert (await client.request("GET", httpx.URL(f"http://test{path}"))).status_code in (401, 404)
 
 
 async def test_paths_and_methods_that_are_not_there(client, as_user):

@@ -118,6 +118,27 @@ async def test_a_discharge_settles_the_visit(as_user, as_root, cast, worker):
     assert (await done(alma, cast, undone.json()["data"]))["jobResult"]["updated"] == [made["small"]]
 
 
+async def test_a_discharge_leaves_alone_what_a_person_works_on(as_user, cast, worker):
+    alma, pia = as_user("alma"), as_user("pia")
+    for status in ("pending_info", "under_review"):
+        await pia.patch(f"/api/claims/{cast.anas_claim}", {"status": status, "reason": "a question"})
+    day = (await pia.get(f"/api/claims/{cast.anas_claim}")).json()["data"]["serviceDate"]
+    made = await alma.post("/api/patient-status", event(cast, "discharge") | {"occurredAt": f"{day}T20:00:00Z"})
+    result = (await done(alma, cast, made.json()["data"]))["jobResult"]
+    assert result == {
+        "updated": [],
+        "skipped": [{"id": str(cast.anas_claim), "reason": "a person is working on it"}],
+        "failed": [],
+    }
+
+
+async def test_a_discharge_approves_what_is_assigned_but_not_begun(as_user, cast, worker):
+    alma = as_user("alma")
+    day = (await alma.get(f"/api/claims/{cast.anas_claim}")).json()["data"]["serviceDate"]
+    made = await alma.post("/api/patient-status", event(cast, "discharge") | {"occurredAt": f"{day}T20:00:00Z"})
+    assert (await done(alma, cast, made.json()["data"]))["jobResult"]["updated"] == [str(cast.anas_claim)]
+
+
 async def test_a_treatment_moves_only_its_providers_claims(as_user, cast, worker):
     alma = as_user("alma")
     made = await alma.post("/api/patient-status", event(cast, "treatment_initiated", providerId=str(cast.ben_provider)))

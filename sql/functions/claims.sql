@@ -91,7 +91,6 @@ begin
     new.diagnosis_code := icd10(new.diagnosis_code);
     perform refuse(claim_problems(new));
     new.submitted_at := case when new.status = 'submitted' then now() end;
-    new.status_by := caller_user_id();
     return new;
 end
 $$;
@@ -161,7 +160,8 @@ begin
     new.denial_code := case new.status
         when 'rejected' then new.denial_code when 'approved' then null else old.denial_code end;
     perform check_move(move, old, new);
-    new.status_by := caller_user_id();
+    -- Handing a claim in is not working on it.
+    new.status_by := case when old.status <> 'draft' then caller_user_id() end;
     if move.role <> 'system' then
         new.status_event_id := null;
     end if;

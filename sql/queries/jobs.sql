@@ -50,7 +50,7 @@ with visit as (
 ),
 open as materialized (
     select c.claim_id, c.status, c.amount_cents <= v.approve_up_to as small,
-           c.assigned_to is not null and c.status_by is not null and c.version > 1 as in_hand
+           c.assigned_to is not null and c.status_by is not null as in_hand
     from claims c, visit v
     where c.patient_id = v.patient_id and c.status in ('submitted', 'under_review')
       and c.service_date between v.first_day and v.last_day
