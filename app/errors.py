@@ -4,7 +4,6 @@ from typing import Any, ClassVar
 
 import msgspec
 import psycopg
-from psycopg import errors as pg
 from psycopg_pool import PoolTimeout, TooManyRequests
 
 
@@ -131,7 +130,8 @@ def from_database(error: Exception) -> ApiError:
         case "23514" if field:
             return Invalid({"fields": {field: ["Is out of range"]}})
         case None:
+            # No SQLSTATE: the driver's own error. A value that it could not send is the client's fault.
+            if isinstance(error, psycopg.DataError):
+                return Invalid()
             return Unavailable() if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else ApiError()
-    if isinstance(error, pg.OperationalError | pg.LockNotAvailable):
-        return Unavailable()
-    return ApiError()
+    return Unavailable() if isinstance(error, psycopg.OperationalError) else ApiError()

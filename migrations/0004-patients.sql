@@ -10,7 +10,7 @@ create table patients (
     last_name text not null
         constraint patients_last_name_check check (length(last_name) between 1 and 200),
     date_of_birth date not null
-        constraint patients_date_of_birth_check check (date_of_birth >= '1875-01-01'),
+        constraint patients_date_of_birth_check check (date_of_birth between '1875-01-01' and current_date),
     email text
         constraint patients_email_check check (length(email) between 3 and 254),
     phone text

@@ -217,6 +217,16 @@ async def test_a_provider_enters_a_patient_into_its_own_care(as_user):
     assert [(await as_user(who).get(path)).status_code for who in ("ana", "alma", "ben", "tom")] == [200, 200, 404, 404]
 
 
+@pytest.mark.parametrize("born", ["1800-01-01", "2999-01-01"])
+async def test_a_patient_was_born_in_living_memory(as_user, born):
+    new = {"memberNumber": "M-9", "firstName": "Nils", "lastName": "New", "dateOfBirth": born}
+    answer = await as_user("alma").post("/api/patients", new)
+    assert (answer.status_code, list(answer.json()["error"]["details"]["fields"])) == (400, ["dateOfBirth"])
+    assert (
+        await as_user("alma").post("/api/patients", new | {"dateOfBirth": "2001-02-03"})
+    ).status_code == 201  # control
+
+
 async def test_every_answer_names_its_request(client, as_user):
     answer = await as_user("alma").get("/api/claims", headers={"X-Request-Id": "mine-1"})
     assert (answer.headers["X-Request-Id"], answer.json()["meta"]["requestId"]) == ("mine-1", "mine-1")
