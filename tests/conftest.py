@@ -36,13 +36,16 @@ def anyio_backend() -> str:
 
 @contextmanager
 def _container() -> Iterator[str]:
-    from testcontainers.postgres import PostgresContainer
+    from testcontainers.community.postgres import PostgresContainer
 
     try:
-        with PostgresContainer("postgres:18", driver=None) as container:
-            yield container.get_connection_url()
+        container = PostgresContainer("postgres:18", driver=None).start()
     except Exception as error:
         pytest.exit(f"TEST_DATABASE=testcontainers: no Docker engine answers ({type(error).__name__})", returncode=2)
+    try:
+        yield container.get_connection_url()
+    finally:
+        container.stop()
 
 
 @contextmanager

@@ -76,3 +76,12 @@ def test_it_is_refused_in_production():
         timeout=20,
     )
     assert (done.returncode, seed.returncode) == (2, 2)
+
+
+def test_testcontainers_without_an_engine_says_so():
+    environ = os.environ | {"TEST_DATABASE": "testcontainers", "DOCKER_HOST": "tcp://127.0.0.1:1"}
+    environ.pop("TEST_DATABASE_URL", None)
+    command = [sys.executable, "-m", "pytest", "-q", "tests/test_sql.py", "-k", "a_fault_in_a_query"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "no Docker engine answers" in done.stdout + done.stderr
