@@ -3,7 +3,11 @@
 import ast
 from pathlib import Path
 
+import msgspec
 import pytest
+import yaml
+
+from app.config import Settings
 
 ROOT = Path(__file__).parent.parent
 RESOURCES = ["auth", "claims", "patient_status", "patients", "providers"]
@@ -55,3 +59,18 @@ def test_policies_and_grants_stand_in_policy_files_alone():
 def test_every_migration_can_be_rolled_back():
     files = {path.name for path in (ROOT / "migrations").glob("*.sql")}
     assert {name.replace(".sql", ".rollback.sql") for name in files if ".rollback." not in name} <= files
+
+
+def test_compose_tells_every_process_what_it_needs():
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    known = {field.name.upper() for field in msgspec.structs.fields(Settings)} | {"PROCRASTINATE_APP"}
+    needs = {
+        "schema": {"DATABASE_URL"},
+        "api": {"API_DATABASE_URL", "TOKEN_KEYS"},
+        "worker": {"WORKER_DATABASE_URL", "PROCRASTINATE_APP"},
+    }
+    for name, needed in needs.items():
+        assert needed <= set(services[name]["environment"]) <= known
+    assert services["postgres"]["image"] == "postgres:18"
+    assert services["worker"]["command"] == ["procrastinate", "worker"]
+    assert "DATABASE_URL" not in services["api"]["environment"]  # the administrator's login stays with the schema step
