@@ -8,19 +8,17 @@ from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 from litestar import Request, get, post
 from litestar.datastructures import State
-from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta
 
 from app import sql
-from app.db import Session, fetch
+from app.db import Db, Session, fetch
 from app.errors import Unauthorized
 from app.tokens import LIFETIME, Caller, make_token
 from app.wire import Answer, Body, Shape
 
 queries = sql.load("auth")
 
-Db = NamedDependency[Session]
 
 _hasher = PasswordHasher(
     time_cost=2, memory_cost=19 * 1024, parallelism=1

@@ -5,18 +5,16 @@ from typing import Annotated, Literal, get_args
 from uuid import UUID
 
 from litestar import Response, get, patch, post
-from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
 from app import sql
-from app.db import Session
+from app.db import Db
 from app.errors import Invalid
 from app.wire import Answer, Body, CursorText, Limit, Money, Offset, Page, Shape, cents
 
 queries = sql.load("claims")
 
-Db = NamedDependency[Session]
 Status = Literal[
     "draft",
     "submitted",

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import psycopg
 from litestar import Response
+from litestar.di import NamedDependency
 from psycopg import AsyncConnection
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
@@ -137,6 +138,10 @@ class Session:
         if counted:
             return page.by_offset([row[1] for row in found], seen[-1][0][0], self._request["id"])
         return page.by_cursor(found, lambda key: self._cursors.write(key, bound), self._request["id"])
+
+
+Db = NamedDependency[Session]
+"""How a handler asks for its session: `db: Db`."""
 
 
 async def ping(pool: Pool) -> None:

@@ -5,18 +5,16 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from litestar import Response, get, post
-from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
 from app import sql
-from app.db import Session
+from app.db import Db
 from app.errors import IdempotencyMismatch
 from app.wire import Answer, Body, CursorText, Limit, Name, Offset, Page, Shape
 
 queries = sql.load("patient_status")
 
-Db = NamedDependency[Session]
 EventType = Literal["admission", "discharge", "treatment_initiated", "admission_cancelled", "discharge_cancelled"]
 
 

@@ -5,17 +5,14 @@ from typing import Annotated
 from uuid import UUID
 
 from litestar import Response, get, post
-from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
 from app import sql
-from app.db import Session
+from app.db import Db
 from app.wire import Answer, Body, CursorText, Email, Limit, Name, Offset, Page, Shape
 
 queries = sql.load("patients")
-
-Db = NamedDependency[Session]
 
 
 class NewPatient(Body):
