@@ -17,6 +17,9 @@ def main() -> None:
         http="httptools",
         access_log=False,
         server_header=False,
+        # Who sends X-Forwarded-For is believed only where an operator says so: the address is what is throttled and audited.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies or None,
         log_level="warning",
         timeout_graceful_shutdown=20,
     )

@@ -26,12 +26,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8000
     pool_size: int = 16
+    rate_limit_user: int = 6_000
+    rate_limit_address: int = 12_000
+    registration: Literal["open", "closed"] = "open"
+    trusted_proxies: str = ""
     data_dir: str = ".data"
 
-    def cursor_key(self) -> bytes:
-        """The key that page cursors are signed with: derived, so that there is no second secret to keep."""
-        first = next(iter(self.token_keys.values()))
-        return hmac.digest(first, b"page cursor", hashlib.sha256)
+    def cursor_keys(self) -> list[bytes]:
+        """The keys of page cursors, as those of tokens: derived, so that there is no second secret to keep."""
+        return [hmac.digest(key, b"page cursor", hashlib.sha256) for key in self.token_keys.values()]
 
 
 def read_settings(environ: Mapping[str, str] = os.environ, *, need: tuple[str, ...] = ()) -> Settings:
@@ -77,6 +80,8 @@ def _parse(name: str, raw: str, type_: object) -> object:
         raise ValueError("must be between 1 and 65535")
     if name == "pool_size" and not 0 < int(raw) <= 200:
         raise ValueError("must be between 1 and 200")
+    if name.startswith("rate_limit") and int(raw) < 0:
+        raise ValueError("must not be negative; 0 is no limit")
     return value
 
 

@@ -1,11 +1,12 @@
 """The pool, and Session: what a handler knows of the database.
 
 A call of Session is one implicit transaction in one round trip: the context is entered, the statements run, and PostgreSQL
-commits them together at the end of the pipeline. With the end of the transaction the context is gone.
+commits them together at the end of the pipeline. With the end of the transaction the context is gone. A call with an
+Idempotency-Key is one explicit transaction, in which the key is taken first and the answer kept last.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,21 +16,35 @@ from litestar.di import NamedDependency
 from psycopg import AsyncConnection
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
-from psycopg_pool import AsyncConnectionPool
+from psycopg.types.json import Json
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
+from app import sql
 from app.config import Settings
-from app.errors import NotFound, Unavailable
+from app.errors import (
+    Conflict,
+    Forbidden,
+    IdempotencyMismatch,
+    NotFound,
+    PreconditionFailed,
+    Unavailable,
+    from_database,
+)
 from app.sql import Query
 from app.tokens import Caller
 from app.wire import Cursors, Page, envelope
 
 Pool = AsyncConnectionPool[AsyncConnection[tuple[Any, ...]]]
+Rows = list[tuple[Any, ...]]
+Statements = Sequence[tuple[str, Mapping[str, Any]]]
 
 ENTER = """select set_config('role', ctx.enter(
-    %(organization_id)s, %(user_id)s, %(request_id)s, %(address)s, 'api', %(read_only)s), true)"""
+    %(organization_id)s, %(user_id)s, %(session_id)s, %(request_id)s, %(address)s, %(source)s, %(read_only)s), true)"""
 
 ANSWER_WITHIN = 6.0
 """Seconds for one call; beyond claims_api's statement_timeout, so only a silent server is ever cut off by it."""
+
+queries = sql.load("idempotency_keys")
 
 
 class JsonBytes(Loader):
@@ -61,73 +76,195 @@ def open_pool(settings: Settings) -> Pool:
     )
 
 
-async def fetch(pool: Pool, statements: Sequence[tuple[str, Mapping[str, Any]]]) -> list[list[tuple[Any, ...]]]:
+async def _execute(connection: AsyncConnection[tuple[Any, ...]], statements: Statements) -> list[Rows]:
+    """The rows of each statement, all sent in one round trip; one transaction where none is open."""
+    async with connection.pipeline():
+        cursors = [await connection.cursor().execute(text, given) for text, given in statements]
+    return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
+
+
+async def fetch(pool: Pool, statements: Statements) -> list[Rows]:
     """Runs the statements as one transaction in one round trip; the rows of each."""
     try:
         async with asyncio.timeout(ANSWER_WITHIN), pool.connection() as connection:
-            async with connection.pipeline():
-                cursors = [await connection.cursor().execute(text, given) for text, given in statements]
-            return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
+            return await _execute(connection, statements)
     except TimeoutError:
         raise Unavailable from None
+
+
+class Reply(msgspec.Struct):
+    """An answer as it goes out, and as it is kept under an idempotency key."""
+
+    body: bytes
+    status: int = 200
+    headers: dict[str, str] = {}
+
+    def response(self) -> Response[bytes]:
+        """The same for Litestar."""
+        kind = "application/json" if self.body else None
+        return Response(self.body, status_code=self.status, headers=self.headers, media_type=kind)
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session knows of its request: who calls, what about, and with which precautions."""
+
+    caller: Caller
+    request_id: str
+    address: str
+    path: str
+    source: str = "api"
+    read_only: bool = False
+    key: str | None = None
+    body_hash: bytes = b""
+    versions: list[int] | None = None
 
 
 class Session:
     """One caller's way to the database; every call enters the caller's context anew."""
 
-    def __init__(
-        self, pool: Pool, cursors: Cursors, caller: Caller, request: Mapping[str, str], read_only: bool
-    ) -> None:
+    def __init__(self, pool: Pool, cursors: Cursors, about: About, query: Any = None) -> None:
         self._pool = pool
         self._cursors = cursors
-        self._caller = caller
-        self._request = request
-        self._read_only = read_only
+        self._about = about
+        self.query = query
+        """The query string, as the Struct that the route names with `query=`."""
 
-    async def rows(self, *queries: Query, **given: Any) -> list[list[tuple[Any, ...]]]:
-        """The rows of each query, all run in one transaction and one round trip."""
+    def _statements(self, queries: Sequence[Query], given: Mapping[str, Any]) -> Statements:
+        about = self._about
         context = {
-            "organization_id": self._caller.organization_id,
-            "user_id": self._caller.user_id,
-            "request_id": self._request["id"],
-            "address": self._request["address"],
-            "read_only": self._read_only,
+            "organization_id": about.caller.organization_id,
+            "user_id": about.caller.user_id,
+            "session_id": about.caller.session_id,
+            "request_id": about.request_id,
+            "address": about.address,
+            "source": about.source,
+            "read_only": about.read_only,
         }
         # A text of its own for every role: a plan that two roles share on one connection is made anew at every switch.
-        tag = f"/* {self._caller.role} */ "
-        statements = [(ENTER, context), *((tag + query.text(given), given) for query in queries)]
-        return (await fetch(self._pool, statements))[1:]
+        tag = f"/* {about.caller.role} */ "
+        return [(ENTER, context), *((tag + query.text(dict(given)), given) for query in queries)]
 
-    def answer(self, data: bytes, status_code: int, headers: dict[str, str] | None = None) -> Any:
-        """The envelope around one record, with a status of its own."""
-        return Response(
-            envelope(data, self._request["id"]), status_code=status_code, headers=headers, media_type="application/json"
-        )
+    async def rows(self, *queries: Query, **given: Any) -> list[Rows]:
+        """The rows of each query, all run in one transaction and one round trip."""
+        return (await fetch(self._pool, self._statements(queries, given)))[1:]
+
+    async def run(self, build: Callable[[list[Rows]], Reply], *queries: Query, **given: Any) -> Any:
+        """The answer that build makes of the queries' rows; what it raises undoes them where the request has a key.
+
+        Everything that changes something goes through here, so that an Idempotency-Key holds for all of it.
+        """
+        if self._about.key is None:
+            return build(await self.rows(*queries, **given)).response()
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN), self._pool.connection() as connection, connection.transaction():
+                return await self._once(connection, build, queries, given)
+        except TimeoutError:
+            raise Unavailable from None
+
+    async def _once(
+        self,
+        connection: AsyncConnection[tuple[Any, ...]],
+        build: Callable[[list[Rows]], Reply],
+        asked: Sequence[Query],
+        given: Mapping[str, Any],
+    ) -> Response[bytes]:
+        """The first answer to the request's key: made and kept now, or given again."""
+        about = self._about
+        key = {"path": about.path, "key": about.key, "body_hash": about.body_hash}
+        (enter, take, *effect) = self._statements([queries.take, *asked], {**given, **key})
+        try:
+            _, taken = await _execute(connection, [enter, take])
+        except psycopg.errors.LockNotAvailable:
+            raise Conflict({"fields": {"Idempotency-Key": ["Is in flight"]}}) from None
+        for same, status, headers, body in taken:
+            if not same:
+                raise IdempotencyMismatch
+            again = msgspec.json.decode(headers, type=dict[str, str]) | {"Idempotent-Replayed": "true"}
+            return Reply(body, status, again).response()
+        reply = build(await _execute(connection, effect))
+        kept = {**key, "status": reply.status, "headers": Json(reply.headers), "body": reply.body}
+        await connection.execute(queries.keep.text(kept), kept)
+        return reply.response()
+
+    def reply(self, data: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Reply:
+        """The envelope around data."""
+        return Reply(envelope(data, self._about.request_id), status, headers or {})
+
+    def _record(self, row: tuple[Any, ...], status: int = 200) -> Reply:
+        """A row of (JSON) or (JSON, version): the version is its ETag, and what is new has a Location."""
+        headers = {"ETag": f'"{row[1]}"'} if len(row) > 1 else {}
+        if status == 201:
+            headers["Location"] = f"{self._about.path}/{msgspec.json.decode(row[0])['id']}"
+        return self.reply(row[0], status, headers)
 
     async def one(self, *queries: Query, **given: Any) -> Any:
-        """The envelope around the one row that the last query gives; NotFound where it gives none."""
-        rows = (await self.rows(*queries, **given))[-1]
-        if not rows:
-            raise NotFound
-        return envelope(rows[0][0], self._request["id"])
+        """200 with the one row that the last query gives; NotFound where it gives none."""
+        return await self.run(lambda results: self._record(_only(results[-1])), *queries, **given)
+
+    async def one_or_nothing(self, query: Query, **given: Any) -> Any:
+        """200 with the one row that the query gives; 204 where it gives none."""
+
+        def build(results: list[Rows]) -> Reply:
+            return self._record(results[0][0]) if results[0] else Reply(b"", 204)
+
+        return await self.run(build, query, **given)
+
+    async def lines(self, query: Query, lines: list[dict[str, Any]]) -> Rows:
+        """The query's rows for many lines at once; it takes them as `lines` and the request's idempotency key as `key`."""
+        try:
+            given = {"lines": msgspec.json.encode(lines).decode(), "key": self._about.key}
+            return (await self.rows(query, **given))[0]
+        except (psycopg.Error, PoolTimeout, TooManyRequests) as error:
+            raise from_database(error) from None
+
+    async def changed(self, find: Query, change: Query, **given: Any) -> Any:
+        """200 with the changed row. Where nothing was changed, NotFound if find gives no row either.
+
+        change may take `versions`, those that If-Match names: PreconditionFailed where it is another one. A row that the caller
+        sees and yet could not change is Forbidden.
+        """
+        conditional = self._about.versions is not None and "versions" in change.options
+
+        def build(results: list[Rows]) -> Reply:
+            found, done = results
+            if found and not done:
+                raise PreconditionFailed if conditional else Forbidden
+            return self._record(_only(done))
+
+        return await self.run(build, find, change, versions=self._about.versions, **given)
+
+    async def wrapped(self, around: dict[str, object], name: str, *queries: Query, status: int = 200) -> Any:
+        """An object of Python's with the last query's row as one more field, called name."""
+        row = _only((await self.rows(*queries))[-1])
+        return self.reply(msgspec.json.encode(around | {name: msgspec.Raw(row[0])}), status).response()
 
     async def created(self, *queries: Query, **given: Any) -> Any:
         """201 with the new record and its Location."""
-        data = (await self.rows(*queries, **given))[-1][0][0]
-        return self.answer(data, 201, {"Location": f"{self._request['path']}/{msgspec.json.decode(data)['id']}"})
+        return await self.run(lambda results: self._record(_only(results[-1]), 201), *queries, **given)
 
-    async def wrapped(self, query: Query, around: dict[str, str | int], name: str) -> Any:
-        """The envelope around an object of Python's with the row as one more field, called name."""
-        (row,) = (await self.rows(query))[0]
-        return envelope(msgspec.json.encode(around | {name: msgspec.Raw(row[0])}), self._request["id"])
+    async def accepted(self, *queries: Query, **given: Any) -> Any:
+        """202 with the one row that the last query gives; NotFound where it gives none."""
+        return await self.run(lambda results: self._record(_only(results[-1]), 202), *queries, **given)
 
-    async def page(self, query: Query, count: Query, page: Page, of: Query | None = None, **given: Any) -> Any:
+    async def done(self, *queries: Query, **given: Any) -> Any:
+        """204; NotFound unless every query gives a row."""
+
+        def build(results: list[Rows]) -> Reply:
+            for rows in results:
+                _only(rows)
+            return Reply(b"", 204)
+
+        return await self.run(build, *queries, **given)
+
+    async def page(self, query: Query, count: Query, of: Query | None = None, **given: Any) -> Any:
         """A list's envelope: by cursor, or by offset with a total where the client asked for an offset.
 
-        of: a query that must give a row for the list to be there at all.
+        The route's query is a Page. of: a query that must give a row for the list to be there at all.
         """
+        page: Page = self.query
         owner = (of,) if of else ()
-        bound = f"{self._caller.organization_id}/{self._caller.user_id}/{query.name}/{sorted(given.items())}"
+        caller = self._about.caller
+        bound = f"{caller.organization_id}/{caller.user_id}/{query.name}/{sorted(given.items())}"
         after = self._cursors.read(page.cursor, bound) if page.cursor else None
         counted = (count,) if page.offset is not None else ()
         *seen, found = await self.rows(
@@ -136,8 +273,14 @@ class Session:
         if of and not seen[0]:
             raise NotFound
         if counted:
-            return page.by_offset([row[1] for row in found], seen[-1][0][0], self._request["id"])
-        return page.by_cursor(found, lambda key: self._cursors.write(key, bound), self._request["id"])
+            return page.by_offset([row[1] for row in found], seen[-1][0][0], self._about.request_id)
+        return page.by_cursor(found, lambda key: self._cursors.write(key, bound), self._about.request_id)
+
+
+def _only(rows: Rows) -> tuple[Any, ...]:
+    if not rows:
+        raise NotFound
+    return rows[0]
 
 
 Db = NamedDependency[Session]

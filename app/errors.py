@@ -12,11 +12,21 @@ class ApiError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "INTERNAL_ERROR"
-    headers: ClassVar[dict[str, str]] = {}
+    always: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, details: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, details: dict[str, Any] | None = None, *, headers: dict[str, str] | None = None, afterwards: Any = None
+    ) -> None:
+        """afterwards: a background task, run once the answer is out, so that nobody can tell by the time what it does."""
         super().__init__(type(self).__doc__)
         self.details = details
+        self.headers = self.always | (headers or {})
+        self.afterwards = afterwards
+
+    @classmethod
+    def fields(cls, **problems: str) -> "ApiError":
+        """One problem a field, by its wire name."""
+        return cls({"fields": {name: [problem] for name, problem in problems.items()}})
 
 
 class Invalid(ApiError):
@@ -24,17 +34,12 @@ class Invalid(ApiError):
 
     status, code = 400, "VALIDATION_ERROR"
 
-    @classmethod
-    def fields(cls, **problems: str) -> "Invalid":
-        """One problem a field, by its wire name."""
-        return cls({"fields": {name: [problem] for name, problem in problems.items()}})
-
 
 class Unauthorized(ApiError):
     """Log in first."""
 
     status, code = 401, "UNAUTHORIZED"
-    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
+    always: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
 
 
 class Forbidden(ApiError):
@@ -61,6 +66,12 @@ class Conflict(ApiError):
     status, code = 409, "CONFLICT"
 
 
+class PreconditionFailed(ApiError):
+    """The record has changed since the version that If-Match names."""
+
+    status, code = 412, "PRECONDITION_FAILED"
+
+
 class PayloadTooLarge(ApiError):
     """The body is too large."""
 
@@ -68,7 +79,7 @@ class PayloadTooLarge(ApiError):
 
 
 class UnsupportedMediaType(ApiError):
-    """Send application/json."""
+    """The body is of another type than this path takes."""
 
     status, code = 415, "UNSUPPORTED_MEDIA_TYPE"
 
@@ -79,56 +90,78 @@ class IdempotencyMismatch(ApiError):
     status, code = 422, "IDEMPOTENCY_MISMATCH"
 
 
+class RateLimited(ApiError):
+    """Too many requests; try again later."""
+
+    status, code = 429, "RATE_LIMITED"
+
+
 class Unavailable(ApiError):
     """The database can't be reached right now."""
 
     status, code = 503, "UNAVAILABLE"
-    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+    always: ClassVar[dict[str, str]] = {"Retry-After": "1"}
 
+
+ERRORS: list[type[ApiError]] = [
+    Invalid, Unauthorized, Forbidden, NotFound, MethodNotAllowed, Conflict, PreconditionFailed, PayloadTooLarge,
+    UnsupportedMediaType, IdempotencyMismatch, RateLimited, ApiError, Unavailable,
+]  # fmt: skip
 
 BY_STATUS = {
     error.status: error
     for error in (Invalid, Unauthorized, Forbidden, NotFound, MethodNotAllowed, PayloadTooLarge, UnsupportedMediaType)
 }
 
-FIELD_OF_CONSTRAINT = {
-    "claims_claim_number_key": "claimNumber",
-    "providers_npi_key": "npi",
-    "providers_npi_check": "npi",
-    "patients_member_number_key": "memberNumber",
-    "patients_date_of_birth_check": "dateOfBirth",
-    "claims_amount_check": "amount",
-    "claims_approved_amount_check": "approvedAmount",
+OF_CONSTRAINT = {
+    "claims_claim_number_key": ("claimNumber", "Is taken"),
+    "providers_npi_key": ("npi", "Is taken"),
+    "providers_npi_check": ("npi", "Has a wrong check digit"),
+    "patients_member_number_key": ("memberNumber", "Is taken"),
+    "patients_date_of_birth_check": ("dateOfBirth", "Is out of range"),
+    "claims_amount_check": ("amount", "Is out of range"),
+    "claims_approved_amount_check": ("approvedAmount", "Is out of range"),
+    "organizations_slug_key": ("slug", "Is taken"),
+    "users_email_key": ("email", "Is taken"),
+    "users_provider_check": ("providerId", "Goes with the role provider, and only with it"),
+    "users_patient_check": ("patientId", "Goes with the role patient, and only with it"),
+    "users_organization_id_provider_id_fkey": ("providerId", "Names no provider"),
+    "users_organization_id_patient_id_fkey": ("patientId", "Names no patient"),
+    "invitations_provider_check": ("providerId", "Goes with the role provider, and only with it"),
+    "invitations_patient_check": ("patientId", "Goes with the role patient, and only with it"),
+    "invitations_organization_id_provider_id_fkey": ("providerId", "Names no provider"),
+    "invitations_organization_id_patient_id_fkey": ("patientId", "Names no patient"),
 }
-"""Constraint names are public: clients see which field they mean, by its wire name."""
+"""Constraint names are public: clients see which field they mean, by its wire name, and what is wrong with it."""
 
 
 def from_database(error: Exception) -> ApiError:
     """The answer to a database error: by SQLSTATE only, never with the server's words.
 
-    INVAL, TRANS and DECID are raised by sql/functions/claims.sql; their detail is JSON made for the client.
+    INVAL, CLASH and TRANS are raised by sql/functions; their detail is JSON made for the client.
     """
     if isinstance(error, PoolTimeout | TooManyRequests):
         return Unavailable()
     state = getattr(error, "sqlstate", None)
     diag = error.diag if isinstance(error, psycopg.Error) else None
     detail = diag.message_detail if diag else None
-    field = FIELD_OF_CONSTRAINT.get(diag.constraint_name or "") if diag else None
+    broken = OF_CONSTRAINT.get(diag.constraint_name or "") if diag else None
+    fields = {"fields": {broken[0]: [broken[1]]}} if broken else None
     match state:
         case "INVAL":
             return Invalid({"fields": msgspec.json.decode(detail or "{}")})
         case "TRANS":
             return Conflict(msgspec.json.decode(detail or "{}"))
-        case "DECID":
-            return Conflict({"fields": {"notes": ["Can't be changed once a claim is decided"]}})
+        case "CLASH":
+            return Conflict({"fields": msgspec.json.decode(detail or "{}")})
         case "28000":
             return Unauthorized()
         case "42501":
             return Forbidden()
         case "23505":
-            return Conflict({"fields": {field: ["Is taken"]}} if field else None)
-        case "23514" if field:
-            return Invalid({"fields": {field: ["Is out of range"]}})
+            return Conflict(fields)
+        case "23514" | "23503" if fields:
+            return Invalid(fields)
         case None:
             # No SQLSTATE: the driver's own error. A value that it could not send is the client's fault.
             if isinstance(error, psycopg.DataError):

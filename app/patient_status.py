@@ -1,17 +1,16 @@
 """Patient status events: what happened to a patient, and what its job made of it."""
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from litestar import Response, get, post
-from litestar.params import FromPath, JSONBody
+from litestar.params import JSONBody, PathParameter
 from msgspec import Meta
 
 from app import sql
-from app.db import Db
+from app.db import Db, Reply, Rows
 from app.errors import IdempotencyMismatch
-from app.wire import Answer, Body, CursorText, Limit, Name, Offset, Page, Shape
+from app.wire import Answer, Body, Instant, JobResult, JobStatus, Name, Notes, Number, Page, Shape
 
 queries = sql.load("patient_status")
 
@@ -23,11 +22,11 @@ class NewEvent(Body):
 
     patient_id: UUID
     event_type: EventType
-    occurred_at: Annotated[datetime, Meta(tz=True)]
+    occurred_at: Instant
     provider_id: UUID | None = None
-    visit_number: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    visit_number: Number | None = None
     facility: Name | None = None
-    notes: Annotated[str, Meta(max_length=1000)] | None = None
+    notes: Notes | None = None
     idempotency_key: Annotated[str, Meta(min_length=1, max_length=255, pattern="^[!-~]+$")] | None = None
 
 
@@ -38,42 +37,36 @@ class Event(Shape):
     patient_id: UUID
     provider_id: UUID | None
     event_type: EventType
-    occurred_at: datetime
+    occurred_at: Instant
     visit_number: str | None
     facility: str | None
     notes: str | None
     idempotency_key: str | None
-    created_at: datetime
-    job_status: Literal["pending", "processing", "completed", "failed"]
-    job_result: Any
+    created_at: Instant
+    job_status: JobStatus
+    job_result: JobResult | None
 
 
-@post("/api/patient-status", status_code=202)
+PatientId = Annotated[UUID, PathParameter(name="patientId")]
+
+
+@post("/api/patient-status", status_code=202, also=200)
 async def create_event(data: JSONBody[NewEvent], db: Db) -> Response[Answer[Event]]:
     """202 with the event, its job enqueued in the same transaction; 200 with the first event where the key is known."""
-    given = {
-        "patient_id": data.patient_id,
-        "event_type": data.event_type,
-        "occurred_at": data.occurred_at,
-        "provider_id": data.provider_id,
-        "visit_number": data.visit_number,
-        "facility": data.facility,
-        "notes": data.notes,
-        "idempotency_key": data.idempotency_key,
-    }
-    made, first = await db.rows(queries.create, queries.get_by_key, **given)
-    if not made and not first[0][1]:
-        raise IdempotencyMismatch
-    return db.answer((made or first)[0][0], 202 if made else 200)
+
+    def build(results: list[Rows]) -> Reply:
+        made, first = results
+        if not made and not first[0][1]:
+            raise IdempotencyMismatch
+        return db.reply((made or first)[0][0], 202 if made else 200)
+
+    return await db.run(build, queries.create, queries.get_by_key, **data.given())
 
 
-@get("/api/patient-status/history/{patient_id:str}")
-async def list_events(
-    patient_id: FromPath[UUID], db: Db, limit: Limit = 20, cursor: CursorText = None, offset: Offset = None
-) -> Answer[list[Event]]:
+@get("/api/patient-status/history/{patientId:str}", query=Page)
+async def list_events(patient_id: PatientId, db: Db) -> Answer[list[Event]]:
     """A patient's events, newest first; 404 when the patient is missing or hidden from the caller."""
-    page = Page(limit, cursor, offset)
-    return await db.page(queries.list_newest, queries.count, page, of=queries.find_patient, patient_id=patient_id)
+    return await db.page(queries.list_newest, queries.count, of=queries.find_patient, patient_id=patient_id)
 
 
 handlers = [create_event, list_events]

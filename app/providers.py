@@ -1,27 +1,39 @@
 """Providers: who gives care, known by NPI."""
 
-from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from litestar import Response, get, post
-from litestar.params import FromPath, JSONBody
-from msgspec import Meta
+from litestar import Response, get, patch, post
+from litestar.params import JSONBody
+from msgspec import UNSET, Meta, UnsetType
 
 from app import sql
 from app.db import Db
-from app.wire import Answer, Body, CursorText, Email, Limit, Name, Offset, Page, Shape
+from app.wire import Answer, Body, Email, Id, Instant, Name, Page, Shape
 
 queries = sql.load("providers")
 
+Npi = Annotated[
+    str, Meta(pattern="^[0-9]{10}$", description="The last digit is a check digit.", examples=["1234567893"])
+]
+
 
 class NewProvider(Body):
-    """npi: ten digits, the last a check digit."""
+    """npi is unique in the organization."""
 
-    npi: Annotated[str, Meta(pattern="^[0-9]{10}$", examples=["1234567893"])]
+    npi: Npi
     name: Name
     specialty: Name | None = None
     email: Email | None = None
+
+
+class ProviderChange(Body):
+    """Only what is sent changes; null takes away what is optional. The NPI is an admin's to correct."""
+
+    npi: Npi | UnsetType = UNSET
+    name: Name | UnsetType = UNSET
+    specialty: Name | UnsetType | None = UNSET
+    email: Email | UnsetType | None = UNSET
 
 
 class Provider(Shape):
@@ -32,27 +44,31 @@ class Provider(Shape):
     name: str
     specialty: str | None
     email: str | None
-    created_at: datetime
+    created_at: Instant
 
 
 @post("/api/providers")
 async def create_provider(data: JSONBody[NewProvider], db: Db) -> Response[Answer[Provider]]:
     """A new provider; its NPI is unique in the organization."""
-    return await db.created(queries.create, npi=data.npi, name=data.name, specialty=data.specialty, email=data.email)
+    return await db.created(queries.create, **data.given())
 
 
-@get("/api/providers")
-async def list_providers(
-    db: Db, limit: Limit = 20, cursor: CursorText = None, offset: Offset = None
-) -> Answer[list[Provider]]:
+@get("/api/providers", query=Page)
+async def list_providers(db: Db) -> Answer[list[Provider]]:
     """What the caller may see, newest first."""
-    return await db.page(queries.list_newest, queries.count, Page(limit, cursor, offset))
+    return await db.page(queries.list_newest, queries.count)
 
 
-@get("/api/providers/{provider_id:str}")
-async def get_provider(provider_id: FromPath[UUID], db: Db) -> Answer[Provider]:
+@get("/api/providers/{id:str}")
+async def get_provider(provider_id: Id, db: Db) -> Answer[Provider]:
     """One provider; 404 when missing or hidden from the caller."""
     return await db.one(queries.get, provider_id=provider_id)
 
 
-handlers = [create_provider, list_providers, get_provider]
+@patch("/api/providers/{id:str}")
+async def change_provider(provider_id: Id, data: JSONBody[ProviderChange], db: Db) -> Answer[Provider]:
+    """Corrects what is known of a provider; a provider corrects itself."""
+    return await db.changed(queries.get, queries.change, provider_id=provider_id, **data.changes())
+
+
+handlers = [create_provider, list_providers, get_provider, change_provider]

@@ -8,6 +8,8 @@ from litestar import MediaType, Request, Router, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.static_files import create_static_files_router
 
+from app.openapi import document
+
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -27,13 +29,13 @@ PAGE = """<!doctype html>
 """
 
 
-@get("/openapi.json", include_in_schema=False, opt={"public": True})
+@get("/openapi.json", hidden=True, public=True)
 async def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
     """The OpenAPI document."""
-    return request.app.openapi_schema.to_schema()
+    return document(request.app)
 
 
-@get("/docs", media_type=MediaType.HTML, include_in_schema=False, opt={"public": True})
+@get("/docs", media_type=MediaType.HTML, hidden=True, public=True)
 async def docs() -> str:
     """The interactive reference."""
     return PAGE
@@ -42,7 +44,6 @@ async def docs() -> str:
 assets = create_static_files_router(
     "/docs/static",
     [Path(litestar_offline_docs.__file__).parent / "static"],
-    include_in_schema=False,
-    opt={"public": True},
+    opt={"public": True, "hidden": True},
 )
 handlers: list[HTTPRouteHandler | Router] = [openapi, docs, assets]

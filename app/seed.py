@@ -11,8 +11,8 @@ from uuid import UUID
 
 import psycopg
 
-from app.auth import hash_password
 from app.config import Settings, read_settings
+from app.passwords import hash_password
 
 PASSWORD = "Password123!"  # noqa: S105  (the demo's, printed by `make run`)
 
@@ -80,7 +80,7 @@ class Tenant:
     def become_admin(self) -> None:
         """From here on, until reset role, as the tenant's admin."""
         self.value(
-            "select set_config('role', ctx.enter(%s, %s, 'seed', '', 'sql', false), true)",
+            "select set_config('role', ctx.enter(%s, %s, null, 'seed', '', 'sql', false), true)",
             self.organization_id,
             self.admin,
         )

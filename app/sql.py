@@ -1,7 +1,9 @@
 """Loads the hand-written statements of sql/queries/<resource>.sql.
 
 A statement begins with `-- name: <name>`. `:word` is a parameter. A line that ends in `-- if :word` stands only when that
-parameter is given (not None), so that one text serves every combination of filters without an OR in it.
+parameter is given (not None), so that one text serves every combination of filters without an OR in it. A line
+`-- sorts: <column> <type>, ...` makes a text for each column and direction, with `@sort`, `@type`, `@after` and `@direction`
+filled in from that line alone, so that no name ever comes from a client.
 """
 
 import re
@@ -13,6 +15,7 @@ QUERIES = Path(__file__).parent.parent / "sql" / "queries"
 _IF = re.compile(r"\s*-- if :(\w+)\s*$")
 _PARAMETER = re.compile(r"(?<!:):([a-z_]\w*)")
 _COMMENT = re.compile(r"\s*--.*$")
+_SORTS = re.compile(r"^-- sorts: (.+)\n", re.MULTILINE)
 
 
 class Query:
@@ -27,6 +30,7 @@ class Query:
         ]
         self.options = frozenset(option for option, _ in self._lines if option)
         self._texts: dict[frozenset[str], str] = {}
+        self.sorted: dict[str, Query] = {}
 
     def text(self, given: dict[str, Any]) -> str:
         """The statement for these parameters, with psycopg's placeholders."""
@@ -37,6 +41,21 @@ class Query:
         return self._texts[chosen]
 
 
+def _read(name: str, source: str) -> Query:
+    """The query; where it has sorts, the first one descending, with all of them by `column` and `-column` in `sorted`."""
+    if not (match := _SORTS.search(source)):
+        return Query(name, source)
+    variants = {}
+    for column, type_ in (one.split() for one in match.group(1).split(",")):
+        for sign, after, direction in (("-", "<", "desc"), ("", ">", "asc")):
+            words = {"sort": column, "type": type_, "after": after, "direction": direction}
+            text = re.sub(r"@(\w+)", lambda word: words[word.group(1)], _SORTS.sub("", source))  # noqa: B023
+            variants[f"{sign}{column}"] = Query(f"{name}.{sign}{column}", text)
+    query = next(iter(variants.values()))
+    query.sorted = variants
+    return query
+
+
 class Queries:
     """The statements of one file, each an attribute."""
 
@@ -45,7 +64,7 @@ class Queries:
         names = parts[1::2]
         if parts[0].strip() or len(set(names)) != len(names):
             raise ValueError(f"sql/queries/{resource}.sql: text before the first name, or a name twice")
-        self.all = {name: Query(f"{resource}.{name}", body) for name, body in zip(names, parts[2::2], strict=True)}
+        self.all = {name: _read(f"{resource}.{name}", body) for name, body in zip(names, parts[2::2], strict=True)}
 
     def __getattr__(self, name: str) -> Query:
         try:

@@ -1,5 +1,7 @@
 """Access tokens: compact JWS, HS256, 15 minutes. They say who is calling; what a caller may do, the database says."""
 
+import hashlib
+import secrets
 import time
 from uuid import UUID
 
@@ -9,8 +11,10 @@ import msgspec
 from app.errors import Unauthorized
 
 ISSUER = AUDIENCE = "claims"
-LIFETIME = 900
-"""Seconds."""
+TYPE = "at+jwt"
+"""RFC 9068: no other JWT that these keys may ever sign can be taken for an access token."""
+LIFETIME, REFRESH_LIFETIME = 900, 30 * 86_400
+"""Seconds: of an access token, and of a refresh token that is not used."""
 ROLES = frozenset({"admin", "claims_processor", "provider", "patient"})
 
 
@@ -19,6 +23,7 @@ class Caller(msgspec.Struct, frozen=True):
 
     organization_id: UUID
     user_id: UUID
+    session_id: UUID
     role: str
 
 
@@ -30,13 +35,14 @@ def make_token(caller: Caller, keys: dict[str, bytes], now: float | None = None)
         "iss": ISSUER,
         "aud": AUDIENCE,
         "sub": str(caller.user_id),
+        "sid": str(caller.session_id),
         "org": str(caller.organization_id),
         "role": caller.role,
         "iat": issued,
         "nbf": issued,
         "exp": issued + LIFETIME,
     }
-    return jwt.encode(claims, key, algorithm="HS256", headers={"kid": kid})
+    return jwt.encode(claims, key, algorithm="HS256", headers={"kid": kid, "typ": TYPE})
 
 
 def read_token(token: str, keys: dict[str, bytes]) -> Caller:
@@ -45,18 +51,30 @@ def read_token(token: str, keys: dict[str, bytes]) -> Caller:
     Raises Unauthorized when expired, unsigned or signed any other way (RFC 8725, 3.1), whatever else is wrong with it.
     """
     try:
-        key = keys[jwt.get_unverified_header(token)["kid"]]
+        header = jwt.get_unverified_header(token)
+        if header.get("typ") != TYPE or header.keys() != {"alg", "kid", "typ"}:
+            raise Unauthorized
         claims = jwt.decode(
             token,
-            key,
+            keys[header["kid"]],
             algorithms=["HS256"],
             audience=AUDIENCE,
             issuer=ISSUER,
             options={"require": ["exp", "iat", "nbf", "sub", "aud", "iss"], "strict_aud": True},
         )
-        caller = Caller(UUID(claims["org"]), UUID(claims["sub"]), claims["role"])
-    except (jwt.PyJWTError, LookupError, TypeError, ValueError, AttributeError):
+        caller = Caller(UUID(claims["org"]), UUID(claims["sub"]), UUID(claims["sid"]), claims["role"])
+    except (jwt.PyJWTError, LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
         raise Unauthorized from None
     if caller.role not in ROLES:
         raise Unauthorized
     return caller
+
+
+def new_secret() -> str:
+    """A refresh or invitation token: 32 random bytes as text. The database keeps only its hash."""
+    return secrets.token_urlsafe(32)
+
+
+def secret_hash(secret: str) -> bytes:
+    """What the database keeps of a secret; it is random, so one round of sha256 is enough."""
+    return hashlib.sha256(secret.encode()).digest()

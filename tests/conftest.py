@@ -18,11 +18,11 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from app import schema
-from app.auth import hash_password
 from app.config import Settings
 from app.main import create_app
+from app.passwords import hash_password
 from app.postgres import Embedded
-from app.tokens import Caller, make_token
+from app.tokens import Caller, make_token, secret_hash
 
 KEYS = {"test": b"a secret of the tests, 32 bytes and more"}
 PASSWORD = "correct horse battery staple"
@@ -143,7 +143,7 @@ def plant_cast(connection: psycopg.Connection[Any]) -> None:
 
         alma = user("alma", "admin")
         pia, _paul = user("pia", "claims_processor"), user("paul", "claims_processor")
-        enter = "select set_config('role', ctx.enter(%s, %s, 'cast', '', 'sql', false), true)"
+        enter = "select set_config('role', ctx.enter(%s, %s, null, 'cast', '', 'sql', false), true)"
         connection.execute("set local search_path = app")
         one(enter, organization, alma)
         new_provider = "insert into providers (npi, name) values (%s, %s) returning provider_id"
@@ -164,11 +164,21 @@ def plant_cast(connection: psycopg.Connection[Any]) -> None:
             "returning event_id",
             tom,
         )
+        one(
+            "insert into invitations (email, role, token_hash) values ('new@' || %s || '.test', 'admin', %s) returning invitation_id",
+            slug,
+            secret_hash(f"invitation to {slug}"),
+        )
+        connection.execute("select take_key('/api/claims', 'cast', '')")
         connection.execute("reset role")
         user("ana", "provider", provider=ana)
         user("ben", "provider", provider=ben)
         user("tom", "patient", patient=tom)
         user("tina", "patient", patient=tina)
+    # A session for everybody, by the user's own id: tokens of the tests name it.
+    connection.execute(
+        "insert into auth.sessions (organization_id, session_id, user_id) select organization_id, user_id, user_id from users"
+    )
     # The cast's own jobs are no test's business.
     connection.execute("set local search_path = procrastinate; delete from procrastinate_jobs")
 
@@ -185,6 +195,8 @@ union all select o.slug, case c.claim_number when 'C-ANA' then 'anas_claim' else
 from app.claims c join app.organizations o using (organization_id)
 union all select o.slug, 'toms_event', e.event_id, null
 from app.patient_status_events e join app.organizations o using (organization_id)
+union all select o.slug, 'invitation', i.invitation_id, null
+from app.invitations i join app.organizations o using (organization_id)
 union all select o.slug, 'toms_job', j.job_id, null
 from app.job_processing_logs j join app.organizations o using (organization_id)"""
 
@@ -271,13 +283,18 @@ ROLE = {
 }
 
 
+def caller(who: Cast, name: str) -> Caller:
+    """Whom a token of this person of the cast names."""
+    return Caller(who.organization, who.ids[name], who.ids[name], ROLE[name])
+
+
 @pytest.fixture
 def as_user(client: httpx.AsyncClient, casts: dict[str, Cast]) -> Callable[..., As]:
     """as_user("ana"), as_user("alma", "south")."""
 
     def make(name: str, tenant: str = "north") -> As:
         who = casts[tenant]
-        return As(client, make_token(Caller(who.organization, who.ids[name], ROLE[name]), KEYS))
+        return As(client, make_token(caller(who, name), KEYS))
 
     return make
 
@@ -292,8 +309,8 @@ def as_role(settings: Settings, casts: dict[str, Cast]) -> Iterator[Callable[...
         opened.append(connection)
         who = casts[tenant]
         connection.execute(
-            "select set_config('role', ctx.enter(%s, %s, 'test', '', 'api', false), true)",
-            [who.organization, who.ids[name]],
+            "select set_config('role', ctx.enter(%s, %s, %s, 'test', '', 'api', false), true)",
+            [who.organization, who.ids[name], who.ids[name]],
         )
         return connection
 

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from app import auth, claims, patient_status, patients, providers
-from app.tokens import Caller, make_token
+from app.tokens import make_token
 from app.wire import Answer
-from tests.conftest import KEYS, PASSWORD
+from tests.conftest import KEYS, PASSWORD, caller
 
 
 @pytest.fixture
@@ -69,17 +69,17 @@ async def test_a_suspended_organization_is_out(as_user, as_root, cast):
     "spoil", ["none", "expired", "unsigned", "other key", "other audience", "no kid", "basic", "garbage"]
 )
 async def test_a_bad_token_is_no_token(client, cast, spoil):
-    caller = Caller(cast.organization, cast.ana, "provider")
-    good = make_token(caller, KEYS)
+    ana = caller(cast, "ana")
+    good = make_token(ana, KEYS)
     claims_ = jwt.decode(good, options={"verify_signature": False})
-    kid = {"kid": "test"}
+    kid = {"kid": "test", "typ": "at+jwt"}
     header = {
         "none": None,
-        "expired": "Bearer " + make_token(caller, KEYS, now=time.time() - 1000),
+        "expired": "Bearer " + make_token(ana, KEYS, now=time.time() - 1000),
         "unsigned": "Bearer " + jwt.encode(claims_, None, algorithm="none", headers=kid),
-        "other key": "Bearer " + make_token(caller, {"test": b"x" * 32}),
+        "other key": "Bearer " + make_token(ana, {"test": b"x" * 32}),
         "other audience": "Bearer " + jwt.encode(claims_ | {"aud": "x"}, KEYS["test"], headers=kid),
-        "no kid": "Bearer " + jwt.encode(claims_, KEYS["test"]),
+        "no kid": "Bearer " + jwt.encode(claims_, KEYS["test"], headers={"typ": "at+jwt"}),
         "basic": "Basic " + good,
         "garbage": "Bearer \xff.a.b",
     }[spoil]
@@ -154,7 +154,7 @@ async def test_a_claim_number_is_unique_in_its_organization_only(as_user, body, 
 @pytest.mark.parametrize(("path", "field"), [
     ("/api/claims?limit=0", "limit"), ("/api/claims?limit=101", "limit"), ("/api/claims?limit=x", "limit"),
     ("/api/claims?cursor=AAAA", "cursor"), ("/api/claims?offset=10001", "offset"), ("/api/claims?offset=0&cursor=a", "offset"),
-    ("/api/claims?status=nope", "status"), ("/api/claims/nope", "claimId"), ("/api/patient-status/history/7", "patientId"),
+    ("/api/claims?status=nope", "status"), ("/api/claims/nope", "id"), ("/api/patient-status/history/7", "patientId"),
 ])  # fmt: skip
 async def test_a_bad_parameter_is_named(as_user, path, field):
     answer = await as_user("alma").get(path)
@@ -189,7 +189,7 @@ async def test_a_cursor_is_its_callers_and_its_lists_alone(as_user):
     ("/api/claims", list[claims.Claim]), ("/api/claims?offset=0", list[claims.Claim]),
     ("/api/claims/{anas_claim}", claims.ClaimWithHistory), ("/api/patients", list[patients.Patient]),
     ("/api/patients/{tom_patient}", patients.Patient), ("/api/providers", list[providers.Provider]),
-    ("/api/providers/{ana_provider}", providers.Provider), ("/api/auth/me", auth.User),
+    ("/api/providers/{ana_provider}", providers.Provider), ("/api/auth/me", auth.Me),
     ("/api/patient-status/history/{tom_patient}", list[patient_status.Event]),
 ])  # fmt: skip
 async def test_every_answer_is_what_its_struct_says(as_user, cast, path, shape):
@@ -256,9 +256,9 @@ async def test_the_reference_needs_no_network(client):
 
 
 async def test_readiness_names_a_schema_that_was_changed_by_hand(client, as_root):
-    assert (await client.get("/health/ready")).json() == {"database": "ok", "schema": "ok"}
+    assert (await client.get("/health/ready")).json() == {"database": "ok", "schema": "ok", "queue": "ok"}
     as_root.execute("alter table claims no force row level security")
-    client._transport.app.state.schema_seen = (0.0, "")
+    client._transport.app.state.seen = (0.0, ("", ""))
     answer = await client.get("/health/ready")
     assert (answer.status_code, answer.json()["schema"] == "ok") == (503, False)
     assert (await client.get("/health")).status_code == 200

@@ -1,4 +1,4 @@
--- Logging in, before there is a tenant. All run as claims_gate.
+-- Logging in, joining, and staying logged in, before there is a tenant. All run as claims_gate.
 
 -- Every login an email has, at most one a tenant; the caller compares the password with each. Each candidate is looked up
 -- inside its own tenant, so no statement here sees two tenants' users.
@@ -45,13 +45,209 @@ begin
 end
 $$;
 
-alter function auth.find_logins owner to claims_gate;
-alter function auth.add_organization owner to claims_gate;
-alter function auth.add_user owner to claims_gate;
-revoke execute on function auth.find_logins, auth.add_organization, auth.add_user from public;
-grant execute on function auth.find_logins to claims_api;
+-- A new tenant and its first admin. The slug is made of the name; where that is taken, four random digits follow.
+create or replace function auth.register(p_organization text, p_email text, p_name text, p_password_hash text)
+returns table (organization_id uuid, user_id uuid, role text)
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+declare
+    plain text := coalesce(nullif(trim(both '-' from left(regexp_replace(lower(p_organization), '[^a-z0-9]+', '-', 'g'), 58)), ''), 'org');
+    wanted text := case when length(plain) < 2 then plain || '-org' else plain end;
+begin
+    loop
+        begin
+            organization_id := auth.add_organization(wanted, p_organization);
+            exit;
+        exception when unique_violation then
+            wanted := plain || '-' || left(replace(gen_random_uuid()::text, '-', ''), 4);
+        end;
+    end loop;
+    user_id := auth.add_user(p_email, p_name, 'admin', null, null, p_password_hash);
+    role := 'admin';
+    return next;
+end
+$$;
 
-select schema_admin.drop_policies('auth.credentials');
-revoke all on auth.credentials from public;
-grant select, insert on auth.credentials to claims_gate;
+-- The invitation a token opens, as long as it is open: a row, or none for every reason there is.
+create or replace function auth.find_invitation(p_organization_id uuid, p_token_hash bytea)
+returns setof app.invitations
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+begin
+    perform set_config('app.organization_id', p_organization_id::text, true);
+    return query
+    select i.* from invitations i join organizations o on o.organization_id = i.organization_id
+    where i.token_hash = p_token_hash and i.accepted_at is null and i.expires_at > now() and o.suspended_at is null;
+end
+$$;
+
+-- Spends an invitation: its user joins with its email and role. No row where it is spent, expired or none.
+create or replace function auth.accept_invitation(
+    p_organization_id uuid, p_token_hash bytea, p_name text, p_password_hash text)
+returns table (organization_id uuid, user_id uuid, role text)
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+declare
+    found_one invitations;
+begin
+    select * into found_one from auth.find_invitation(p_organization_id, p_token_hash);
+    update invitations i set accepted_at = now()
+    where i.invitation_id = found_one.invitation_id and i.accepted_at is null;
+    if not found then
+        return;
+    end if;
+    organization_id := p_organization_id;
+    user_id := auth.add_user(
+        found_one.email, p_name, found_one.role, found_one.provider_id, found_one.patient_id, p_password_hash);
+    role := found_one.role;
+    return next;
+end
+$$;
+
+-- A new session and its first refresh token; at the same time the password's hash, where its parameters rose. What this user's
+-- earlier sessions left behind goes once it can't be used any more.
+create or replace function auth.open_session(
+    p_organization_id uuid, p_user_id uuid, p_session_id uuid, p_refresh_hash bytea, p_seconds integer, p_new_hash text)
+returns void
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+begin
+    perform set_config('app.organization_id', p_organization_id::text, true);
+    delete from auth.sessions s
+    where s.organization_id = p_organization_id and s.user_id = p_user_id
+      and s.created_at < now() - interval '1 day'
+      and not exists (
+        select from auth.refresh_tokens t
+        where t.organization_id = s.organization_id and t.session_id = s.session_id and t.expires_at > now());
+    insert into auth.sessions (organization_id, session_id, user_id) values (p_organization_id, p_session_id, p_user_id);
+    insert into auth.refresh_tokens (token_hash, organization_id, session_id, expires_at)
+    values (p_refresh_hash, p_organization_id, p_session_id, now() + make_interval(secs => p_seconds));
+    if p_new_hash is not null then
+        update auth.credentials c set password_hash = p_new_hash
+        from users u
+        where u.user_id = p_user_id and c.organization_id = u.organization_id and c.email = u.email;
+    end if;
+end
+$$;
+
+-- Trades a refresh token for the next one of its session. A token is dead once it is traded; for ten seconds more it still is an
+-- honest client's second request (two tabs, a lost answer), after that it was stolen, and its session ends. The session's row is
+-- locked first, so that nothing is renewed while another transaction ends it. No row: log in again.
+create or replace function auth.refresh(p_old_hash bytea, p_new_hash bytea, p_seconds integer)
+returns table (organization_id uuid, user_id uuid, role text, session_id uuid)
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+declare
+    old_token auth.refresh_tokens;
+    family auth.sessions;
+begin
+    select t.* into old_token from auth.refresh_tokens t where t.token_hash = p_old_hash;
+    if not found then
+        return;
+    end if;
+    select s.* into family from auth.sessions s
+    where s.organization_id = old_token.organization_id and s.session_id = old_token.session_id for update;
+    select t.* into old_token from auth.refresh_tokens t where t.token_hash = p_old_hash;
+    if family.ended_at is not null or old_token.expires_at <= now() then
+        return;
+    end if;
+    if old_token.replaced_at < clock_timestamp() - interval '10 seconds' then
+        update auth.sessions s set ended_at = now()
+        where s.organization_id = family.organization_id and s.session_id = family.session_id;
+        return;
+    end if;
+    perform set_config('app.organization_id', family.organization_id::text, true);
+    return query
+    select u.organization_id, u.user_id, u.role, family.session_id
+    from users u join organizations o on o.organization_id = u.organization_id
+    where u.user_id = family.user_id and u.active and o.suspended_at is null;
+    if not found then
+        return;
+    end if;
+    update auth.refresh_tokens t set replaced_at = coalesce(t.replaced_at, clock_timestamp()) where t.token_hash = p_old_hash;
+    insert into auth.refresh_tokens (token_hash, organization_id, session_id, expires_at)
+    values (p_new_hash, family.organization_id, family.session_id, now() + make_interval(secs => p_seconds));
+end
+$$;
+
+-- Ends the caller's session, or the one that a refresh token of the caller belongs to; false where it belongs to nobody here.
+create or replace function auth.log_out(p_refresh_hash bytea) returns boolean
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+begin
+    update auth.sessions s set ended_at = coalesce(s.ended_at, now())
+    where s.organization_id = organization_id() and s.user_id = current_setting('app.user_id')::uuid
+      and s.session_id = case
+        when p_refresh_hash is null then current_setting('app.session_id')::uuid
+        else (select t.session_id from auth.refresh_tokens t where t.token_hash = p_refresh_hash) end;
+    return found;
+end
+$$;
+
+-- What the caller's current password is compared with.
+create or replace function auth.my_password_hash() returns text
+language sql stable security definer set search_path = app, pg_catalog, pg_temp as $$
+    select c.password_hash from auth.credentials c join users u on u.organization_id = c.organization_id and u.email = c.email
+    where u.user_id = current_setting('app.user_id')::uuid
+$$;
+
+-- A new password for the caller. Every other session of the caller's ends.
+create or replace function auth.set_my_password(p_new_hash text) returns void
+language sql security definer set search_path = app, pg_catalog, pg_temp as $$
+    update auth.credentials c set password_hash = p_new_hash, changed_at = now()
+    from users u
+    where u.user_id = current_setting('app.user_id')::uuid and c.organization_id = u.organization_id and c.email = u.email;
+    update auth.sessions s set ended_at = now()
+    where s.organization_id = organization_id() and s.user_id = current_setting('app.user_id')::uuid
+      and s.session_id <> current_setting('app.session_id')::uuid and s.ended_at is null;
+$$;
+
+-- A login that failed, in the trail of every tenant whose user it was tried on.
+create or replace function auth.login_failed(p_email text, p_request_id text, p_address text) returns void
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+declare
+    tried auth.credentials;
+begin
+    perform set_config('app.request_id', p_request_id, true), set_config('app.address', p_address, true);
+    for tried in select c.* from auth.credentials c where c.email = lower(p_email) loop
+        perform set_config('app.organization_id', tried.organization_id::text, true);
+        perform record_act('login_failed', 'users', u.user_id, null, 'failure') from users u where u.email = tried.email;
+    end loop;
+end
+$$;
+
+-- Whoever is deactivated is logged out everywhere, also should they be activated again.
+create or replace function auth.end_sessions() returns trigger
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+begin
+    update auth.sessions s set ended_at = now()
+    where s.organization_id = new.organization_id and s.user_id = new.user_id and s.ended_at is null;
+    return null;
+end
+$$;
+
+do $$
+declare
+    gated text;
+begin
+    foreach gated in array array[
+        'find_logins(text, text)', 'add_organization(text, text)', 'add_user(text, text, text, uuid, uuid, text)',
+        'register(text, text, text, text)', 'find_invitation(uuid, bytea)', 'accept_invitation(uuid, bytea, text, text)',
+        'open_session(uuid, uuid, uuid, bytea, integer, text)', 'refresh(bytea, bytea, integer)', 'log_out(bytea)',
+        'my_password_hash()', 'set_my_password(text)', 'login_failed(text, text, text)', 'end_sessions()']
+    loop
+        execute format('alter function auth.%s owner to claims_gate', gated);
+        execute format('revoke execute on function auth.%s from public', gated);
+    end loop;
+end
+$$;
+create or replace trigger users_40_end_sessions after update of active on app.users
+    for each row when (old.active and not new.active) execute function auth.end_sessions();
+
+grant execute on function auth.find_logins, auth.register, auth.find_invitation, auth.accept_invitation, auth.open_session,
+    auth.refresh, auth.login_failed to claims_api;
+grant execute on function auth.log_out, auth.my_password_hash, auth.set_my_password
+    to claims_admin, claims_processor, claims_provider, claims_patient;
+
+select schema_admin.drop_policies('auth.credentials'), schema_admin.drop_policies('auth.sessions'),
+    schema_admin.drop_policies('auth.refresh_tokens');
+revoke all on auth.credentials, auth.sessions, auth.refresh_tokens from public;
+grant select, insert, update on auth.credentials to claims_gate;
+grant select, insert, update, delete on auth.sessions, auth.refresh_tokens to claims_gate;
 create policy credentials_gate on auth.credentials to claims_gate using (true) with check (true);
+create policy sessions_gate on auth.sessions to claims_gate using (true) with check (true);
+create policy refresh_tokens_gate on auth.refresh_tokens to claims_gate using (true) with check (true);

@@ -15,6 +15,13 @@ create or replace function app.caller_user_id() returns uuid
 language sql stable parallel safe
 return nullif(current_setting('app.user_id'), '')::uuid;
 
+-- Every status there is, in the order of a claim's life.
+create or replace function app.claim_statuses() returns setof text
+language sql immutable parallel safe as $$
+    select unnest(array['draft', 'submitted', 'under_review', 'pending_info', 'approved', 'rejected', 'paid', 'appealed',
+                        'voided', 'reversed'])
+$$;
+
 -- An ICD-10-CM code in upper case and with its dot: e119 and E11.9 are one code.
 create or replace function app.icd10(code text) returns text
 language sql immutable strict parallel safe
@@ -36,7 +43,7 @@ language sql stable set search_path = app, pg_catalog, pg_temp as $$
     from claim_limits() as l, lateral (values
         ('amount', 'Must not exceed the organization''s limit of ' || major_units(l.amount_limit_cents),
             c.amount_cents > l.amount_limit_cents),
-        ('serviceDate', 'Must not lie in the future', c.service_date > l.today),
+        ('serviceDate', 'Must not lie in the future or before 1900', c.service_date not between '1900-01-01' and l.today),
         ('diagnosisCode', 'Must be a billable ICD-10-CM code valid on the service date', not exists (
             select from diagnosis_codes d where d.code = c.diagnosis_code and d.billable
                 and d.valid_from <= c.service_date and c.service_date < d.valid_until)),
@@ -46,14 +53,6 @@ language sql stable set search_path = app, pg_catalog, pg_temp as $$
     where failed
 $$;
 
-create or replace function app.refuse(problems jsonb) returns void
-language plpgsql as $$
-begin
-    if problems <> '{}' then
-        raise exception using errcode = 'INVAL', message = 'fields do not fit', detail = problems::text;
-    end if;
-end
-$$;
 
 -- An illegal move: from, to and what this caller may do instead.
 create or replace function app.refuse_move(old_status text, new_status text) returns void
@@ -100,7 +99,7 @@ language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
     if new.notes is distinct from old.notes
        and old.status not in ('draft', 'submitted', 'under_review', 'pending_info', 'appealed') then
-        raise exception using errcode = 'DECID', message = 'a decided claim keeps its notes';
+        perform refuse_now('{"notes": ["Can''t be changed once a claim is decided"]}');
     end if;
     new.version := old.version + 1;
     new.updated_at := now();
@@ -166,8 +165,10 @@ begin
         new.status_event_id := null;
     end if;
     if new.status in ('approved', 'rejected') then
+        new.decision := new.status;
         new.decided_by := new.status_by;
         new.processed_at := now();
+        new.first_decided_at := coalesce(old.first_decided_at, now());
     elsif new.status = 'paid' then
         new.paid_at := now();
     elsif old.status = 'draft' and new.status = 'submitted' then
@@ -198,7 +199,7 @@ create or replace trigger claims_20_touch before update on app.claims for each r
 create or replace trigger claims_30_record after insert or update of status on app.claims
     for each row execute function app.record_status();
 
-grant execute on function app.caller_role, app.caller_user_id, app.icd10, app.claim_limits, app.claim_problems, app.refuse,
-    app.refuse_move, app.legal_move, app.check_move, app.appeal_window_days
+grant execute on function app.caller_role, app.caller_user_id, app.icd10, app.claim_limits, app.claim_problems,
+    app.claim_statuses, app.legal_move, app.check_move, app.appeal_window_days
     to claims_admin, claims_processor, claims_provider, claims_system, claims_patient;
 grant execute on function app.icd10 to claims_api;

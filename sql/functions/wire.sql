@@ -76,5 +76,67 @@ return json_build_object(
     'jobStatus', job_status,
     'jobResult', job_result);
 
+create or replace function app.user_json(u app.users) returns json
+language sql stable parallel safe
+return json_build_object(
+    'id', u.user_id,
+    'email', u.email,
+    'name', u.name,
+    'role', u.role,
+    'active', u.active,
+    'providerId', u.provider_id,
+    'patientId', u.patient_id,
+    'createdAt', utc(u.created_at));
+
+create or replace function app.job_json(j app.job_processing_logs) returns json
+language sql stable parallel safe
+return json_build_object(
+    'id', j.job_id,
+    'jobType', j.job_type,
+    'status', j.status,
+    'attempts', j.attempts,
+    'eventId', j.event_id,
+    'error', j.error,
+    'result', j.result,
+    'createdAt', utc(j.created_at),
+    'startedAt', utc(j.started_at),
+    'finishedAt', utc(j.finished_at));
+
+create or replace function app.audit_json(a app.audit_logs) returns json
+language sql stable parallel safe
+return json_build_object(
+    'id', a.audit_id,
+    'at', utc(a.at),
+    'actorUserId', a.actor_user_id,
+    'actorRole', a.actor_role,
+    'action', a.action,
+    'entity', a.entity,
+    'entityId', a.entity_id,
+    'patientId', a.patient_id,
+    'before', a.before,
+    'after', a.after,
+    'requestId', a.request_id,
+    'address', a.address,
+    'outcome', a.outcome);
+
+create or replace function app.diagnosis_code_json(d app.diagnosis_codes) returns json
+language sql stable parallel safe
+return json_build_object(
+    'code', d.code,
+    'description', d.description,
+    'billable', d.billable,
+    'validFrom', nullif(d.valid_from, '-infinity'),
+    'validUntil', nullif(d.valid_until, 'infinity'));
+
+create or replace function app.settings_json(o app.organizations) returns json
+language sql stable parallel safe
+return json_build_object(
+    'claimAmountLimit', major_units(o.claim_amount_limit_cents),
+    'autoApproveLimit', major_units(o.auto_approve_limit_cents),
+    'timezone', o.timezone,
+    'decisionDays', o.decision_days,
+    'appealWindowDays', o.appeal_window_days);
+
 grant execute on function app.utc, app.major_units, app.claim_json(app.claims), app.claim_json(app.claims, json), app.provider_json,
-    app.patient_json, app.event_json to public;
+    app.patient_json, app.event_json, app.user_json, app.job_json, app.audit_json, app.diagnosis_code_json,
+    app.settings_json to public;

@@ -10,5 +10,12 @@ begin
     loop
         execute format('alter function %s owner to claims_owner', made.name);
     end loop;
+    -- A function that runs as somebody else is for those it was granted to, never for everybody.
+    for made in
+        select p.oid::regprocedure as name from pg_proc p
+        where p.pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'ctx'::regnamespace) and p.prosecdef
+    loop
+        execute format('revoke execute on function %s from public', made.name);
+    end loop;
 end
 $$;

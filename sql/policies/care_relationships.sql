@@ -1,13 +1,17 @@
--- care_relationships: admins see all, a provider and a patient their own. Rows are made by triggers, as claims_recorder.
+-- care_relationships: admins see, make and end all; a provider and a patient see their own. Most are made by triggers
+-- (claims_recorder).
 select schema_admin.drop_policies('app.care_relationships');
 alter table app.care_relationships enable row level security, force row level security;
 revoke all on app.care_relationships from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
     claims_processor, claims_provider, claims_patient, claims_system;
 grant select on app.care_relationships to claims_admin, claims_provider, claims_patient;
 grant select, insert on app.care_relationships to claims_recorder;
+grant insert (provider_id, patient_id), delete on app.care_relationships to claims_admin;
 create policy care_relationships_tenant on app.care_relationships as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
 create policy care_relationships_admin_select on app.care_relationships for select to claims_admin using (true);
+create policy care_relationships_admin_insert on app.care_relationships for insert to claims_admin with check (true);
+create policy care_relationships_admin_delete on app.care_relationships for delete to claims_admin using (true);
 create policy care_relationships_provider_select on app.care_relationships for select to claims_provider
     using (provider_id = nullif(current_setting('app.provider_id'), '')::uuid);
 create policy care_relationships_patient_select on app.care_relationships for select to claims_patient

@@ -1,4 +1,5 @@
 -- claims: admins see all of their organization; processors what is assigned to them; providers and patients their own.
+-- claims_gate hands out what nobody works on yet (sql/functions/claims_assignment.sql).
 -- Drafts are the provider's and the admin's alone. Nobody deletes: a claim is evidence. Which status may follow which is
 -- claim_transitions' to say, not a policy's.
 select schema_admin.drop_policies('app.claims');
@@ -12,6 +13,7 @@ grant update (status, status_reason, denial_reason, denial_code, approved_cents,
 grant update (status, status_reason, denial_reason, denial_code, approved_cents, notes) on app.claims to claims_provider;
 grant update (assigned_to) on app.claims to claims_admin;
 grant update (status, status_reason, status_event_id, approved_cents) on app.claims to claims_system;
+grant select, update (assigned_to) on app.claims to claims_gate;
 create policy claims_tenant on app.claims as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
 create policy claims_admin_select on app.claims for select to claims_admin using (true);
@@ -31,3 +33,9 @@ create policy claims_patient_select on app.claims for select to claims_patient
     using (patient_id = nullif(current_setting('app.patient_id'), '')::uuid and status <> 'draft');
 create policy claims_system_select on app.claims for select to claims_system using (true);
 create policy claims_system_update on app.claims for update to claims_system using (true);
+create policy claims_gate_select on app.claims for select to claims_gate
+    using (assigned_to is null and status in ('submitted', 'pending_info', 'appealed')
+           or assigned_to = current_setting('app.user_id')::uuid);
+create policy claims_gate_update on app.claims for update to claims_gate
+    using (assigned_to is null and status in ('submitted', 'pending_info', 'appealed'))
+    with check (assigned_to = current_setting('app.user_id')::uuid);

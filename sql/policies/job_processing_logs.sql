@@ -1,11 +1,12 @@
--- job_processing_logs: who sees an event sees how its job fares; jobs themselves (claims_system) write it, the trigger adds it.
+-- job_processing_logs: who sees an event sees how its job fares; jobs themselves (claims_system) write it. The trigger adds a row, and
+-- app.retry_job puts a failed one back (claims_recorder).
 select schema_admin.drop_policies('app.job_processing_logs');
 alter table app.job_processing_logs enable row level security, force row level security;
 revoke all on app.job_processing_logs from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
     claims_processor, claims_provider, claims_patient, claims_system;
 grant select on app.job_processing_logs to claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
 grant update (status, attempts, attempt_token, error, result, started_at, finished_at) on app.job_processing_logs to claims_system;
-grant insert on app.job_processing_logs to claims_recorder;
+grant select, insert, update (status, error, started_at, finished_at) on app.job_processing_logs to claims_recorder;
 create policy job_processing_logs_tenant on app.job_processing_logs as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
 create policy job_processing_logs_admin_select on app.job_processing_logs for select to claims_admin, claims_system using (true);
@@ -13,4 +14,4 @@ create policy job_processing_logs_member_select on app.job_processing_logs for s
     to claims_processor, claims_provider, claims_patient
     using (patient_id in (select p.patient_id from app.patients p));
 create policy job_processing_logs_system_update on app.job_processing_logs for update to claims_system using (true);
-create policy job_processing_logs_recorder_insert on app.job_processing_logs for insert to claims_recorder with check (true);
+create policy job_processing_logs_recorder on app.job_processing_logs to claims_recorder using (true) with check (true);

@@ -6,6 +6,7 @@ revoke all on app.patients from public, claims_api, claims_worker, claims_audito
     claims_processor, claims_provider, claims_patient, claims_system;
 grant select on app.patients to claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
 grant insert (member_number, first_name, last_name, date_of_birth, email, phone) on app.patients to claims_admin, claims_provider;
+grant update (member_number, first_name, last_name, date_of_birth, email, phone) on app.patients to claims_admin;
 create policy patients_tenant on app.patients as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
 create policy patients_admin_select on app.patients for select to claims_admin, claims_system using (true);
@@ -21,3 +22,4 @@ create policy patients_patient_select on app.patients for select to claims_patie
 create policy patients_admin_insert on app.patients for insert to claims_admin with check (true);
 create policy patients_provider_insert on app.patients for insert to claims_provider
     with check (nullif(current_setting('app.provider_id'), '') is not null);
+create policy patients_admin_update on app.patients for update to claims_admin using (true);

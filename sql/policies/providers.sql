@@ -1,11 +1,13 @@
 -- providers: everybody who works with claims sees all of the organization's; a patient those of its own claims and care.
--- Only admins add one.
+-- Only admins add one; they correct every one, a provider itself (its NPI apart).
 select schema_admin.drop_policies('app.providers');
 alter table app.providers enable row level security, force row level security;
 revoke all on app.providers from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
     claims_processor, claims_provider, claims_patient, claims_system;
 grant select on app.providers to claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
 grant insert (npi, name, specialty, email) on app.providers to claims_admin;
+grant update (npi, name, specialty, email) on app.providers to claims_admin;
+grant update (name, specialty, email) on app.providers to claims_provider;
 create policy providers_tenant on app.providers as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
 create policy providers_member_select on app.providers for select
@@ -15,3 +17,6 @@ create policy providers_patient_select on app.providers for select to claims_pat
         select r.provider_id from app.care_relationships r
         where r.patient_id = nullif(current_setting('app.patient_id'), '')::uuid));
 create policy providers_admin_insert on app.providers for insert to claims_admin with check (true);
+create policy providers_admin_update on app.providers for update to claims_admin using (true);
+create policy providers_provider_update on app.providers for update to claims_provider
+    using (provider_id = nullif(current_setting('app.provider_id'), '')::uuid);

@@ -3,6 +3,52 @@
 select organization_id, user_id, role, password_hash
 from auth.find_logins(:email, :slug);
 
+-- name: login_failed
+-- Into the trail of every tenant whose user it was tried on.
+select auth.login_failed(:email, :request_id, :address);
+
+-- name: register
+-- A new tenant and its first admin.
+select organization_id, user_id, role
+from auth.register(:organization, :email, :name, :password_hash);
+
+-- name: find_invitation
+-- A row while the invitation is open.
+select true
+from auth.find_invitation(:tenant, :token_hash);
+
+-- name: accept_invitation
+-- Spends the invitation; no row when somebody else was faster.
+select organization_id, user_id, role
+from auth.accept_invitation(:tenant, :token_hash, :name, :password_hash);
+
+-- name: open_session
+-- A new session with its first refresh token; the password's hash too where it was made with older parameters.
+select auth.open_session(:tenant, :user_id, :session_id, :refresh_hash, :seconds, :new_hash);
+
+-- name: record_login
+-- As the user who has just logged in.
+select record_act('login', 'users', current_setting('app.user_id')::uuid);
+
+-- name: refresh
+-- Trades a refresh token for the next; no row when it is dead, unknown or its user may not come in.
+select organization_id, user_id, role, session_id
+from auth.refresh(:old_hash, :new_hash, :seconds);
+
+-- name: log_out
+-- Ends the caller's session, or that of one of its refresh tokens; false when there is none.
+select auth.log_out(:refresh_hash);
+
+-- name: find_password
+-- The caller's own email and hash.
+select u.email, auth.my_password_hash()
+from users u
+where u.user_id = current_setting('app.user_id')::uuid;
+
+-- name: set_password
+-- The caller's; its other sessions end.
+select auth.set_my_password(:new_hash);
+
 -- name: me
 -- The caller; a row always, or the context could not have been entered.
 select json_build_object(

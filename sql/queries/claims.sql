@@ -3,28 +3,57 @@
 insert into claims as c (claim_number, patient_id, provider_id, diagnosis_code, amount_cents, service_date, status, notes)
 values (coalesce(:claim_number, new_claim_number()), :patient_id, :provider_id, :diagnosis_code, :amount_cents,
         :service_date, :status, :notes)
-returning claim_json(c);
+returning claim_json(c), c.version;
 
--- name: list_newest
--- Newest first, whatever the caller's policies let through. At most limit + 1 rows, so that a next page shows.
-select json_build_array(c.created_at, c.claim_id), claim_json(c)
+-- name: list
+-- sorts: created_at timestamptz, service_date date, amount_cents bigint
+-- Whatever the caller's policies let through. At most limit + 1 rows, so that a next page shows.
+select json_build_array(c.@sort, c.claim_id), claim_json(c)
 from claims c
 where true
-and c.status = any (:status) -- if :status
-and (c.created_at, c.claim_id) < ((:after::json ->> 0)::timestamptz, (:after::json ->> 1)::uuid) -- if :after
-order by c.created_at desc, c.claim_id desc
+and c.status = :status -- if :status
+and c.status = any (:statuses) -- if :statuses
+and c.patient_id = :patient_id -- if :patient_id
+and c.provider_id = :provider_id -- if :provider_id
+and c.assigned_to is null and :unassigned -- if :unassigned
+and c.assigned_to = current_setting('app.user_id')::uuid and :mine -- if :mine
+and c.assigned_to = :assigned_to -- if :assigned_to
+and c.service_date >= :service_date_from -- if :service_date_from
+and c.service_date <= :service_date_to -- if :service_date_to
+and c.amount_cents >= :amount_min -- if :amount_min
+and c.amount_cents <= :amount_max -- if :amount_max
+and c.diagnosis_code = icd10(:diagnosis_code) -- if :diagnosis_code
+and c.created_at >= :created_from -- if :created_from
+and c.created_at <= :created_to -- if :created_to
+and c.claim_number ^@ :claim_number -- if :claim_number
+and (c.@sort, c.claim_id) @after ((:after::json ->> 0)::@type, (:after::json ->> 1)::uuid) -- if :after
+order by c.@sort @direction, c.claim_id @direction
 limit :limit + 1
 offset :offset -- if :offset
 ;
 
 -- name: count
--- As many as list_newest would show, counted no further than 10,001.
+-- As many as list would show, counted no further than 10,001.
 select count(*)
 from (
     select
     from claims c
     where true
-    and c.status = any (:status) -- if :status
+    and c.status = :status -- if :status
+    and c.status = any (:statuses) -- if :statuses
+    and c.patient_id = :patient_id -- if :patient_id
+    and c.provider_id = :provider_id -- if :provider_id
+    and c.assigned_to is null and :unassigned -- if :unassigned
+    and c.assigned_to = current_setting('app.user_id')::uuid and :mine -- if :mine
+    and c.assigned_to = :assigned_to -- if :assigned_to
+    and c.service_date >= :service_date_from -- if :service_date_from
+    and c.service_date <= :service_date_to -- if :service_date_to
+    and c.amount_cents >= :amount_min -- if :amount_min
+    and c.amount_cents <= :amount_max -- if :amount_max
+    and c.diagnosis_code = icd10(:diagnosis_code) -- if :diagnosis_code
+    and c.created_at >= :created_from -- if :created_from
+    and c.created_at <= :created_to -- if :created_to
+    and c.claim_number ^@ :claim_number -- if :claim_number
     limit 10001
 ) as counted;
 
@@ -41,7 +70,13 @@ select claim_json(c, (
         'source', h.source,
         'eventId', h.event_id) order by h.version)
     from claim_status_history h
-    where h.claim_id = c.claim_id))
+    where h.claim_id = c.claim_id)), c.version
+from claims c
+where c.claim_id = :claim_id;
+
+-- name: find
+-- A row when the caller may see the claim: tells an older version (412) from none (404).
+select 1
 from claims c
 where c.claim_id = :claim_id;
 
@@ -50,13 +85,76 @@ where c.claim_id = :claim_id;
 update claims as c
 set status = :status, status_reason = :reason, denial_reason = :denial_reason, denial_code = :denial_code,
     approved_cents = :approved_cents
-    , notes = :notes -- if :notes
+    , notes = :notes -- if :set_notes
 where c.claim_id = :claim_id
-returning claim_json(c);
+and c.version = any (:versions) -- if :versions
+returning claim_json(c), c.version;
 
--- name: change
--- Its notes only; without any, the row as it is.
+-- name: note
+-- Its notes only.
 update claims as c
 set notes = :notes
 where c.claim_id = :claim_id
-returning claim_json(c);
+and c.version = any (:versions) -- if :versions
+returning claim_json(c), c.version;
+
+-- name: keep
+-- Nothing is to be changed: the row as it is, for whoever might change it (locking takes the same grant).
+select claim_json(c), c.version
+from claims c
+where c.claim_id = :claim_id
+and c.version = any (:versions) -- if :versions
+for no key update;
+
+-- name: assign
+-- To a processor or to nobody; whether it is one is the trigger's to say.
+update claims as c
+set assigned_to = :user_id
+where c.claim_id = :claim_id
+and c.version = any (:versions) -- if :versions
+returning claim_json(c), c.version;
+
+-- name: take_next
+-- The oldest open claim that nobody works on, now the caller's; no row when there is none.
+select claim_json(c), c.version
+from take_next_claim() c
+where c.claim_id is not null;
+
+-- name: move_all
+-- Each claim for itself; those that stay name what kept them.
+select bulk_move(:claim_ids, :status, :reason, :denial_reason);
+
+-- name: stats
+-- Counts and sums over what the caller's policies let through.
+with seen as (
+    select c.status, count(*) as count, sum(c.amount_cents) as cents,
+           count(*) filter (where c.decision is not null) as decided,
+           count(*) filter (where c.decision = 'approved') as approved,
+           count(c.first_decided_at) as timed,
+           sum(extract(epoch from c.first_decided_at - c.submitted_at)) as seconds
+    from claims c
+    where true
+    and c.service_date >= :service_date_from -- if :service_date_from
+    and c.service_date <= :service_date_to -- if :service_date_to
+    group by c.status
+)
+select json_build_object(
+    'byStatus', json_object_agg(s.status, json_build_object(
+        'count', coalesce(seen.count, 0),
+        'amount', major_units(coalesce(seen.cents, 0)::bigint))),
+    'total', json_build_object(
+        'count', coalesce(sum(seen.count), 0)::bigint,
+        'amount', major_units(coalesce(sum(seen.cents), 0)::bigint)),
+    'approvalRate', round(sum(seen.approved) / nullif(sum(seen.decided), 0), 4),
+    'averageProcessingHours', round(sum(seen.seconds) / nullif(sum(seen.timed), 0) / 3600, 2))
+from claim_statuses() as s (status)
+left join seen on seen.status = s.status;
+
+-- name: import_lines
+-- Each line for itself: its number, and what became of it.
+select line, result
+from import_claims(:lines::jsonb, :key);
+
+-- name: record_export
+-- Into the trail, before the first row goes out.
+select record_act('export', 'claims');

@@ -29,3 +29,36 @@ select count(*) from (select from patients limit 10001) as counted;
 select patient_json(p)
 from patients p
 where p.patient_id = :patient_id;
+
+-- name: change
+-- What was sent; the rest stays.
+update patients as p
+set member_number = coalesce(:member_number, p.member_number),
+    first_name = coalesce(:first_name, p.first_name),
+    last_name = coalesce(:last_name, p.last_name),
+    date_of_birth = coalesce(:date_of_birth, p.date_of_birth)
+    , email = :email -- if :set_email
+    , phone = :phone -- if :set_phone
+where p.patient_id = :patient_id
+returning patient_json(p);
+
+-- name: set_care
+-- The provider treats the patient from now on; no row when one of them is not there.
+with pair as (
+    select p.patient_id, v.provider_id
+    from patients p, providers v
+    where p.patient_id = :patient_id and v.provider_id = :provider_id
+),
+made as (
+    insert into care_relationships (patient_id, provider_id)
+    select patient_id, provider_id from pair
+    on conflict do nothing
+)
+select 1
+from pair;
+
+-- name: end_care
+-- No row when the provider does not treat the patient.
+delete from care_relationships r
+where r.patient_id = :patient_id and r.provider_id = :provider_id
+returning 1;

@@ -24,3 +24,13 @@ select count(*) from (select from providers limit 10001) as counted;
 select provider_json(p)
 from providers p
 where p.provider_id = :provider_id;
+
+-- name: change
+-- What was sent; the rest stays. No row for a provider that is not the caller.
+update providers as p
+set name = coalesce(:name, p.name)
+    , npi = :npi -- if :npi
+    , specialty = :specialty -- if :set_specialty
+    , email = :email -- if :set_email
+where p.provider_id = :provider_id
+returning provider_json(p);

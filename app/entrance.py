@@ -1,0 +1,155 @@
+"""What every request goes through before its handler: its id, the limits, the caller its token names, and its session."""
+
+import hashlib
+import re
+from typing import Any
+from uuid import uuid4
+
+from litestar import Request
+from litestar.datastructures import MutableScopeHeaders, State
+from litestar.enums import ScopeType
+from litestar.middleware import ASGIMiddleware
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.config import Settings
+from app.db import About, Pool, Session
+from app.door import Door
+from app.errors import Invalid, Unauthorized, UnsupportedMediaType
+from app.limits import Limits
+from app.tokens import Caller, read_token
+from app.wire import Cursors, read_query
+from app.wire import Query as NoQuery
+
+_WELL_FORMED = re.compile(r"[!-~]{1,128}")
+_KEY = re.compile(r"[!-~]{1,255}")
+_ETAGS = re.compile(r'\s*(W/)?"([^"]*)"\s*')
+
+
+class Entrance(ASGIMiddleware):
+    """Gives every request its id, counts it, and lets it in as the caller its token names; else 401, 415 or 429."""
+
+    scopes = (ScopeType.HTTP,)
+
+    def __init__(self, keys: dict[str, bytes]) -> None:
+        self._keys = keys
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        sent = _header(scope, b"x-request-id") or ""
+        answer = {"X-Request-Id": sent if _WELL_FORMED.fullmatch(sent) else str(uuid4())}
+        if scope["path"].startswith("/api/"):
+            answer["Cache-Control"] = "no-store"
+        scope["state"]["answer_headers"] = answer
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableScopeHeaders.from_message(message).update(answer)
+            await send(message)
+
+        handler = scope.get("route_handler")
+        state = scope["litestar_app"].state
+        if not (handler and handler.opt.get("unlimited")):
+            answer |= await state.address_limits.take(_address(scope))
+        if handler and not handler.opt.get("public"):
+            caller = scope["auth"] = self._caller(scope)
+            answer |= await state.user_limits.take(str(caller.user_id))
+        if handler:
+            _check_type(scope, handler)
+        await next_app(scope, receive, with_headers)
+
+    def _caller(self, scope: Scope) -> Caller:
+        scheme, _, token = (_header(scope, b"authorization") or "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise Unauthorized
+        return read_token(token, self._keys)
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    """A header's value; None where it is missing or there are several."""
+    found = [value for one, value in scope["headers"] if one == name]
+    return found[0].decode("latin-1") if len(found) == 1 else None
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+def _check_type(scope: Scope, handler: Any) -> None:
+    """A body of another type than the route takes is refused before it is read; without a type it is taken for the right one."""
+    sent = _header(scope, b"content-type")
+    wanted = tuple(handler.opt.get("takes", ()))
+    if "data" in handler.parsed_fn_signature.parameters:
+        wanted = ("application/json",)
+    if sent and wanted and sent.partition(";")[0].strip().lower() not in wanted:
+        raise UnsupportedMediaType
+
+
+def _versions(if_match: str | None) -> list[int] | None:
+    """The versions that If-Match names; None where any will do. Weak tags match nothing (RFC 9110, 13.1.1)."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    tags = [_ETAGS.fullmatch(part) for part in if_match.split(",")]
+    if None in tags:
+        raise Invalid.fields(**{"If-Match": 'Must be "<version>" as ETag gave it, or *'})
+    strong = [tag.group(2) for tag in tags if tag and not tag.group(1)]
+    return [int(one) for one in strong if re.fullmatch(r"[0-9]{1,9}", one)]
+
+
+async def _key(request: Request[Any, Any, Any]) -> tuple[str | None, bytes]:
+    """The Idempotency-Key of a POST and what it stands for; Invalid where it is malformed or not taken."""
+    sent = request.headers.getall("Idempotency-Key", [])
+    if request.method != "POST" or not sent:
+        return None, b""
+    if request.route_handler.opt.get("keyless"):
+        raise Invalid.fields(**{"Idempotency-Key": "Is not taken here: the answer holds a secret"})
+    if len(sent) > 1 or not _KEY.fullmatch(sent[0]):
+        raise Invalid.fields(**{"Idempotency-Key": "Must be 1 to 255 visible ASCII characters"})
+    whole = b"" if request.route_handler.opt.get("takes") else await request.body()
+    return sent[0], hashlib.sha256(whole).digest()
+
+
+def _session(state: State, caller: Caller, request: Request[Any, Any, Any], **more: Any) -> Session:
+    about = About(
+        caller=caller,
+        request_id=request.scope["state"]["answer_headers"]["X-Request-Id"],
+        address=_address(request.scope),
+        path=request.url.path,
+        **more,
+    )
+    return Session(state.pool, state.cursors, about)
+
+
+async def provide_db(request: Request[Any, Caller, State]) -> Session:
+    """What handlers take as `db`."""
+    opt = request.route_handler.opt
+    key, body_hash = await _key(request)
+    more = {
+        "source": opt.get("source", "api"),
+        "read_only": request.method in ("GET", "HEAD") and not opt.get("recorded"),
+        "key": key,
+        "body_hash": body_hash,
+        "versions": _versions(request.headers.get("If-Match")) if request.method in ("PATCH", "PUT") else None,
+    }
+    session = _session(request.app.state, request.auth, request, **more)
+    session.query = read_query(opt.get("query", NoQuery), list(request.query_params.multi_items()))
+    return session
+
+
+async def provide_door(request: Request[Any, Any, State]) -> Door:
+    """What handlers take as `door`."""
+    await _key(request)
+    state = request.app.state
+
+    def session(caller: Caller) -> Session:
+        return _session(state, caller, request)
+
+    about = request.scope["state"]["answer_headers"]["X-Request-Id"]
+    return Door(state.pool, state.settings, session, _address(request.scope), about)
+
+
+def furnish(state: State, settings: Settings, pool: Pool) -> None:
+    """What the requests of one process share."""
+    state.pool, state.settings = pool, settings
+    state.cursors = Cursors(settings.cursor_keys())
+    state.user_limits = Limits(pool, "user", settings.rate_limit_user)
+    state.address_limits = Limits(pool, "address", settings.rate_limit_address)

@@ -1,0 +1,73 @@
+"""Alive, and ready."""
+
+import asyncio
+import time
+from typing import Literal
+
+import psycopg
+from litestar import Response, get
+from litestar.datastructures import State
+from psycopg_pool import PoolTimeout, TooManyRequests
+
+from app import schema, sql
+from app.db import ping
+from app.errors import Unavailable
+from app.wire import Shape
+
+queries = sql.load("health")
+
+STUCK_AFTER = 60.0
+"""Seconds that a job may have been ready before the queue counts as stuck."""
+LOOKED_AT_EVERY = 5.0
+"""Seconds: the digest of the catalog costs the database about 20 ms."""
+
+
+class Alive(Shape):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Ready(Shape):
+    """`ok`, or what is wrong with each part."""
+
+    database: str
+    schema: str
+    queue: str
+
+
+@get("/health", public=True, unlimited=True)
+async def health() -> Alive:
+    """Alive; touches nothing."""
+    return Alive(status="ok")
+
+
+@get("/health/ready", public=True, unlimited=True)
+async def ready(state: State) -> Response[Ready]:
+    """200 when the database answers, its schema is the one this code expects and the queue moves; 503 names which does not."""
+    parts = Ready(database="ok", schema="ok", queue="ok")
+    try:
+        async with asyncio.timeout(0.9):
+            await ping(state.pool)
+            parts.schema, parts.queue = await _state(state)
+    except (psycopg.Error, PoolTimeout, TooManyRequests, TimeoutError, Unavailable):
+        parts.database = "unreachable"
+    fine = parts == Ready(database="ok", schema="ok", queue="ok")
+    return Response(parts, status_code=200 if fine else 503, headers={} if fine else {"Retry-After": "1"})
+
+
+async def _state(state: State) -> tuple[str, str]:
+    """Schema and queue as they were at most LOOKED_AT_EVERY ago."""
+    checked_at, result = getattr(state, "seen", (0.0, ("", "")))
+    if time.monotonic() - checked_at > LOOKED_AT_EVERY:
+        async with state.pool.connection() as connection:
+            found = "; ".join(await schema.differences(connection)) or "ok"
+            ((waited,),) = await (await connection.execute(queries.oldest_job.text({}))).fetchall()
+        queue = "ok" if waited < STUCK_AFTER else f"a job has been ready for {waited:.0f} s"
+        result = (found, queue)
+        state.seen = (time.monotonic(), result)
+    return result
+
+
+handlers = [health, ready]
+"""The two that need no token and count against no limit."""

@@ -1,0 +1,80 @@
+"""Rate limits that all API processes share, counted in the database and leased in small parts, so that most requests cost nothing.
+
+A process takes a part of what a window has left (a twentieth of the limit at most, less towards its end) and spends it by
+itself. The limit is never exceeded; a part that lies unspent in another process when the rest is gone is the price.
+"""
+
+import asyncio
+import time
+from math import ceil
+
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from app import sql
+from app.db import fetch
+from app.errors import RateLimited
+
+queries = sql.load("limits")
+
+WINDOW = 60
+"""Seconds."""
+PARTS = 20
+KEPT = 10_000
+"""Leases that a process keeps before it drops those whose windows are over."""
+
+
+class _Lease:
+    def __init__(self) -> None:
+        self.left = self.beyond = 0
+        self.ends = 0.0
+        self.lock = asyncio.Lock()
+
+
+class Limits:
+    """The limit of one kind of subject, so many requests a window; 0 is no limit."""
+
+    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[tuple[object, ...]]], kind: str, limit: int) -> None:
+        self._pool = pool
+        self._kind = kind
+        self._limit = limit
+        self._leases: dict[str, _Lease] = {}
+
+    async def take(self, subject: str) -> dict[str, str]:
+        """The RateLimit-* headers of a request that may pass; RateLimited of one too many."""
+        if not self._limit:
+            return {}
+        lease = self._leases.get(subject) or self._new(subject)
+        if lease.left == 0 or lease.ends <= time.monotonic():
+            async with lease.lock:
+                await self._renew(lease, subject)
+        headers = self._headers(lease)
+        if lease.left == 0:
+            raise RateLimited(headers=headers | {"Retry-After": headers["RateLimit-Reset"]})
+        lease.left -= 1
+        return self._headers(lease)
+
+    def _headers(self, lease: _Lease) -> dict[str, str]:
+        return {
+            "RateLimit-Limit": str(self._limit),
+            "RateLimit-Remaining": str(lease.left + lease.beyond),
+            "RateLimit-Reset": str(max(1, ceil(lease.ends - time.monotonic()))),
+            "RateLimit-Policy": f"{self._limit};w={WINDOW}",
+        }
+
+    def _new(self, subject: str) -> _Lease:
+        if len(self._leases) >= KEPT:
+            now = time.monotonic()
+            self._leases = {name: one for name, one in self._leases.items() if one.ends > now or one.lock.locked()}
+        return self._leases.setdefault(subject, _Lease())
+
+    async def _renew(self, lease: _Lease, subject: str) -> None:
+        """Takes the next part, unless another request has or the window is known to be spent."""
+        if lease.ends > time.monotonic() and (lease.left or not lease.beyond):
+            return
+        fresh = lease.ends <= time.monotonic()
+        want = max(1, (self._limit if fresh else lease.beyond) // PARTS)
+        given = {"subject": f"{self._kind}:{subject}", "want": want, "limit": self._limit, "seconds": WINDOW}
+        (((granted, remaining, reset_after),),) = await fetch(self._pool, [(queries.take.text(given), given)])
+        lease.left, lease.beyond = granted, remaining
+        lease.ends = time.monotonic() + reset_after

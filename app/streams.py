@@ -1,0 +1,147 @@
+"""Bodies too large to hold: received to disk, answered in parts. Memory stays flat however long they are."""
+
+import csv as csv_module
+import io
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import IO, Any, TypeVar
+
+import msgspec
+from litestar.response import Stream
+
+from app.errors import ApiError, Invalid, PayloadTooLarge
+from app.wire import Body, problems
+
+B = TypeVar("B", bound=Body)
+
+NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-seq")
+MOST_LINES, MOST_BYTES, LONGEST_LINE = 100_000, 128 * 2**20, 16 * 2**10
+BATCH, PAGE = 100, 250
+"""Lines of an import that are one transaction, and rows of an export that are fetched at a time."""
+IN_MEMORY = 2**20
+"""Bytes of a body before it goes to disk."""
+
+Batch = list[tuple[int, bytes]]
+
+
+class Lines:
+    """A received body, line by line; its file is gone once it was read or dropped."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def batches(self) -> Iterator[Batch]:
+        """(number, line) from 1 on, BATCH at a time; an empty body is one empty batch, so that the caller is checked all the same."""
+        with self._file as file:
+            batch: Batch = []
+            number = 0
+            while line := file.readline():
+                number += 1
+                batch.append((number, line))
+                if len(batch) == BATCH:
+                    yield batch
+                    batch = []
+            if batch or not number:
+                yield batch
+
+
+async def receive(body: AsyncIterator[bytes]) -> Lines:
+    """The whole body, before anything of it is done: a client that sends first and reads later must not block us.
+
+    PayloadTooLarge past MOST_LINES.
+    """
+    file = tempfile.SpooledTemporaryFile(IN_MEMORY, prefix="claims-import-")  # noqa: SIM115  (Lines closes it)
+    lines = 0
+    try:
+        async for part in body:
+            lines += part.count(b"\n")
+            if lines > MOST_LINES:
+                raise PayloadTooLarge
+            file.write(part)
+    except BaseException:
+        file.close()
+        raise
+    file.seek(0)
+    return Lines(file)
+
+
+def decode(
+    batch: Batch, shape: type[B], columns: Callable[[B], dict[str, Any]]
+) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
+    """The lines that fit, as columns with their number; and the results of those that don't, by number."""
+    fitting: list[dict[str, Any]] = []
+    failed: dict[int, bytes] = {}
+    for number, line in batch:
+        try:
+            if len(line) > LONGEST_LINE:
+                raise PayloadTooLarge
+            fitting.append({"line": number, **columns(msgspec.json.decode(line, type=shape))})
+        except ApiError as error:
+            failed[number] = failure(number, error)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            failed[number] = failure(number, Invalid({"fields": _problems(shape, line)}))
+    return fitting, failed
+
+
+def _problems(shape: type[Body], line: bytes) -> dict[str, list[str]]:
+    try:
+        return problems(shape, msgspec.json.decode(line))
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return {"body": ["Is not well-formed JSON"]}
+
+
+def failure(number: int, error: ApiError) -> bytes:
+    """The result of a line that failed."""
+    about = {"code": error.code, "message": str(error), "fields": (error.details or {}).get("fields", {})}
+    return msgspec.json.encode({"line": number, "result": "failed", "id": None, "error": about})
+
+
+async def answer(parts: AsyncIterator[bytes], media_type: str) -> Stream:
+    """A streamed answer; its first part is made before the status goes out, so that an error still is one."""
+    first = await anext(parts, b"")
+
+    async def all_parts() -> AsyncIterator[bytes]:
+        yield first
+        async for part in parts:
+            yield part
+
+    return Stream(all_parts(), media_type=media_type)
+
+
+async def ndjson(pages: AsyncIterator[list[bytes]]) -> AsyncIterator[bytes]:
+    """An object a line."""
+    async for page in pages:
+        yield b"".join(item + b"\n" for item in page)
+
+
+async def csv(pages: AsyncIterator[list[bytes]], columns: list[str]) -> AsyncIterator[bytes]:
+    """A header of wire names and a row an object (RFC 4180)."""
+    out = io.StringIO()
+    writer = csv_module.writer(out)
+    writer.writerow(columns)
+    decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+    async for page in pages:
+        for item in page:
+            row = decoder.decode(item)
+            writer.writerow([_cell(bytes(row[name])) for name in columns])
+        yield out.getvalue().encode()
+        out.seek(0)
+        out.truncate()
+
+
+def _cell(raw: bytes) -> str:
+    """A JSON value as a cell; text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    if not raw.startswith(b'"'):
+        return "" if raw == b"null" else raw.decode()
+    text = msgspec.json.decode(raw, type=str)
+    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def prefers_csv(accept: str) -> bool:
+    """Whether text/csv stands before every kind of NDJSON in Accept, by weight and then by place."""
+    weights: dict[str, float] = {}
+    for part in accept.lower().split(","):
+        kind, *parameters = (one.strip() for one in part.split(";"))
+        weight = next((one[2:] for one in parameters if one.startswith("q=")), "1")
+        weights.setdefault(kind, float(weight) if weight.replace(".", "", 1).isdigit() else 0.0)
+    return weights.get("text/csv", 0.0) > max((weights.get(kind, 0.0) for kind in NDJSON), default=0.0)

@@ -1,0 +1,2 @@
+set local search_path = app;
+drop table idempotency_keys;

@@ -1,0 +1,101 @@
+-- Many claims in one call: each stands alone, so one that is refused stops no other. All run as the caller, under its policies.
+
+-- A refusal in the API's words: {"code", "message", "fields"}. state: the SQLSTATE it was raised with, 02000 for a row that is not
+-- there to be seen.
+create or replace function app.refusal(state text, detail text default null) returns jsonb
+language sql immutable
+return case state
+    when 'INVAL' then jsonb_build_object(
+        'code', 'VALIDATION_ERROR', 'message', 'The request does not fit; details name each field.', 'fields', detail::jsonb)
+    when 'TRANS' then jsonb_build_object(
+        'code', 'CONFLICT', 'fields', jsonb_build_object(), 'message', format(
+            'A claim that is %s can''t become %s.', coalesce(detail::jsonb ->> 'from', 'new'), detail::jsonb ->> 'to'))
+    when 'CLASH' then jsonb_build_object(
+        'code', 'CONFLICT', 'message', 'The record is not in a state that allows this, or the value is taken.', 'fields', detail::jsonb)
+    when '23505' then jsonb_build_object(
+        'code', 'CONFLICT', 'message', 'The record is not in a state that allows this, or the value is taken.',
+        'fields', jsonb_build_object('claimNumber', jsonb_build_array('Is taken')))
+    when '42501' then jsonb_build_object(
+        'code', 'FORBIDDEN', 'message', 'Your role may not do this.', 'fields', jsonb_build_object())
+    when '02000' then jsonb_build_object(
+        'code', 'NOT_FOUND', 'message', 'There is no such record, or you may not see it.', 'fields', jsonb_build_object())
+    else jsonb_build_object('code', 'INTERNAL_ERROR', 'message', 'Something went wrong on our side.', 'fields', jsonb_build_object())
+end;
+
+-- Moves each of the claims; {"updated": [ids], "failed": [{"id", "code", "message"}]}. In the order of their ids, so that two calls
+-- over the same claims wait for each other instead of deadlocking.
+create or replace function app.bulk_move(p_ids uuid[], p_status text, p_reason text, p_denial_reason text) returns json
+language plpgsql set search_path = app, pg_catalog, pg_temp as $$
+declare
+    one uuid;
+    updated uuid[] := '{}';
+    failed jsonb := '[]';
+    why text;
+begin
+    for one in select distinct id from unnest(p_ids) as ids (id) order by id loop
+        begin
+            update claims set status = p_status, status_reason = p_reason, denial_reason = p_denial_reason, denial_code = null,
+                approved_cents = null
+            where claim_id = one;
+            if found then
+                updated := updated || one;
+            else
+                failed := failed || (jsonb_build_object('id', one) || refusal('02000') - 'fields');
+            end if;
+        exception when sqlstate 'INVAL' or sqlstate 'TRANS' or sqlstate 'CLASH' or insufficient_privilege then
+            get stacked diagnostics why = pg_exception_detail;
+            failed := failed || (jsonb_build_object('id', one) || refusal(sqlstate, why) - 'fields');
+        end;
+    end loop;
+    return json_build_object('updated', updated, 'failed', failed);
+end
+$$;
+
+-- Whether a claim that stands says what the line says; what became of it since does not matter.
+create or replace function app.is_same_claim(c app.claims, line jsonb) returns boolean
+language sql stable
+return (c.patient_id, c.provider_id, c.amount_cents, c.service_date)
+        = ((line ->> 'patient_id')::uuid, (line ->> 'provider_id')::uuid, (line ->> 'amount_cents')::bigint, (line ->> 'service_date')::date)
+    and c.diagnosis_code = app.icd10(line ->> 'diagnosis_code') and c.notes is not distinct from line ->> 'notes';
+
+-- Makes a claim of each line: {"line", "result": created|duplicate|failed, "id", "error"}. A line without a number gets, where the
+-- request has a key, the one that key and line always give: sent again, it meets itself.
+create or replace function app.import_claims(p_lines jsonb, p_key text) returns table (line integer, result json)
+language plpgsql set search_path = app, pg_catalog, pg_temp as $$
+declare
+    given jsonb;
+    number text;
+    stands claims;
+    made uuid;
+    why text;
+begin
+    for given in select value from jsonb_array_elements(p_lines) loop
+        line := (given ->> 'line')::integer;
+        number := coalesce(given ->> 'claim_number', 'CLM-' || upper(left(encode(sha256(convert_to(
+            concat_ws(' ', current_setting('app.user_id'), p_key, line), 'UTF8')), 'hex'), 16)));
+        if p_key is null and given ->> 'claim_number' is null then
+            number := new_claim_number();
+        end if;
+        select c.* into stands from claims c where c.claim_number = number;
+        if found and is_same_claim(stands, given) then
+            result := json_build_object('line', line, 'result', 'duplicate', 'id', stands.claim_id, 'error', null);
+        else
+            begin
+                insert into claims (claim_number, patient_id, provider_id, diagnosis_code, amount_cents, service_date, status, notes)
+                values (number, (given ->> 'patient_id')::uuid, (given ->> 'provider_id')::uuid, given ->> 'diagnosis_code',
+                        (given ->> 'amount_cents')::bigint, (given ->> 'service_date')::date, given ->> 'status', given ->> 'notes')
+                returning claim_id into made;
+                result := json_build_object('line', line, 'result', 'created', 'id', made, 'error', null);
+            exception when sqlstate 'INVAL' or unique_violation or insufficient_privilege then
+                get stacked diagnostics why = pg_exception_detail;
+                result := json_build_object('line', line, 'result', 'failed', 'id', null, 'error', refusal(sqlstate, why));
+            end;
+        end if;
+        return next;
+    end loop;
+end
+$$;
+
+revoke execute on function app.bulk_move, app.import_claims from public;
+grant execute on function app.bulk_move to claims_admin, claims_processor;
+grant execute on function app.import_claims to claims_admin, claims_provider;

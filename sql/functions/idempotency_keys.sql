@@ -1,0 +1,34 @@
+-- An Idempotency-Key is taken and its answer kept in the transaction of the effect. Both functions run as claims_gate and know no
+-- other user than the caller, so an answer is given back to nobody but whom it was for.
+
+create or replace function app.take_key(p_path text, p_key text, p_body_hash bytea)
+returns table (same boolean, status integer, headers json, body bytea)
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+declare
+    caller uuid := current_setting('app.user_id')::uuid;
+begin
+    -- This key's own answer once its day is over, and a few others of the organization.
+    delete from idempotency_keys k
+    where k.user_id = caller and k.path = p_path and k.key = p_key and k.created_at < now() - interval '24 hours';
+    delete from idempotency_keys k where (k.user_id, k.path, k.key) in (
+        select o.user_id, o.path, o.key from idempotency_keys o
+        where o.created_at < now() - interval '24 hours' order by o.created_at limit 20 for update skip locked);
+    insert into idempotency_keys (user_id, path, key, body_hash) values (caller, p_path, p_key, p_body_hash)
+    on conflict (organization_id, user_id, path, key) do nothing;
+    if not found then
+        return query
+        select k.body_hash = p_body_hash, k.status, k.headers, k.body from idempotency_keys k
+        where k.user_id = caller and k.path = p_path and k.key = p_key;
+    end if;
+end
+$$;
+
+create or replace function app.keep_answer(p_path text, p_key text, p_status integer, p_headers json, p_body bytea) returns void
+language sql security definer set search_path = app, pg_catalog, pg_temp as $$
+    update idempotency_keys k set status = p_status, headers = p_headers, body = p_body
+    where k.user_id = current_setting('app.user_id')::uuid and k.path = p_path and k.key = p_key and k.status is null
+$$;
+
+alter function app.take_key owner to claims_gate;
+alter function app.keep_answer owner to claims_gate;
+grant execute on function app.take_key, app.keep_answer to claims_admin, claims_processor, claims_provider, claims_patient;

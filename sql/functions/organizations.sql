@@ -1,0 +1,27 @@
+-- What an organization may be set to, and who is told.
+
+create or replace function app.check_organization() returns trigger
+language plpgsql set search_path = app, pg_catalog, pg_temp as $$
+begin
+    if not exists (select from pg_timezone_names where name = new.timezone) then
+        perform refuse('{"settings.timezone": ["Is no IANA time zone"]}');
+    end if;
+    return new;
+end
+$$;
+create or replace trigger organizations_10_check before update of timezone on app.organizations
+    for each row when (old.timezone is distinct from new.timezone) execute function app.check_organization();
+
+-- The organization as the wire has it; its settings are null for a role that was not granted them.
+create or replace function app.organization_json(p_id uuid, p_slug text, p_name text) returns json
+language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
+declare
+    settings json;
+begin
+    if has_column_privilege('organizations', 'timezone', 'select') then
+        select settings_json(o) into settings from organizations o where o.organization_id = p_id;
+    end if;
+    return json_build_object('id', p_id, 'slug', p_slug, 'name', p_name, 'settings', settings);
+end
+$$;
+grant execute on function app.organization_json to claims_admin, claims_processor, claims_provider, claims_patient;

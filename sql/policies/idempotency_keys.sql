@@ -1,0 +1,10 @@
+-- idempotency_keys: answers kept for those they were given to. Nobody reads the table itself: app.take_key (claims_gate) gives a
+-- caller its own answer and no other.
+select schema_admin.drop_policies('app.idempotency_keys');
+alter table app.idempotency_keys enable row level security, force row level security;
+revoke all on app.idempotency_keys from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
+    claims_processor, claims_provider, claims_patient, claims_system;
+grant select, insert, update, delete on app.idempotency_keys to claims_gate;
+create policy idempotency_keys_tenant on app.idempotency_keys as restrictive to public     -- no row outside the context's organization, whoever asks
+    using (organization_id = current_setting('app.organization_id')::uuid);
+create policy idempotency_keys_gate on app.idempotency_keys to claims_gate using (true) with check (true);

@@ -1,0 +1,43 @@
+-- name: create
+-- An invitation; its token names the organization, since whoever uses it has none yet. Only the token's hash is kept.
+insert into invitations as i (email, role, provider_id, patient_id, token_hash)
+values (lower(:email), :role, :provider_id, :patient_id, :token_hash)
+returning json_build_object(
+    'id', i.invitation_id,
+    'email', i.email,
+    'role', i.role,
+    'providerId', i.provider_id,
+    'patientId', i.patient_id,
+    'createdAt', utc(i.created_at),
+    'expiresAt', utc(i.expires_at),
+    'acceptedAt', utc(i.accepted_at),
+    'invitationToken', i.organization_id || '.' || :secret);
+
+-- name: list_newest
+-- All of the organization's, newest first.
+select json_build_array(i.created_at, i.invitation_id), json_build_object(
+    'id', i.invitation_id,
+    'email', i.email,
+    'role', i.role,
+    'providerId', i.provider_id,
+    'patientId', i.patient_id,
+    'createdAt', utc(i.created_at),
+    'expiresAt', utc(i.expires_at),
+    'acceptedAt', utc(i.accepted_at))
+from invitations i
+where true
+and (i.created_at, i.invitation_id) < ((:after::json ->> 0)::timestamptz, (:after::json ->> 1)::uuid) -- if :after
+order by i.created_at desc, i.invitation_id desc
+limit :limit + 1
+offset :offset -- if :offset
+;
+
+-- name: count
+-- As many as list_newest would show, counted no further than 10,001.
+select count(*) from (select from invitations limit 10001) as counted;
+
+-- name: withdraw
+-- No row when there is none that is still open.
+delete from invitations i
+where i.invitation_id = :invitation_id
+returning 1;

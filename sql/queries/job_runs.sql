@@ -1,0 +1,29 @@
+-- name: list_newest
+-- The organization's jobs, newest first.
+select json_build_array(j.created_at, j.job_id), job_json(j)
+from job_processing_logs j
+where true
+and j.status = :status -- if :status
+and j.job_type = :job_type -- if :job_type
+and (j.created_at, j.job_id) < ((:after::json ->> 0)::timestamptz, (:after::json ->> 1)::uuid) -- if :after
+order by j.created_at desc, j.job_id desc
+limit :limit + 1
+offset :offset -- if :offset
+;
+
+-- name: count
+-- As many as list_newest would show, counted no further than 10,001.
+select count(*)
+from (
+    select
+    from job_processing_logs j
+    where true
+    and j.status = :status -- if :status
+    and j.job_type = :job_type -- if :job_type
+    limit 10001
+) as counted;
+
+-- name: retry
+-- A failed job once more; no row when there is no such job.
+select job_json(j)
+from retry_job(:job_id) j;

@@ -1,0 +1,20 @@
+-- name: get
+-- The caller's organization, its settings for those who may read them.
+select organization_json(o.organization_id, o.slug, o.name)
+from organizations o;
+
+-- name: change
+-- What was sent; the rest stays.
+update organizations as o
+set name = coalesce(:name, o.name),
+    slug = coalesce(:slug, o.slug),
+    claim_amount_limit_cents = coalesce(:claim_amount_limit_cents, o.claim_amount_limit_cents),
+    auto_approve_limit_cents = coalesce(:auto_approve_limit_cents, o.auto_approve_limit_cents),
+    timezone = coalesce(:timezone, o.timezone),
+    decision_days = coalesce(:decision_days, o.decision_days),
+    appeal_window_days = coalesce(:appeal_window_days, o.appeal_window_days)
+returning json_build_object(
+    'id', o.organization_id,
+    'slug', o.slug,
+    'name', o.name,
+    'settings', settings_json(o));

@@ -1,0 +1,36 @@
+-- name: list_newest
+-- Everybody in the organization, newest first.
+select json_build_array(u.created_at, u.user_id), user_json(u)
+from users u
+where true
+and (u.created_at, u.user_id) < ((:after::json ->> 0)::timestamptz, (:after::json ->> 1)::uuid) -- if :after
+order by u.created_at desc, u.user_id desc
+limit :limit + 1
+offset :offset -- if :offset
+;
+
+-- name: count
+-- As many as list_newest would show, counted no further than 10,001.
+select count(*) from (select from users limit 10001) as counted;
+
+-- name: find
+-- A row when the organization has such a user.
+select 1
+from users u
+where u.user_id = :user_id;
+
+-- name: change
+-- What was sent; the rest stays. Another role drops the provider or patient that went with the one before.
+update users as u
+set role = coalesce(:role, u.role),
+    active = coalesce(:active, u.active),
+    provider_id = coalesce(:provider_id, case when coalesce(:role, u.role) = 'provider' then u.provider_id end),
+    patient_id = coalesce(:patient_id, case when coalesce(:role, u.role) = 'patient' then u.patient_id end)
+where u.user_id = :user_id
+returning user_json(u);
+
+-- name: reassign
+-- How many claims changed hands; no row when the organization has no such user.
+select json_build_object('reassigned', reassign_claims(u.user_id, :to_user_id))
+from users u
+where u.user_id = :user_id;
