@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run demo test lint schema check seed api worker psql audit
+.PHONY: help run demo test lint contract openapi schema check seed api worker psql audit suspend resume bench-streams bench-limits
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -21,7 +21,20 @@ demo: .venv/.installed ## Play real claims through a running `make run` (BASE_UR
 	@$(BIN)/python -m app.demo
 
 test: .venv/.installed ## Run the tests (TEST_DATABASE_URL, TEST_DATABASE=testcontainers)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
+
+contract: .venv/.installed ## Try the running API against its own contract, at length (CONTRACT_EXAMPLES, CONTRACT_SEED)
+	@CONTRACT_EXAMPLES=$${CONTRACT_EXAMPLES:-50} CONTRACT_PHASES=examples,coverage,fuzzing,stateful \
+		$(BIN)/python -m pytest -s tests/test_contract.py
+
+openapi: .venv/.installed ## Write openapi.json from the code
+	@$(BIN)/python -m app.reference > openapi.json
+
+bench-streams: .venv/.installed ## Measure what 100,000 lines in and out do to the API's memory (LINES)
+	@$(BIN)/python -m tests.load.streams
+
+bench-limits: .venv/.installed ## Measure what the rate limits cost, with and without in turn
+	@$(BIN)/python -m tests.load.limits
 
 lint: .venv/.installed ## Check style and types
 	@$(BIN)/ruff check .
@@ -45,6 +58,12 @@ worker: .venv/.installed ## Start one worker alone (WORKER_DATABASE_URL)
 
 psql: .venv/.installed ## Open psql at DATABASE_URL, or at the database of a running `make run`
 	@$(BIN)/python -m app.postgres psql
+
+suspend: .venv/.installed ## Let nobody of an organization in any more (ORG=slug)
+	@$(BIN)/python -m app.postgres psql -qXv slug='$(ORG)' -v at='now()' -f sql/suspend.sql
+
+resume: .venv/.installed ## Let them in again (ORG=slug)
+	@$(BIN)/python -m app.postgres psql -qXv slug='$(ORG)' -v at=null -f sql/suspend.sql
 
 audit: .venv/.installed ## Compare, and list who may reach which table, from the live catalog
 	@$(BIN)/python -m app.postgres psql -f sql/audit/permissions.sql

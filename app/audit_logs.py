@@ -4,18 +4,16 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from litestar import get
-from msgspec import Meta
 
 from app import sql
 from app.db import Db
-from app.wire import Answer, Instant, Page, Shape
+from app.pages import Page
+from app.wire import Answer, Instant, Shape, spelled
 
 queries = sql.load("audit_logs")
 
 Action = Literal["create", "read", "update", "delete", "login", "login_failed", "export", "denied", "execute"]
-Entity = Annotated[
-    str, Meta(min_length=1, max_length=63, pattern="^[a-z_]+$", description="A table.", examples=["claims"])
-]
+Entity = Annotated[str, spelled("^[a-z_]+$", min_length=1, max_length=63, description="A table.", examples=["claims"])]
 
 
 class AuditPage(Page):

@@ -1,6 +1,7 @@
 """Registering, logging in and out, and who is logged in."""
 
-from typing import Annotated, Any
+from contextlib import suppress
+from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID, uuid4
 
 from litestar import get, post
@@ -14,13 +15,15 @@ from app.door import Door, Knock
 from app.errors import Forbidden, Invalid, Unauthorized
 from app.sql import Query
 from app.tokens import LIFETIME, REFRESH_LIFETIME, Caller, make_token, new_secret, secret_hash
-from app.wire import Answer, Body, Email, Name, Role, Shape, Slug
+from app.wire import NO_NUL, Answer, Body, Email, Name, Role, Shape, Slug
 
 queries = sql.load("auth")
 
-Password = Annotated[str, Meta(min_length=12, max_length=128, examples=["correct horse battery staple"])]
-Given = Annotated[str, Meta(min_length=1, max_length=128)]
-Secret = Annotated[str, Meta(min_length=1, max_length=200)]
+Password = Annotated[
+    str, Meta(min_length=12, max_length=128, pattern=NO_NUL, examples=["correct horse battery staple"])
+]
+Given = Annotated[str, Meta(min_length=1, max_length=128, pattern=NO_NUL)]
+Secret = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
 class Login(Body):
@@ -31,8 +34,32 @@ class Login(Body):
     organization_slug: Slug | None = None
 
 
+TEXT, NULL = {"type": "string"}, {"type": "null"}
+
+
 class Registration(Body):
     """Either a new organization and its first admin, or joining one by invitation."""
+
+    json_schema: ClassVar[dict[str, Any]] = {
+        "examples": [
+            {
+                "organizationName": "HealthFirst Insurance",
+                "email": "pat@example.org",
+                "name": "Pat Admin",
+                "password": "correct horse battery staple",
+            }
+        ],
+        "oneOf": [
+            {
+                "required": ["organizationName", "email"],
+                "properties": {"organizationName": TEXT, "email": TEXT, "invitationToken": NULL},
+            },
+            {
+                "required": ["invitationToken"],
+                "properties": {"organizationName": NULL, "email": NULL, "invitationToken": TEXT},
+            },
+        ],
+    }
 
     name: Name
     password: Password
@@ -76,16 +103,16 @@ class Membership(Shape):
     """A tenant, as its members see it."""
 
     id: UUID
-    slug: str
-    name: str
+    slug: Slug
+    name: Name
 
 
 class Me(Shape):
     """Who is logged in."""
 
     id: UUID
-    email: str
-    name: str
+    email: Email
+    name: Name
     role: Role
     provider_id: UUID | None
     patient_id: UUID | None
@@ -95,10 +122,12 @@ class Me(Shape):
 class Tokens(Shape):
     """What a login gives. expiresIn is in seconds."""
 
-    access_token: str
-    token_type: str
-    expires_in: int
-    refresh_token: str
+    access_token: Annotated[
+        str, Meta(examples=["eyJhbGciOiJIUzI1NiIsImtpZCI6ImsxIiwidHlwIjoiYXQrand0In0.e30.c2lnbmF0dXJl"])
+    ]
+    token_type: Literal["Bearer"]
+    expires_in: Annotated[int, Meta(examples=[900])]
+    refresh_token: Annotated[str, Meta(examples=["q3J5X0mC2Yk7c1aPq8r0v5n4uJw9sT6bL2eZ1xGdHfE"])]
     user: Me
 
 
@@ -113,13 +142,18 @@ async def _tokens(door: Door, caller: Caller, refresh_token: str, *before: Query
     return await door.session(caller).wrapped(tokens, "user", *before, queries.me, status=status)
 
 
-async def _let_in(door: Door, who: tuple[Any, ...], new_hash: str | None = None, status: int = 200) -> Any:
-    """Opens a session for who: (organization, user, role)."""
+async def _let_in(door: Door, who: tuple[Any, ...], status: int = 200, **proven: Any) -> Any:
+    """Opens a session for who: (organization, user, role).
+
+    proven: changed_at of the password that somebody logs in with, and its new_hash where the one before is outdated.
+    Unauthorized where that password has been changed while its hash was made.
+    """
     organization_id, user_id, role = who
     caller, secret = Caller(organization_id, user_id, uuid4(), role), new_secret()
     given = {"user_id": user_id, "session_id": caller.session_id, "refresh_hash": secret_hash(secret)}
-    given |= {"tenant": organization_id, "seconds": REFRESH_LIFETIME, "new_hash": new_hash}
-    await door.rows(queries.open_session, **given)
+    given |= {"tenant": organization_id, "seconds": REFRESH_LIFETIME, "changed_at": None, "new_hash": None}
+    if not (await door.rows(queries.open_session, **given | proven))[0][0]:
+        raise Unauthorized
     return await _tokens(door, caller, secret, queries.record_login, status=status)
 
 
@@ -127,30 +161,37 @@ async def _let_in(door: Door, who: tuple[Any, ...], new_hash: str | None = None,
 async def register(data: JSONBody[Registration], door: Knock) -> Answer[Tokens]:
     """A new organization and its first admin, or a new member by invitation; with tokens either way."""
     await door.throttle()
-    given: dict[str, Any] = {"name": data.name}
-    if data.invitation_token is None:
-        if not door.may_register:
-            raise Forbidden
-        query = queries.register
-        given |= {"organization": data.organization_name, "email": data.email}
-    else:
-        query = queries.accept_invitation
-        given |= _invitation(data.invitation_token)
-        if not await door.rows(queries.find_invitation, **given):
-            raise Invalid.fields(invitationToken="Is spent, expired or unknown")
-    found = await door.rows(query, **given, password_hash=await passwords.make_hash(data.password))
-    if not found:
-        raise Invalid.fields(invitationToken="Is spent, expired or unknown")
-    return await _let_in(door, found[0], status=201)
+    token = data.invitation_token
+    who = await (_found(data, door) if token is None else _join(data, token, door))
+    return await _let_in(door, who, status=201)
 
 
-def _invitation(token: str) -> dict[str, Any]:
-    """An invitation token names its organization, then the secret."""
+async def _found(data: Registration, door: Door) -> tuple[Any, ...]:
+    """(organization, user, role) of a new tenant's first admin; Forbidden where an operator closed registration."""
+    if not door.may_register:
+        raise Forbidden
+    given = {"organization": data.organization_name, "email": data.email, "name": data.name}
+    password_hash = await _hash(data.password, data.email, door)
+    return (await door.rows(queries.register, **given, password_hash=password_hash))[0]
+
+
+async def _hash(password: str, email: str | None, door: Door) -> str:
+    """A new member's hash, with the salt that the email's hashes have where it stands already."""
+    ((like,),) = await door.rows(queries.find_hash, email=email)
+    return await passwords.make_hash(password, like)
+
+
+async def _join(data: Registration, token: str, door: Door) -> tuple[Any, ...]:
+    """(organization, user, role) of whom the invitation was for. Its token names the organization, then the secret."""
     tenant, _, secret = token.partition(".")
-    try:
-        return {"tenant": UUID(tenant), "token_hash": secret_hash(secret)}
-    except ValueError:
-        raise Invalid.fields(invitationToken="Is spent, expired or unknown") from None
+    with suppress(ValueError):
+        given = {"tenant": UUID(tenant), "token_hash": secret_hash(secret), "name": data.name}
+        # Looked for before a hash is spent on it, and once more when it is spent.
+        for (email,) in await door.rows(queries.find_invitation, **given):
+            password_hash = await _hash(data.password, email, door)
+            for joined in await door.rows(queries.accept_invitation, **given, password_hash=password_hash):
+                return joined
+    raise Invalid.fields(invitationToken="Is spent, expired or unknown")
 
 
 @post("/api/auth/login", public=True, keyless=True, status_code=200)
@@ -161,10 +202,12 @@ async def login(data: JSONBody[Login], door: Knock) -> Answer[Tokens]:
     fits = await passwords.verify([row[3] for row in found], data.password)
     fitting = [row for row, fit in zip(found, fits, strict=False) if fit]
     if len(fitting) != 1:
-        raise Unauthorized(afterwards=BackgroundTask(door.rows, queries.login_failed, email=data.email, **door.origin))
+        tried = {"email": data.email, "slug": data.organization_slug, **door.origin}
+        raise Unauthorized(afterwards=BackgroundTask(door.rows, queries.login_failed, **tried))
     await door.forgive(data.email)
-    outdated = passwords.is_outdated(fitting[0][3])
-    return await _let_in(door, fitting[0][:3], await passwords.make_hash(data.password) if outdated else None)
+    *who, old_hash, changed_at = fitting[0]
+    new_hash = await passwords.make_hash(data.password, old_hash) if passwords.is_outdated(old_hash) else None
+    return await _let_in(door, tuple(who), changed_at=changed_at, new_hash=new_hash)
 
 
 @post("/api/auth/refresh", public=True, keyless=True, status_code=200)
@@ -180,7 +223,7 @@ async def refresh(data: JSONBody[Refresh], door: Knock) -> Answer[Tokens]:
 
 
 @post("/api/auth/logout", keyless=True, status_code=204)
-async def logout(data: JSONBody[Logout | None], db: Db) -> None:
+async def logout(db: Db, data: JSONBody[Logout | None] = None) -> None:
     """Ends a session: its access tokens and its refresh tokens are refused from now on."""
     token = data.refresh_token if data else None
     ((ended,),) = (await db.rows(queries.log_out, refresh_hash=secret_hash(token) if token else None))[0]
@@ -196,7 +239,7 @@ async def change_password(data: JSONBody[PasswordChange], db: Db, door: Knock) -
     if not (await passwords.verify([old_hash], data.current_password))[0]:
         raise Invalid.fields(currentPassword="Is wrong")
     await door.forgive(email)
-    await db.rows(queries.set_password, new_hash=await passwords.make_hash(data.new_password))
+    await db.rows(queries.set_password, new_hash=await passwords.make_hash(data.new_password, old_hash))
 
 
 @get("/api/auth/me")

@@ -1,4 +1,4 @@
-"""The pool, and Session: what a handler knows of the database.
+"""Session: what a handler knows of the database.
 
 A call of Session is one implicit transaction in one round trip: the context is entered, the statements run, and PostgreSQL
 commits them together at the end of the pipeline. With the end of the transaction the context is gone. A call with an
@@ -6,21 +6,20 @@ Idempotency-Key is one explicit transaction, in which the key is taken first and
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 import psycopg
 from litestar import Response
 from litestar.di import NamedDependency
 from psycopg import AsyncConnection
-from psycopg.abc import Buffer
-from psycopg.adapt import Loader
 from psycopg.types.json import Json
-from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+from psycopg_pool import PoolTimeout, TooManyRequests
 
 from app import sql
-from app.config import Settings
 from app.errors import (
     Conflict,
     Forbidden,
@@ -30,66 +29,36 @@ from app.errors import (
     Unavailable,
     from_database,
 )
+from app.pages import Cursors, Page
+from app.pool import ANSWER_WITHIN, Pool, Rows, Statements, execute, fetch
 from app.sql import Query
 from app.tokens import Caller
-from app.wire import Cursors, Page, envelope
-
-Pool = AsyncConnectionPool[AsyncConnection[tuple[Any, ...]]]
-Rows = list[tuple[Any, ...]]
-Statements = Sequence[tuple[str, Mapping[str, Any]]]
+from app.wire import envelope
 
 ENTER = """select set_config('role', ctx.enter(
     %(organization_id)s, %(user_id)s, %(session_id)s, %(request_id)s, %(address)s, %(source)s, %(read_only)s), true)"""
 
-ANSWER_WITHIN = 6.0
-"""Seconds for one call; beyond claims_api's statement_timeout, so only a silent server is ever cut off by it."""
-
 queries = sql.load("idempotency_keys")
 
 
-class JsonBytes(Loader):
-    """JSON that PostgreSQL built is passed on as it is."""
-
-    def load(self, data: Buffer) -> bytes:
-        return bytes(data)
+IN_FLIGHT = 2.0
+"""Seconds to wait for whoever has the same key, as claims_api's lock_timeout says for other processes."""
+_flights: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
 
-async def _configure(connection: AsyncConnection[Any]) -> None:
-    await connection.set_autocommit(True)
-    connection.prepare_threshold = 1
-    connection.adapters.register_loader("json", JsonBytes)
-
-
-def open_pool(settings: Settings) -> Pool:
-    """A pool that is not open yet. Waiting is bounded in time and number: beyond it, 503 at once."""
-    assert settings.api_database_url
-    return AsyncConnectionPool(
-        settings.api_database_url,
-        min_size=min(4, settings.pool_size),
-        max_size=settings.pool_size,
-        kwargs={"application_name": "claims-api", "connect_timeout": 2},
-        configure=_configure,
-        timeout=0.8,
-        max_waiting=settings.pool_size * 16,
-        reconnect_timeout=1,
-        open=False,
-    )
-
-
-async def _execute(connection: AsyncConnection[tuple[Any, ...]], statements: Statements) -> list[Rows]:
-    """The rows of each statement, all sent in one round trip; one transaction where none is open."""
-    async with connection.pipeline():
-        cursors = [await connection.cursor().execute(text, given) for text, given in statements]
-    return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
-
-
-async def fetch(pool: Pool, statements: Statements) -> list[Rows]:
-    """Runs the statements as one transaction in one round trip; the rows of each."""
+@asynccontextmanager
+async def alone(name: Hashable) -> AsyncIterator[None]:
+    """The only one in this process under that name; Conflict where that takes too long."""
+    lock = _flights.setdefault(name, asyncio.Lock())
     try:
-        async with asyncio.timeout(ANSWER_WITHIN), pool.connection() as connection:
-            return await _execute(connection, statements)
+        async with asyncio.timeout(IN_FLIGHT):
+            await lock.acquire()
     except TimeoutError:
-        raise Unavailable from None
+        raise Conflict({"fields": {"Idempotency-Key": ["Is in flight"]}}) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Reply(msgspec.Struct):
@@ -155,11 +124,17 @@ class Session:
         """
         if self._about.key is None:
             return build(await self.rows(*queries, **given)).response()
-        try:
-            async with asyncio.timeout(ANSWER_WITHIN), self._pool.connection() as connection, connection.transaction():
-                return await self._once(connection, build, queries, given)
-        except TimeoutError:
-            raise Unavailable from None
+        # Whoever comes with a key that is in flight here waits without a connection: else a few of them would take them all.
+        async with alone((self._about.caller.user_id, self._about.path, self._about.key)):
+            try:
+                async with (
+                    asyncio.timeout(ANSWER_WITHIN),
+                    self._pool.connection() as connection,
+                    connection.transaction(),
+                ):
+                    return await self._once(connection, build, queries, given)
+            except TimeoutError:
+                raise Unavailable from None
 
     async def _once(
         self,
@@ -173,7 +148,7 @@ class Session:
         key = {"path": about.path, "key": about.key, "body_hash": about.body_hash}
         (enter, take, *effect) = self._statements([queries.take, *asked], {**given, **key})
         try:
-            _, taken = await _execute(connection, [enter, take])
+            _, taken = await execute(connection, [enter, take])
         except psycopg.errors.LockNotAvailable:
             raise Conflict({"fields": {"Idempotency-Key": ["Is in flight"]}}) from None
         for same, status, headers, body in taken:
@@ -181,7 +156,7 @@ class Session:
                 raise IdempotencyMismatch
             again = msgspec.json.decode(headers, type=dict[str, str]) | {"Idempotent-Replayed": "true"}
             return Reply(body, status, again).response()
-        reply = build(await _execute(connection, effect))
+        reply = build(await execute(connection, effect))
         kept = {**key, "status": reply.status, "headers": Json(reply.headers), "body": reply.body}
         await connection.execute(queries.keep.text(kept), kept)
         return reply.response()
@@ -285,14 +260,3 @@ def _only(rows: Rows) -> tuple[Any, ...]:
 
 Db = NamedDependency[Session]
 """How a handler asks for its session: `db: Db`."""
-
-
-async def ping(pool: Pool) -> None:
-    """Raises where the database can't be reached."""
-    async with pool.connection() as connection:
-        await connection.execute("select 1")
-
-
-def redacted(error: psycopg.Error) -> str:
-    """A database error for the log: its class and SQLSTATE. Messages hold values of rows, so they stay out."""
-    return f"{type(error).__name__} {error.sqlstate or ''}".strip()

@@ -8,7 +8,8 @@ from msgspec import Meta
 
 from app import sql
 from app.db import Db
-from app.wire import Answer, Page, Shape
+from app.pages import Page
+from app.wire import NO_NUL, Answer, Shape
 
 queries = sql.load("diagnosis_codes")
 
@@ -17,7 +18,7 @@ Search = Annotated[
     Meta(
         min_length=1,
         max_length=100,
-        pattern=r"^[^\u0000]*$",
+        pattern=NO_NUL,
         description="A code's beginning, or words of its description.",
     ),
 ]

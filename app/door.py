@@ -7,8 +7,10 @@ from litestar.di import NamedDependency
 
 from app import sql
 from app.config import Settings
-from app.db import Pool, Rows, Session, fetch
+from app.db import Session
 from app.errors import RateLimited
+from app.limits import described
+from app.pool import Pool, Rows, fetch
 from app.sql import Query
 from app.tokens import Caller
 
@@ -39,18 +41,24 @@ class Door:
         """Counts a try for the address, and for the account whether it exists or not; RateLimited of one too many."""
         subjects = [(f"login from:{self._address}", TRIES_AN_ADDRESS)]
         if email is not None:
-            subjects.append((f"login as:{email.lower()}", TRIES_AN_ACCOUNT))
+            subjects.append((f"login as:{email}", TRIES_AN_ACCOUNT))
         tries = [
             {"subject": subject, "want": 1, "limit": limit, "seconds": TRIES_WITHIN} for subject, limit in subjects
         ]
         results = await fetch(self._pool, [(queries.take.text(one), one) for one in tries])
-        waits = [reset_after for ((granted, _, reset_after),) in results if not granted]
-        if waits:
-            raise RateLimited(headers={"Retry-After": str(int(max(waits)) + 1)})
+        spent = [
+            (reset_after, limit)
+            for (_, limit), ((granted, _, reset_after),) in zip(subjects, results, strict=True)
+            if not granted
+        ]
+        if spent:
+            reset_after, limit = max(spent)
+            headers = described(limit, TRIES_WITHIN, 0, reset_after)
+            raise RateLimited(headers=headers | {"Retry-After": headers["RateLimit-Reset"]})
 
     async def forgive(self, email: str) -> None:
-        """The password was right: the account's tries are forgotten, and the address gets back the one it took."""
-        await self.rows(queries.forgive, account=f"login as:{email.lower()}", address=f"login from:{self._address}")
+        """The password was right: the account and the address get back the try it took."""
+        await self.rows(queries.forgive, account=f"login as:{email}", address=f"login from:{self._address}")
 
 
 Knock = NamedDependency[Door]

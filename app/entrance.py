@@ -5,6 +5,7 @@ import re
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 from litestar import Request
 from litestar.datastructures import MutableScopeHeaders, State
 from litestar.enums import ScopeType
@@ -12,13 +13,15 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import Settings
-from app.db import About, Pool, Session
+from app.db import About, Session
 from app.door import Door
 from app.errors import Invalid, Unauthorized, UnsupportedMediaType
-from app.limits import Limits
+from app.limits import Limits, network
+from app.pages import Cursors
+from app.pool import Pool
 from app.tokens import Caller, read_token
-from app.wire import Cursors, read_query
 from app.wire import Query as NoQuery
+from app.wire import problems, read_query, struct_in
 
 _WELL_FORMED = re.compile(r"[!-~]{1,128}")
 _KEY = re.compile(r"[!-~]{1,255}")
@@ -34,8 +37,7 @@ class Entrance(ASGIMiddleware):
         self._keys = keys
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        sent = _header(scope, b"x-request-id") or ""
-        answer = {"X-Request-Id": sent if _WELL_FORMED.fullmatch(sent) else str(uuid4())}
+        answer = {"X-Request-Id": request_id(scope)}
         if scope["path"].startswith("/api/"):
             answer["Cache-Control"] = "no-store"
         scope["state"]["answer_headers"] = answer
@@ -48,8 +50,12 @@ class Entrance(ASGIMiddleware):
         handler = scope.get("route_handler")
         state = scope["litestar_app"].state
         if not (handler and handler.opt.get("unlimited")):
-            answer |= await state.address_limits.take(_address(scope))
-        if handler and not handler.opt.get("public"):
+            answer |= await state.address_limits.take(network(_address(scope)))
+        if handler and scope.get("method") == "OPTIONS":
+            # Litestar's own answer knows only the methods of the handler that was registered first.
+            routes = (one for one in scope["litestar_app"].routes if one.path_format == scope["path_template"])
+            answer["Allow"] = ", ".join(sorted(next(routes).methods))
+        elif handler and not handler.opt.get("public"):
             caller = scope["auth"] = self._caller(scope)
             answer |= await state.user_limits.take(str(caller.user_id))
         if handler:
@@ -61,6 +67,12 @@ class Entrance(ASGIMiddleware):
         if scheme.lower() != "bearer":
             raise Unauthorized
         return read_token(token, self._keys)
+
+
+def request_id(scope: Scope) -> str:
+    """The request's own id if it sent a well-formed one, else a new one."""
+    sent = _header(scope, b"x-request-id") or ""
+    return sent if _WELL_FORMED.fullmatch(sent) else str(uuid4())
 
 
 def _header(scope: Scope, name: bytes) -> str | None:
@@ -108,12 +120,24 @@ async def _key(request: Request[Any, Any, Any]) -> tuple[str | None, bytes]:
     return sent[0], hashlib.sha256(whole).digest()
 
 
+async def _check_json(request: Request[Any, Any, Any]) -> None:
+    """A body in JSON's own types: Litestar would take "1" for a number and "null" for nothing, as in a query string."""
+    field = request.route_handler.parsed_fn_signature.parameters.get("data")
+    if field is None or not await request.body():
+        return
+    sent = await request.json()
+    try:
+        msgspec.convert(sent, field.annotation)
+    except msgspec.ValidationError:
+        raise Invalid({"fields": problems(struct_in(field.annotation), sent)}) from None
+
+
 def _session(state: State, caller: Caller, request: Request[Any, Any, Any], **more: Any) -> Session:
     about = About(
         caller=caller,
         request_id=request.scope["state"]["answer_headers"]["X-Request-Id"],
         address=_address(request.scope),
-        path=request.url.path,
+        path=request.scope["path"],  # request.url would fail over a malformed Host
         **more,
     )
     return Session(state.pool, state.cursors, about)
@@ -123,6 +147,7 @@ async def provide_db(request: Request[Any, Caller, State]) -> Session:
     """What handlers take as `db`."""
     opt = request.route_handler.opt
     key, body_hash = await _key(request)
+    await _check_json(request)
     more = {
         "source": opt.get("source", "api"),
         "read_only": request.method in ("GET", "HEAD") and not opt.get("recorded"),
@@ -138,6 +163,7 @@ async def provide_db(request: Request[Any, Caller, State]) -> Session:
 async def provide_door(request: Request[Any, Any, State]) -> Door:
     """What handlers take as `door`."""
     await _key(request)
+    await _check_json(request)
     state = request.app.state
 
     def session(caller: Caller) -> Session:

@@ -103,11 +103,6 @@ class Unavailable(ApiError):
     always: ClassVar[dict[str, str]] = {"Retry-After": "1"}
 
 
-ERRORS: list[type[ApiError]] = [
-    Invalid, Unauthorized, Forbidden, NotFound, MethodNotAllowed, Conflict, PreconditionFailed, PayloadTooLarge,
-    UnsupportedMediaType, IdempotencyMismatch, RateLimited, ApiError, Unavailable,
-]  # fmt: skip
-
 BY_STATUS = {
     error.status: error
     for error in (Invalid, Unauthorized, Forbidden, NotFound, MethodNotAllowed, PayloadTooLarge, UnsupportedMediaType)

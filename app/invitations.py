@@ -1,5 +1,6 @@
 """Invitations: an admin's word that somebody may join, in which role."""
 
+from typing import Any, ClassVar
 from uuid import UUID
 
 from litestar import Response, delete, get, post
@@ -7,14 +8,32 @@ from litestar.params import JSONBody
 
 from app import sql
 from app.db import Db
+from app.pages import Page
 from app.tokens import new_secret, secret_hash
-from app.wire import Answer, Body, Email, Id, Instant, Page, Role, Shape
+from app.wire import Answer, Body, Email, Id, Instant, Role, Shape
 
 queries = sql.load("invitations")
 
 
+NULL = {"type": "null"}
+
+
 class NewInvitation(Body):
     """A provider's names its providerId, a patient's its patientId."""
+
+    json_schema: ClassVar[dict[str, Any]] = {
+        "oneOf": [
+            {"properties": {"role": {"enum": ["admin", "claims_processor"]}, "providerId": NULL, "patientId": NULL}},
+            {
+                "required": ["providerId"],
+                "properties": {"role": {"const": "provider"}, "providerId": {"type": "string"}, "patientId": NULL},
+            },
+            {
+                "required": ["patientId"],
+                "properties": {"role": {"const": "patient"}, "providerId": NULL, "patientId": {"type": "string"}},
+            },
+        ]
+    }
 
     email: Email
     role: Role
@@ -26,7 +45,7 @@ class Invitation(Shape):
     """An invitation, open until it is accepted, withdrawn or expires."""
 
     id: UUID
-    email: str
+    email: Email
     role: Role
     provider_id: UUID | None
     patient_id: UUID | None

@@ -8,7 +8,8 @@ from msgspec import Meta
 
 from app import sql
 from app.db import Db
-from app.wire import Answer, Id, Instant, JobResult, JobStatus, Page, Shape
+from app.pages import Page
+from app.wire import Answer, Id, Instant, JobResult, JobStatus, Shape
 
 queries = sql.load("job_runs")
 

@@ -6,14 +6,15 @@ itself. The limit is never exceeded; a part that lies unspent in another process
 
 import asyncio
 import time
+from ipaddress import ip_address, ip_network
 from math import ceil
 
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from app import sql
-from app.db import fetch
 from app.errors import RateLimited
+from app.pool import fetch
 
 queries = sql.load("limits")
 
@@ -21,7 +22,26 @@ WINDOW = 60
 """Seconds."""
 PARTS = 20
 KEPT = 10_000
-"""Leases that a process keeps before it drops those whose windows are over."""
+"""Leases that a process keeps; beyond it the oldest goes, with what it had left."""
+
+
+def described(limit: int, window: int, remaining: int, reset_after: float) -> dict[str, str]:
+    """The RateLimit-* headers."""
+    return {
+        "RateLimit-Limit": str(limit),
+        "RateLimit-Remaining": str(remaining),
+        "RateLimit-Reset": str(max(1, ceil(reset_after))),
+        "RateLimit-Policy": f"{limit};w={window}",
+    }
+
+
+def network(address: str) -> str:
+    """What is counted as one address: of IPv6 the /64, since a household has as many addresses as it likes."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    return str(ip_network((found, 64), strict=False)) if found.version == 6 else address
 
 
 class _Lease:
@@ -55,17 +75,11 @@ class Limits:
         return self._headers(lease)
 
     def _headers(self, lease: _Lease) -> dict[str, str]:
-        return {
-            "RateLimit-Limit": str(self._limit),
-            "RateLimit-Remaining": str(lease.left + lease.beyond),
-            "RateLimit-Reset": str(max(1, ceil(lease.ends - time.monotonic()))),
-            "RateLimit-Policy": f"{self._limit};w={WINDOW}",
-        }
+        return described(self._limit, WINDOW, lease.left + lease.beyond, lease.ends - time.monotonic())
 
     def _new(self, subject: str) -> _Lease:
         if len(self._leases) >= KEPT:
-            now = time.monotonic()
-            self._leases = {name: one for name, one in self._leases.items() if one.ends > now or one.lock.locked()}
+            del self._leases[next(iter(self._leases))]
         return self._leases.setdefault(subject, _Lease())
 
     async def _renew(self, lease: _Lease, subject: str) -> None:

@@ -4,8 +4,8 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib import import_module
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 from litestar import Litestar, Request, Response
@@ -15,36 +15,34 @@ from litestar.types.empty import Empty
 from litestar.utils.scope.state import ScopeState
 from psycopg_pool import PoolTimeout, TooManyRequests
 
-from app import (
-    audit_logs,
-    auth,
-    claims,
-    diagnosis_codes,
-    health,
-    invitations,
-    job_runs,
-    organizations,
-    patient_status,
-    patients,
-    providers,
-    reference,
-    schema,
-    users,
-)
+from app import reference, schema
 from app.config import Settings, read_settings
-from app.db import open_pool, redacted
-from app.entrance import Entrance, furnish, provide_db, provide_door
+from app.entrance import Entrance, furnish, provide_db, provide_door, request_id
 from app.errors import BY_STATUS, ApiError, Invalid, from_database
-from app.wire import failure, problems
+from app.pool import open_pool, redacted
+from app.wire import failure, problems, struct_in
 
 log = logging.getLogger("claims.api")
+# A statement that is refused aborts its pipeline; psycopg warns of that each time, and the refusal is an answer already.
+logging.getLogger("psycopg").addFilter(lambda record: "pipeline aborted" not in record.getMessage())
 
 MAX_BODY = 1_000_000
 """Bytes."""
-RESOURCES = [
-    health, auth, claims, patients, providers, users, invitations, organizations, diagnosis_codes, patient_status, job_runs,
-    audit_logs,
-]  # fmt: skip
+RESOURCES = (
+    "health",
+    "auth",
+    "claims",
+    "patients",
+    "providers",
+    "users",
+    "invitations",
+    "organizations",
+    "diagnosis_codes",
+    "patient_status",
+    "job_runs",
+    "audit_logs",
+)
+"""Each is a module of this package with its `handlers`, a line here, and one word in every folder."""
 
 
 def _from_http(error: HTTPException, request: Request[Any, Any, Any]) -> ApiError:
@@ -52,6 +50,8 @@ def _from_http(error: HTTPException, request: Request[Any, Any, Any]) -> ApiErro
     kind = BY_STATUS.get(error.status_code, ApiError if error.status_code >= 500 else Invalid)
     if kind is not Invalid:
         return kind(headers=error.headers)
+    if "route_handler" not in request.scope:
+        return Invalid.fields(Host="Is malformed")  # all that is looked at before the path is
     fields: dict[str, list[str]] = {}
     for one in error.extra if isinstance(error.extra, list) else []:
         if isinstance(one, dict) and one.get("source") == "path":
@@ -59,7 +59,7 @@ def _from_http(error: HTTPException, request: Request[Any, Any, Any]) -> ApiErro
     shape = request.route_handler.parsed_fn_signature.parameters.get("data")
     if shape is not None:
         body = ScopeState.from_scope(request.scope).json
-        fields |= {} if body is Empty else problems(shape.annotation, body)
+        fields |= {} if body is Empty else problems(struct_in(shape.annotation), body)
     return Invalid({"fields": fields or {"body": ["Is not well-formed JSON"]}})
 
 
@@ -71,25 +71,31 @@ def _wire_name(request: Request[Any, Any, Any], argument: str) -> str:
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The contract's envelope for anything that went wrong; what is not the client's fault is logged with the request id."""
-    headers = request.scope["state"].get("answer_headers") or {"X-Request-Id": str(uuid4())}
-    request_id = headers["X-Request-Id"]
+    headers = request.scope["state"].get("answer_headers") or {"X-Request-Id": request_id(request.scope)}
+    name = headers["X-Request-Id"]
     match error:
         case ApiError():
             answer = error
         case HTTPException():
             answer = _from_http(error, request)
+        case RecursionError() | UnicodeDecodeError() if ScopeState.from_scope(request.scope).json is Empty:
+            # Of a body that could not be decoded, and that Litestar lets through.
+            deep = isinstance(error, RecursionError)
+            answer = Invalid.fields(body="Is nested too deeply" if deep else "Is not well-formed JSON")
         case psycopg.Error() | PoolTimeout() | TooManyRequests():
             answer = from_database(error)
             if answer.status >= 500:
                 what = redacted(error) if isinstance(error, psycopg.Error) else type(error).__name__
-                log.error("request %s: %s", request_id, what)
+                log.error("request %s: %s", name, what)
         case _:
             answer = ApiError()
-            log.error("request %s: %s", request_id, type(error).__name__, exc_info=_frames_only(error))
+            log.error("request %s: %s", name, type(error).__name__, exc_info=_frames_only(error))
+    # In place: what goes out is updated from the same dict, and what the error says of a limit holds for its answer.
+    headers |= answer.headers
     return Response(
-        failure(answer, request_id),
+        failure(answer, name),
         status_code=answer.status,
-        headers=answer.headers | headers,
+        headers=headers,
         media_type="application/json",
         background=answer.afterwards,
     )
@@ -117,7 +123,10 @@ def create_app(settings: Settings | None = None) -> Litestar:
     """The application; without settings they are read from the environment."""
     settings = settings or read_settings(need=("api_database_url", "token_keys"))
     return Litestar(
-        route_handlers=[handler for resource in [*RESOURCES, reference] for handler in resource.handlers],
+        route_handlers=[
+            *(handler for name in RESOURCES for handler in import_module(f"app.{name}").handlers),
+            *reference.handlers,
+        ],
         dependencies={"db": Provide(provide_db), "door": Provide(provide_door)},
         middleware=[Entrance(settings.token_keys)],
         exception_handlers={Exception: answer_error},

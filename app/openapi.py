@@ -1,8 +1,10 @@
 """The OpenAPI document, read off the routes and the Structs that msgspec itself validates with, so that it can't say anything else.
 
+`make openapi` writes it to openapi.json.
+
 A route's options say what its signature does not: `public`, `unlimited`, `keyless`, `recorded`, `query` (the Struct of its query
 string), `takes` and `gives` (media types of streams, with what a line is), `also` (a second success status), `conditional`
-(honours If-Match), `hidden`.
+(honours If-Match), `key_of_lines` (an Idempotency-Key holds line by line), `hidden`.
 """
 
 import inspect
@@ -31,53 +33,8 @@ from app.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from app.openapi_words import ABOUT, DESCRIPTIONS, HEADERS, LIMITED, PARAMETERS, REF, SAMPLE, Json
 from app.wire import Answer, AnswerMeta, Failure
-
-Json = dict[str, Any]
-
-REF = "#/components/schemas/{name}"
-ABOUT = """Claims of insured patients, from submission to payment, for many insurance companies at once.
-
-Every answer is an envelope: `{"success": true, "data": ..., "meta": {...}}` or `{"success": false, "error": {"code", "message",
-"details"}, "meta": {...}}`. Branch on `error.code`; `error.details.fields` names each field that does not fit. What you may not
-see is 404, as if it were not there. Lists come by cursor (`meta.pagination.nextCursor`) or, for jumping, by `offset` with a total
-that is exact up to 10,000. A POST with an `Idempotency-Key` can be sent again within 24 hours: it gives the first answer. Send an
-`X-Request-Id` of up to 128 visible ASCII characters, or find the one that was made in every answer. `organizationId` is accepted
-and ignored wherever a body or a query may hold fields: the tenant comes from the token. Begin with `POST /api/auth/login`."""
-
-HEADERS: Json = {
-    "X-Request-Id": {
-        "description": "The request's own, if it was well-formed; else made here.",
-        "schema": {"type": "string"},
-    },
-    "RateLimit-Limit": {"description": "Requests a window.", "schema": {"type": "integer"}},
-    "RateLimit-Remaining": {"description": "What this window has left.", "schema": {"type": "integer"}},
-    "RateLimit-Reset": {"description": "Seconds until the next window.", "schema": {"type": "integer"}},
-    "RateLimit-Policy": {"description": "The limit and its window in seconds.", "schema": {"type": "string"}},
-    "Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}},
-    "Location": {"description": "Where the new record is.", "schema": {"type": "string"}},
-    "ETag": {"description": "The record's version, for If-Match.", "schema": {"type": "string"}},
-    "Idempotent-Replayed": {
-        "description": "true where this is the first answer once more.",
-        "schema": {"type": "string"},
-    },
-    "WWW-Authenticate": {"description": "Bearer.", "schema": {"type": "string"}},
-}
-PARAMETERS: Json = {
-    "IdempotencyKey": {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "description": "Sent again with the same body within 24 hours: the first answer, and no second effect.",
-        "schema": {"type": "string", "pattern": "^[!-~]{1,255}$", "examples": ["3f2b8c1e-import-7"]},
-    },
-    "IfMatch": {
-        "name": "If-Match",
-        "in": "header",
-        "description": "The ETag the change is based on; 412 where the record has changed since.",
-        "schema": {"type": "string", "pattern": r'^(\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$', "examples": ['"3"']},
-    },
-}
-SAMPLE = {"uuid": "01990a5c-7c1e-7d2a-9c6f-1b2a3c4d5e6f", "date": "2026-01-15", "date-time": "2026-01-15T09:30:00Z"}
 
 
 def document(app: Litestar) -> Json:
@@ -87,6 +44,8 @@ def document(app: Litestar) -> Json:
     unique = list(dict.fromkeys(shapes))
     schemas, components = msgspec.json.schema_components(unique, ref_template=REF)
     of = dict(zip(unique, schemas, strict=True))
+    for shape in unique:
+        components.get(getattr(shape, "__name__", ""), {}).update(getattr(shape, "json_schema", {}))
     paths: Json = {}
     for path, method, handler in operations:
         paths.setdefault(path, {})[method] = _Operation(path, method, handler, of, components).described()
@@ -156,9 +115,6 @@ def _named(*names: str) -> Json:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-LIMITED = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy")
-
-
 def _failure(error: type[ApiError]) -> Json:
     meta = {"timestamp": SAMPLE["date-time"], "requestId": SAMPLE["uuid"]}
     example: Json = {"success": False, "error": {"code": error.code, "message": inspect.getdoc(error)}, "meta": meta}
@@ -181,6 +137,7 @@ class _Operation:
         self.path, self.method, self.handler, self.of, self.components = path, method, handler, of, components
         self.opt = handler.opt
         self.keyed = method == "post" and not (self.opt.get("public") or self.opt.get("keyless"))
+        self.replayed = self.keyed and not self.opt.get("key_of_lines")
 
     def described(self) -> Json:
         """The operation object."""
@@ -209,7 +166,7 @@ class _Operation:
                 if name != "organizationId":
                     found.append({"name": name, "in": "query", **_optional(schema)})
         if self.keyed:
-            found.append({"$ref": "#/components/parameters/IdempotencyKey"})
+            found.append({"$ref": f"#/components/parameters/{'IdempotencyKey' if self.replayed else 'KeyOfLines'}"})
         if self.opt.get("conditional"):
             found.append({"$ref": "#/components/parameters/IfMatch"})
         return found
@@ -226,23 +183,24 @@ class _Operation:
         return {"required": NoneType not in get_args(shape), "content": {"application/json": content}}
 
     def _lines(self, line: Any) -> Json:
-        return {"schema": {"type": "string"}, "x-itemSchema": self.of[line]} if line else {"schema": {"type": "string"}}
+        schema = {"schema": {"type": "string", "minLength": 1}}
+        return schema | ({"x-itemSchema": self.of[line]} if line else {})
 
     def _successes(self) -> Json:
         status = self.handler.status_code
         headers = [*HEADERS][:1] if self.opt.get("unlimited") else ["X-Request-Id", *LIMITED]
         headers += ["Location"] if status == 201 and not self.path.startswith("/api/auth") else []
         headers += ["ETag"] if self.opt.get("versioned") else []
-        headers += ["Idempotent-Replayed"] if self.keyed else []
-        made = {"description": _DESCRIPTIONS[status], "headers": _named(*headers)}
-        nothing = {"204": {"description": _DESCRIPTIONS[204], "headers": _named(*headers)}}
+        headers += ["Idempotent-Replayed"] if self.replayed else []
+        made = {"description": DESCRIPTIONS[status], "headers": _named(*headers)}
+        nothing = {"204": {"description": DESCRIPTIONS[204], "headers": _named(*headers)}}
         if self.opt.get("gives"):
             return {"200": made | {"content": {kind: self._lines(line) for kind, line in self.opt["gives"].items()}}}
         if _answer(self.handler) is None:
             return nothing
         found = {str(status): made | {"content": {"application/json": self._content()}}}
         if also := self.opt.get("also"):
-            found[str(also)] = found[str(status)] | {"description": _DESCRIPTIONS[also]}
+            found[str(also)] = found[str(status)] | {"description": DESCRIPTIONS[also]}
         return found | (nothing if self.opt.get("or_nothing") else {})
 
     def _content(self) -> Json:
@@ -272,7 +230,7 @@ class _Operation:
             (PreconditionFailed, self.opt.get("conditional")),
             (PayloadTooLarge, takes_body),
             (UnsupportedMediaType, takes_body),
-            (IdempotencyMismatch, self.keyed),
+            (IdempotencyMismatch, self.replayed),
             (RateLimited, True),
             (ApiError, True),
             (Unavailable, True),
@@ -326,11 +284,3 @@ def _optional(schema: Json) -> Json:
         schema |= kept
     description = schema.pop("description", description)
     return {"required": False, "schema": schema} | ({"description": description} if description else {})
-
-
-_DESCRIPTIONS = {
-    200: "Done; here it is.",
-    201: "Made.",
-    202: "Taken; a job does the rest.",
-    204: "Done; there is nothing to show.",
-}

@@ -9,15 +9,13 @@ from msgspec import UNSET, Meta, UnsetType
 
 from app import sql
 from app.db import Db
-from app.wire import Answer, Body, Money, MoneyOrNone, Name, Shape, Slug, Sum, cents
+from app.wire import Answer, Body, Money, MoneyOrNone, Name, Shape, Slug, Sum, cents, encode_name, spelled
 
 queries = sql.load("organizations")
 
 DecisionDays = Annotated[int, Meta(ge=1, le=365)]
 AppealDays = Annotated[int, Meta(ge=1, le=3650)]
-Timezone = Annotated[
-    str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9_+/-]+$", examples=["America/New_York"])
-]
+Timezone = Annotated[str, spelled("^[A-Za-z0-9_+/-]+$", min_length=1, max_length=64, examples=["America/New_York"])]
 
 
 class SettingsChange(Body):
@@ -33,7 +31,7 @@ class SettingsChange(Body):
         """As the table has it."""
         given = self.changes()
         for name in ("claim_amount_limit", "auto_approve_limit"):
-            given[f"{name}_cents"] = cents(given.pop(name))
+            given[f"{name}_cents"] = cents(given.pop(name), f"settings.{encode_name(name)}")
         return given
 
 
@@ -50,7 +48,7 @@ class OrganizationSettings(Shape):
 
     claim_amount_limit: Sum
     auto_approve_limit: Sum
-    timezone: str
+    timezone: Timezone
     decision_days: int
     appeal_window_days: int
 
@@ -59,8 +57,8 @@ class Organization(Shape):
     """A tenant; providers and patients see its name, not its settings."""
 
     id: UUID
-    slug: str
-    name: str
+    slug: Slug
+    name: Name
     settings: OrganizationSettings | None
 
 

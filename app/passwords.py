@@ -1,12 +1,13 @@
 """Passwords: argon2id, off the event loop, a few at a time."""
 
 import asyncio
+import base64
+import hmac
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from argon2 import PasswordHasher
-from argon2.exceptions import Argon2Error, InvalidHashError
+from argon2 import PasswordHasher, extract_parameters
 
 from app.errors import Unavailable
 
@@ -32,28 +33,42 @@ async def _apart(work: Callable[[], T]) -> T:
         _queued -= 1
 
 
-def hash_password(password: str) -> str:
-    """An argon2id PHC string; about 20 ms of one core and 19 MiB."""
-    return _hasher.hash(password)
+def hash_password(password: str, like: str | None = None) -> str:
+    """An argon2id PHC string; about 20 ms of one core and 19 MiB. like: one whose salt is used again.
+
+    All hashes of one email have one salt, whatever organizations it stands in: so a login costs one hash however many they are,
+    and its time does not tell.
+    """
+    return _hasher.hash(password, salt=_salt(like) if like else None)
 
 
-def _fits(password_hash: str, password: str) -> bool:
-    try:
-        return _hasher.verify(password_hash, password)
-    except (Argon2Error, InvalidHashError):
-        return False
+def _salt(made: str) -> bytes:
+    text = made.split("$")[4]
+    return base64.b64decode(text + "=" * (-len(text) % 4))
 
 
-async def make_hash(password: str) -> str:
+def _compared(hashes: list[str], password: str) -> list[bool]:
+    """Which of the hashes are the password's: one is made for each set of parameters and salt among them."""
+    made: dict[str, str] = {}
+    for one in hashes:
+        stem = one.rpartition("$")[0]
+        if stem not in made:
+            made[stem] = PasswordHasher.from_parameters(extract_parameters(one)).hash(password, salt=_salt(one))
+    return [hmac.compare_digest(one, made[one.rpartition("$")[0]]) for one in hashes]
+
+
+async def make_hash(password: str, like: str | None = None) -> str:
     """hash_password, off the event loop."""
-    return await _apart(lambda: hash_password(password))
+    return await _apart(lambda: hash_password(password, like))
 
 
 async def verify(hashes: list[str], password: str) -> list[bool]:
     """Which of the hashes the password fits. No hash at all costs as much as one that does not fit."""
-    return await _apart(lambda: [_fits(one, password) for one in hashes or [_NOBODY]])
+    return await _apart(lambda: _compared(hashes or [_NOBODY], password)[: len(hashes)])
 
 
 def is_outdated(password_hash: str) -> bool:
-    """Whether the hash was made with other parameters than today's."""
-    return _hasher.check_needs_rehash(password_hash)
+    """Whether the hash was made with less than today's parameters; one that cost more stays."""
+    made, today = extract_parameters(password_hash), extract_parameters(_NOBODY)
+    rising = ("version", "time_cost", "memory_cost", "hash_len")
+    return made.type != today.type or any(getattr(made, name) < getattr(today, name) for name in rising)

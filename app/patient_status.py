@@ -5,12 +5,13 @@ from uuid import UUID
 
 from litestar import Response, get, post
 from litestar.params import JSONBody, PathParameter
-from msgspec import Meta
 
 from app import sql
-from app.db import Db, Reply, Rows
+from app.db import Db, Reply
 from app.errors import IdempotencyMismatch
-from app.wire import Answer, Body, Instant, JobResult, JobStatus, Name, Notes, Number, Page, Shape
+from app.pages import Page
+from app.pool import Rows
+from app.wire import Answer, Body, Instant, JobResult, JobStatus, Name, Notes, Number, Shape, spelled
 
 queries = sql.load("patient_status")
 
@@ -27,7 +28,7 @@ class NewEvent(Body):
     visit_number: Number | None = None
     facility: Name | None = None
     notes: Notes | None = None
-    idempotency_key: Annotated[str, Meta(min_length=1, max_length=255, pattern="^[!-~]+$")] | None = None
+    idempotency_key: Annotated[str, spelled("^[!-~]+$", min_length=1, max_length=255)] | None = None
 
 
 class Event(Shape):
@@ -38,9 +39,9 @@ class Event(Shape):
     provider_id: UUID | None
     event_type: EventType
     occurred_at: Instant
-    visit_number: str | None
-    facility: str | None
-    notes: str | None
+    visit_number: Number | None
+    facility: Name | None
+    notes: Notes | None
     idempotency_key: str | None
     created_at: Instant
     job_status: JobStatus
@@ -56,7 +57,8 @@ async def create_event(data: JSONBody[NewEvent], db: Db) -> Response[Answer[Even
 
     def build(results: list[Rows]) -> Reply:
         made, first = results
-        if not made and not first[0][1]:
+        # No row at all: the key's event is one the caller may not see, so it is another one.
+        if not made and not (first and first[0][1]):
             raise IdempotencyMismatch
         return db.reply((made or first)[0][0], 202 if made else 200)
 

@@ -10,11 +10,12 @@ from msgspec import UNSET, Meta, UnsetType
 
 from app import sql
 from app.db import Db
-from app.wire import Answer, Body, Email, Id, Instant, Name, Number, Page, Shape
+from app.pages import Page
+from app.wire import NO_NUL, Answer, Body, Email, Id, Instant, Name, Number, Shape
 
 queries = sql.load("patients")
 
-Phone = Annotated[str, Meta(min_length=1, max_length=40, pattern=r"^[^\u0000]*$", examples=["+1 617 555 0100"])]
+Phone = Annotated[str, Meta(min_length=1, max_length=40, pattern=NO_NUL, examples=["+1 617 555 0100"])]
 ProviderId = Annotated[UUID, PathParameter(name="providerId")]
 
 
@@ -44,12 +45,12 @@ class Patient(Shape):
     """A patient of the caller's organization."""
 
     id: UUID
-    member_number: str
-    first_name: str
-    last_name: str
+    member_number: Number
+    first_name: Name
+    last_name: Name
     date_of_birth: date
-    email: str | None
-    phone: str | None
+    email: Email | None
+    phone: Phone | None
     created_at: Instant
 
 

@@ -5,17 +5,16 @@ from uuid import UUID
 
 from litestar import Response, get, patch, post
 from litestar.params import JSONBody
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
 from app import sql
 from app.db import Db
-from app.wire import Answer, Body, Email, Id, Instant, Name, Page, Shape
+from app.pages import Page
+from app.wire import Answer, Body, Email, Id, Instant, Name, Shape, spelled
 
 queries = sql.load("providers")
 
-Npi = Annotated[
-    str, Meta(pattern="^[0-9]{10}$", description="The last digit is a check digit.", examples=["1234567893"])
-]
+Npi = Annotated[str, spelled("^[0-9]{10}$", description="The last digit is a check digit.", examples=["1234567893"])]
 
 
 class NewProvider(Body):
@@ -40,10 +39,10 @@ class Provider(Shape):
     """A provider of the caller's organization."""
 
     id: UUID
-    npi: str
-    name: str
-    specialty: str | None
-    email: str | None
+    npi: Npi
+    name: Name
+    specialty: Name | None
+    email: Email | None
     created_at: Instant
 
 

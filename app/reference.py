@@ -1,13 +1,17 @@
 """The API's own description: /openapi.json, and an interactive reference at /docs that works without a network."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import litestar_offline_docs
+import msgspec
 from litestar import MediaType, Request, Router, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.static_files import create_static_files_router
 
+from app.errors import NotFound
 from app.openapi import document
 
 PAGE = """<!doctype html>
@@ -29,10 +33,13 @@ PAGE = """<!doctype html>
 """
 
 
-@get("/openapi.json", hidden=True, public=True)
-async def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
-    """The OpenAPI document."""
-    return document(request.app)
+@get("/openapi.json", hidden=True, public=True, media_type=MediaType.JSON)
+async def openapi(request: Request[Any, Any, Any]) -> bytes:
+    """The OpenAPI document, made once: it costs more than most requests, and anybody may ask for it."""
+    state = request.app.state
+    if "document" not in state:
+        state.document = msgspec.json.encode(document(request.app))
+    return bytes(state.document)
 
 
 @get("/docs", media_type=MediaType.HTML, hidden=True, public=True)
@@ -41,9 +48,29 @@ async def docs() -> str:
     return PAGE
 
 
+async def _check_name(request: Request[Any, Any, Any]) -> None:
+    """What is no file's name is no file: the system would not say so but fail over a NUL, or a name that is too long."""
+    if not re.fullmatch(r"[\w./-]{1,100}", str(request.path_params["file_path"]), re.ASCII):
+        raise NotFound
+
+
 assets = create_static_files_router(
     "/docs/static",
     [Path(litestar_offline_docs.__file__).parent / "static"],
     opt={"public": True, "hidden": True},
+    before_request=_check_name,
 )
 handlers: list[HTTPRouteHandler | Router] = [openapi, docs, assets]
+
+
+def main() -> None:
+    """`python -m app.reference`: prints the OpenAPI document; it needs no database."""
+    from app.config import Settings
+    from app.main import create_app
+
+    app = create_app(Settings(api_database_url="postgresql:///", token_keys={"none": b""}))
+    print(json.dumps(document(app), indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 import csv as csv_module
 import io
+import re
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import IO, Any, TypeVar
@@ -20,6 +21,10 @@ BATCH, PAGE = 100, 250
 """Lines of an import that are one transaction, and rows of an export that are fetched at a time."""
 IN_MEMORY = 2**20
 """Bytes of a body before it goes to disk."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a spreadsheet may take for the beginning of a formula; the last four are = + - @ in full width."""
+
+_WEIGHT = re.compile(r"[0-9]+(\.[0-9]*)?")
 
 Batch = list[tuple[int, bytes]]
 
@@ -31,24 +36,32 @@ class Lines:
         self._file = file
 
     def batches(self) -> Iterator[Batch]:
-        """(number, line) from 1 on, BATCH at a time; an empty body is one empty batch, so that the caller is checked all the same."""
+        """(number, line) from 1 on, BATCH at a time."""
         with self._file as file:
             batch: Batch = []
             number = 0
-            while line := file.readline():
+            while line := _read_line(file):
                 number += 1
                 batch.append((number, line))
                 if len(batch) == BATCH:
                     yield batch
                     batch = []
-            if batch or not number:
+            if batch:
                 yield batch
+
+
+def _read_line(file: IO[bytes]) -> bytes:
+    """The next line; of one that is too long no more than shows that it is."""
+    line = rest = file.readline(LONGEST_LINE + 1)
+    while rest and not rest.endswith(b"\n"):
+        rest = file.readline(LONGEST_LINE + 1)
+    return line
 
 
 async def receive(body: AsyncIterator[bytes]) -> Lines:
     """The whole body, before anything of it is done: a client that sends first and reads later must not block us.
 
-    PayloadTooLarge past MOST_LINES.
+    PayloadTooLarge past MOST_LINES, Invalid where there is nothing.
     """
     file = tempfile.SpooledTemporaryFile(IN_MEMORY, prefix="claims-import-")  # noqa: SIM115  (Lines closes it)
     lines = 0
@@ -58,6 +71,8 @@ async def receive(body: AsyncIterator[bytes]) -> Lines:
             if lines > MOST_LINES:
                 raise PayloadTooLarge
             file.write(part)
+        if not file.tell():
+            raise Invalid.fields(body="Must hold a line at least")
     except BaseException:
         file.close()
         raise
@@ -134,7 +149,7 @@ def _cell(raw: bytes) -> str:
     if not raw.startswith(b'"'):
         return "" if raw == b"null" else raw.decode()
     text = msgspec.json.decode(raw, type=str)
-    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return "'" + text if text.startswith(FORMULA) else text
 
 
 def prefers_csv(accept: str) -> bool:
@@ -143,5 +158,5 @@ def prefers_csv(accept: str) -> bool:
     for part in accept.lower().split(","):
         kind, *parameters = (one.strip() for one in part.split(";"))
         weight = next((one[2:] for one in parameters if one.startswith("q=")), "1")
-        weights.setdefault(kind, float(weight) if weight.replace(".", "", 1).isdigit() else 0.0)
+        weights.setdefault(kind, float(weight) if _WEIGHT.fullmatch(weight) else 0.0)
     return weights.get("text/csv", 0.0) > max((weights.get(kind, 0.0) for kind in NDJSON), default=0.0)

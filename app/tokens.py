@@ -1,8 +1,10 @@
 """Access tokens: compact JWS, HS256, 15 minutes. They say who is calling; what a caller may do, the database says."""
 
 import hashlib
+import re
 import secrets
 import time
+from typing import Any
 from uuid import UUID
 
 import jwt
@@ -15,6 +17,7 @@ TYPE = "at+jwt"
 """RFC 9068: no other JWT that these keys may ever sign can be taken for an access token."""
 LIFETIME, REFRESH_LIFETIME = 900, 30 * 86_400
 """Seconds: of an access token, and of a refresh token that is not used."""
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2}")
 ROLES = frozenset({"admin", "claims_processor", "provider", "patient"})
 
 
@@ -51,6 +54,8 @@ def read_token(token: str, keys: dict[str, bytes]) -> Caller:
     Raises Unauthorized when expired, unsigned or signed any other way (RFC 8725, 3.1), whatever else is wrong with it.
     """
     try:
+        if not _COMPACT.fullmatch(token):  # jwt would overlook padding
+            raise Unauthorized
         header = jwt.get_unverified_header(token)
         if header.get("typ") != TYPE or header.keys() != {"alg", "kid", "typ"}:
             raise Unauthorized
@@ -63,11 +68,17 @@ def read_token(token: str, keys: dict[str, bytes]) -> Caller:
             options={"require": ["exp", "iat", "nbf", "sub", "aud", "iss"], "strict_aud": True},
         )
         caller = Caller(UUID(claims["org"]), UUID(claims["sub"]), UUID(claims["sid"]), claims["role"])
+        if caller.role not in ROLES or not _is_short_lived(claims):
+            raise Unauthorized
     except (jwt.PyJWTError, LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
         raise Unauthorized from None
-    if caller.role not in ROLES:
-        raise Unauthorized
     return caller
+
+
+def _is_short_lived(claims: dict[str, Any]) -> bool:
+    """Whether the times are what make_token writes; jwt would take text and fractions, and any lifetime."""
+    times = (claims["iat"], claims["nbf"], claims["exp"])
+    return all(type(one) is int for one in times) and claims["exp"] - claims["iat"] <= LIFETIME
 
 
 def new_secret() -> str:

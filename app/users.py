@@ -8,7 +8,8 @@ from msgspec import UNSET, UnsetType
 
 from app import sql
 from app.db import Db
-from app.wire import Answer, Body, Id, Instant, Page, Role, Shape
+from app.pages import Page
+from app.wire import Answer, Body, Email, Id, Instant, Name, Role, Shape
 
 queries = sql.load("users")
 
@@ -32,8 +33,8 @@ class User(Shape):
     """A user of the caller's organization."""
 
     id: UUID
-    email: str
-    name: str
+    email: Email
+    name: Name
     role: Role
     active: bool
     provider_id: UUID | None

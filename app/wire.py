@@ -1,12 +1,9 @@
 """The wire's shapes that all resources share: envelope, pages, cursors, bodies, query strings."""
 
-import base64
-import hashlib
-import hmac
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Annotated, Any, Generic, Literal, TypeVar, cast, get_args
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 from uuid import UUID
 
 import msgspec
@@ -18,9 +15,6 @@ from app.errors import ApiError, Invalid
 T = TypeVar("T")
 
 NUL = "Must not hold a NUL character"
-CAPPED = 10_000
-"""How far totals are counted, and how far an offset may go."""
-OFFSET = "Jumps to a place and counts; not together with cursor."
 IGNORED = Annotated[Any, Meta(description="Accepted and ignored: the tenant comes from the caller.")]
 
 
@@ -49,9 +43,6 @@ class Query(Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
     """What a query string may hold: a parameter nobody knows is refused, since a filter with a typo would show everything."""
 
     organization_id: IGNORED = None
-
-
-Q = TypeVar("Q", bound=Query)
 
 
 class Shape(Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
@@ -136,16 +127,23 @@ def _money(least: float, most: float) -> Any:
 Money = Annotated[float, _money(0.01, 1_000_000)]
 MoneyOrNone = Annotated[float, _money(0, 1_000_000)]
 Sum = Annotated[float, Meta(description="Major units, two decimals.", examples=[1250.5])]
-TEXT = r"^[^\u0000]*$"
+NO_NUL = r"^[^\u0000]*$"
 """What no string may hold can be said in a schema, too."""
-Text = Annotated[str, Meta(min_length=1, max_length=1000, pattern=TEXT)]
-Notes = Annotated[str, Meta(max_length=1000, pattern=TEXT)]
-Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=TEXT)]
-Number = Annotated[str, Meta(min_length=1, max_length=64, pattern=TEXT)]
-Email = Annotated[
-    str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s\u0000]+@[^@\s\u0000]+$", examples=["pat@example.org"])
-]
-Slug = Annotated[str, Meta(pattern="^[a-z0-9-]{2,63}$", examples=["healthfirst"])]
+
+
+def spelled(pattern: str, **about: Any) -> Any:
+    """A pattern as JSON Schema means it: $ is the end, where Python's alone would let a line feed follow."""
+    return Meta(pattern=pattern + r"(?!\n)", **about)
+
+
+Text = Annotated[str, Meta(min_length=1, max_length=1000, pattern=NO_NUL, examples=["Not covered by the plan"])]
+Notes = Annotated[str, Meta(max_length=1000, pattern=NO_NUL, examples=["Follow-up visit"])]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL, examples=["Ada Moreau"])]
+Number = Annotated[str, Meta(min_length=1, max_length=64, pattern=NO_NUL, examples=["A-1042"])]
+# What is white space, and what a control character, is not the same in every language that reads a pattern: so they are listed.
+_MAIL = r"[^@\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f\u3000\ufeff]"
+Email = Annotated[str, spelled(f"^{_MAIL}+@{_MAIL}+$", min_length=3, max_length=254, examples=["pat@example.org"])]
+Slug = Annotated[str, spelled("^[a-z0-9-]{2,63}$", examples=["healthfirst"])]
 Role = Literal["admin", "claims_processor", "provider", "patient"]
 Id = Annotated[UUID, PathParameter(name="id")]
 """The `{id}` of a path."""
@@ -168,7 +166,7 @@ def cents(amount: float | None, field: str = "amount") -> int | None:
 def one_of_several(values: Iterable[str]) -> Any:
     """A query parameter that takes one of the values, or several by comma."""
     any_of = "|".join(values)
-    return Meta(pattern=f"^({any_of})(,({any_of}))*$", description="One, or several by comma.")
+    return spelled(f"^({any_of})(,({any_of}))*$", description="One, or several by comma.")
 
 
 def _meta(request_id: str, pagination: dict[str, Any] | None = None) -> bytes:
@@ -192,85 +190,22 @@ def failure(error: ApiError, request_id: str) -> bytes:
     return b'{"success":false,"error":' + msgspec.json.encode(body) + b',"meta":' + _meta(request_id) + b"}"
 
 
-class Cursors:
-    """Signs where a page ended, bound to caller, list and filters: an edited or a borrowed cursor is Invalid.
-
-    keys: the first signs, all verify, so that a cursor outlives the rotation of its key.
-    """
-
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        self._keys = keys
-
-    def _mac(self, key: bytes, place: bytes, bound: str) -> bytes:
-        return hmac.digest(key, bound.encode() + b"\0" + place, hashlib.sha256)[:16]
-
-    def write(self, place: bytes, bound: str) -> str:
-        """place: the JSON array of the last row's sort key."""
-        return base64.urlsafe_b64encode(self._mac(self._keys[0], place, bound) + place).decode().rstrip("=")
-
-    def read(self, cursor: str, bound: str) -> str:
-        """The place that write was given."""
-        try:
-            raw = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        except ValueError:
-            raw = b""
-        fits = [hmac.compare_digest(raw[:16], self._mac(key, raw[16:], bound)) for key in self._keys]
-        if len(raw) < 17 or not any(fits):
-            raise Invalid.fields(cursor="Is not a cursor of this list")
-        return raw[16:].decode()
+Q = TypeVar("Q", bound=Query)
 
 
-class Page(Query):
-    """What part of a list is asked for."""
-
-    limit: Annotated[int, Meta(ge=1, le=100)] = 20
-    cursor: (
-        Annotated[str, Meta(max_length=1000, description="meta.pagination.nextCursor of the page before.")] | None
-    ) = None
-    offset: Annotated[int, Meta(ge=0, description=OFFSET, extra_json_schema={"maximum": CAPPED})] | None = None
-
-    def __post_init__(self) -> None:
-        if self.cursor is not None and self.offset is not None:
-            raise Invalid.fields(offset="Can't go together with cursor")
-        if self.offset is not None and self.offset > CAPPED:
-            raise Invalid.fields(offset=f"Must be at most {CAPPED}; page with cursor beyond it")
-
-    def by_offset(self, items: Sequence[bytes], total: int, request_id: str) -> bytes:
-        """The page with its total, exact up to CAPPED."""
-        pagination: dict[str, Any] = {"total": min(total, CAPPED), "limit": self.limit, "offset": self.offset}
-        if total > CAPPED:
-            pagination["totalIsCapped"] = True
-        return envelope(b"[" + b",".join(items[: self.limit]) + b"]", request_id, pagination)
-
-    def by_cursor(self, rows: Sequence[tuple[bytes, bytes]], sign: Callable[[bytes], str], request_id: str) -> bytes:
-        """The page with the cursor of the next; rows: up to limit + 1 of (sort key, item)."""
-        more = len(rows) > self.limit
-        shown = rows[: self.limit]
-        pagination = {"limit": self.limit, "nextCursor": sign(shown[-1][0]) if more else None, "hasMore": more}
-        return envelope(b"[" + b",".join(item for _, item in shown) + b"]", request_id, pagination)
-
-
-def paged(filters: type[Q]) -> type[Q]:
-    """The filters together with the parameters of a Page, and what a Page does."""
-    fields = [
-        (field.name, field.type, field.default)
-        for field in msgspec.structs.fields(Page)
-        if field.name != "organization_id"
-    ]
-    does = {name: getattr(Page, name) for name in ("__post_init__", "by_offset", "by_cursor")}
-    name = filters.__name__.replace("Filter", "Page")
-    made = msgspec.defstruct(
-        name, fields, bases=(filters,), namespace=does, kw_only=True, forbid_unknown_fields=True, rename="camel"
-    )
-    return cast("type[Q]", made)
-
-
-def read_query(shape: type[T], sent: Sequence[tuple[str, str]]) -> T:
+def read_query(shape: type[Q], sent: Sequence[tuple[str, str]]) -> Q:
     """The query string as its Struct; Invalid names every parameter that does not fit."""
     raw = dict(sent)
     found = {name: [NUL] for name, value in sent if "\0" in value}
     if len(raw) < len(sent):
         found |= {name: ["Is given more than once"] for name in raw if sum(name == one for one, _ in sent) > 1}
+    # msgspec would take a bare number for the seconds since 1970.
+    instants = {field.encode_name for field in msgspec.structs.fields(shape) if Instant in get_args(field.type)}
+    found |= {
+        name: ["Invalid RFC3339 encoded datetime"] for name, value in sent if name in instants and ":" not in value
+    }
+    # msgspec would take the word null for "not given", and a filter that is not there shows everything.
+    found |= {name: [f"Is not a well-formed {name}"] for name, value in sent if value.lower() == "null"}
     try:
         if not found:
             return msgspec.convert(raw, shape, strict=False)
@@ -294,7 +229,7 @@ def problems(shape: Any, raw: Any, *, strict: bool = True) -> dict[str, list[str
                 found[name] = ["Is required"]
         elif isinstance(raw[name], str) and "\0" in raw[name]:
             found[name] = [NUL]
-        elif isinstance(raw[name], dict) and (inner := _struct_in(field.type)):
+        elif isinstance(raw[name], dict) and (inner := struct_in(field.type)):
             found |= {f"{name}.{one}": problem for one, problem in problems(inner, raw[name]).items()}
         else:
             try:
@@ -304,7 +239,7 @@ def problems(shape: Any, raw: Any, *, strict: bool = True) -> dict[str, list[str
     return found
 
 
-def _struct_in(type_: Any) -> type[Struct] | None:
+def struct_in(type_: Any) -> type[Struct] | None:
     """The Struct among a field's types, if there is one."""
     kinds = [type_, *get_args(type_)]
     return next((one for one in kinds if isinstance(one, type) and issubclass(one, Struct)), None)

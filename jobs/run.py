@@ -7,7 +7,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from app import sql
-from app.db import redacted
+from app.pool import redacted
 from app.sql import Query
 from jobs import app
 

@@ -69,6 +69,17 @@ def test_a_change_by_hand_is_found_and_mended(settings, as_root, fault):
     assert schema.check(settings) == ["tables, policies, grants or functions were changed by hand"]
 
 
+def test_a_function_that_no_file_makes_any_more_goes(settings, as_root):
+    count = "select count(*) from pg_proc where pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'ctx'::regnamespace)"
+    before = as_root.execute(count).fetchone()
+    as_root.execute("create function ctx.enter(uuid, uuid) returns text language sql return 'claims_admin'")
+    as_root.execute("update schema_admin.state set files = 'of yesterday'")
+    schema.apply(settings)
+    assert as_root.execute("select to_regprocedure('ctx.enter(uuid, uuid)')").fetchone() == (None,)
+    assert as_root.execute(count).fetchone() == before  # control: all others stand, those of migrations too
+    assert schema.check(settings) == []
+
+
 @dataclass
 class Process:
     status: int

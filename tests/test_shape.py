@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from app.config import Settings
+from app.main import RESOURCES
 
 ROOT = Path(__file__).parent.parent
-RESOURCES = ["auth", "claims", "patient_status", "patients", "providers"]
+RESOURCES = [name for name in RESOURCES if name != "health"]
 
 
 def imports(path: Path) -> set[str]:
@@ -54,6 +55,19 @@ def test_policies_and_grants_stand_in_policy_files_alone():
     made = {line.split()[2] for path in (ROOT / "migrations").glob("*.sql") for line in path.read_text().splitlines()
             if line.startswith("create table") and "auth." not in line}  # fmt: skip
     assert tables == made
+
+
+@pytest.mark.parametrize("resource", RESOURCES)
+def test_a_resource_has_one_word_in_every_folder(resource):
+    assert (ROOT / "sql" / "queries" / f"{resource}.sql").exists()
+
+
+def test_handlers_are_short():
+    for resource in RESOURCES:
+        for node in ast.walk(ast.parse((ROOT / "app" / f"{resource}.py").read_text())):
+            if isinstance(node, ast.AsyncFunctionDef) and node.decorator_list:
+                lines = node.end_lineno - node.lineno + 1
+                assert 2 <= lines <= 15, (resource, node.name, lines)
 
 
 def test_every_migration_can_be_rolled_back():

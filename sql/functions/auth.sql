@@ -1,22 +1,34 @@
 -- Logging in, joining, and staying logged in, before there is a tenant. All run as claims_gate.
 
 -- Every login an email has, at most one a tenant; the caller compares the password with each. Each candidate is looked up
--- inside its own tenant, so no statement here sees two tenants' users.
+-- inside its own tenant, so no statement here sees two tenants' users. Twenty without a slug, of the oldest organizations: each costs
+-- a hash, and anybody may found organizations under anybody's email.
 create or replace function auth.find_logins(p_email text, p_slug text)
-returns table (organization_id uuid, user_id uuid, role text, password_hash text)
+returns table (organization_id uuid, user_id uuid, role text, password_hash text, changed_at timestamptz)
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 declare
     candidate auth.credentials;
+    added integer;
+    in_all integer := 0;
 begin
-    for candidate in select c.* from auth.credentials c where c.email = lower(p_email) loop
+    for candidate in select c.* from auth.credentials c where c.email = lower(p_email) order by c.organization_id loop
         perform set_config('app.organization_id', candidate.organization_id::text, true);
         return query
-        select u.organization_id, u.user_id, u.role, candidate.password_hash
+        select u.organization_id, u.user_id, u.role, candidate.password_hash, candidate.changed_at
         from users u join organizations o on o.organization_id = u.organization_id
         where u.email = candidate.email and u.active and o.suspended_at is null and (p_slug is null or o.slug = p_slug);
+        get diagnostics added = row_count;
+        in_all := in_all + added;
+        exit when in_all = 20;
     end loop;
     perform set_config('app.organization_id', '', true);
 end
+$$;
+
+-- Any hash of the email, for its salt.
+create or replace function auth.find_hash(p_email text) returns text
+language sql stable security definer set search_path = app, pg_catalog, pg_temp as $$
+    select c.password_hash from auth.credentials c where c.email = lower(p_email) order by c.organization_id limit 1
 $$;
 
 create or replace function auth.add_organization(p_slug text, p_name text) returns uuid
@@ -102,19 +114,29 @@ end
 $$;
 
 -- A new session and its first refresh token; at the same time the password's hash, where its parameters rose. What this user's
--- earlier sessions left behind goes once it can't be used any more.
+-- earlier sessions left behind goes once it can't be used any more. p_changed_at: of the password that was proven, null for who has
+-- just joined. False where it has been changed since: a change ends the sessions of the one before, this one too.
 create or replace function auth.open_session(
-    p_organization_id uuid, p_user_id uuid, p_session_id uuid, p_refresh_hash bytea, p_seconds integer, p_new_hash text)
-returns void
+    p_organization_id uuid, p_user_id uuid, p_session_id uuid, p_refresh_hash bytea, p_seconds integer,
+    p_changed_at timestamptz, p_new_hash text)
+returns boolean
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 begin
     perform set_config('app.organization_id', p_organization_id::text, true);
+    if p_changed_at is not null then  -- locked, so that a change waits for this session and ends it
+        perform from auth.credentials c join users u on u.organization_id = c.organization_id and u.email = c.email
+        where u.user_id = p_user_id and c.changed_at = p_changed_at for no key update of c;
+        if not found then
+            return false;
+        end if;
+    end if;
     delete from auth.sessions s
     where s.organization_id = p_organization_id and s.user_id = p_user_id
       and s.created_at < now() - interval '1 day'
       and not exists (
         select from auth.refresh_tokens t
         where t.organization_id = s.organization_id and t.session_id = s.session_id and t.expires_at > now());
+    perform auth.sweep_windows();
     insert into auth.sessions (organization_id, session_id, user_id) values (p_organization_id, p_session_id, p_user_id);
     insert into auth.refresh_tokens (token_hash, organization_id, session_id, expires_at)
     values (p_refresh_hash, p_organization_id, p_session_id, now() + make_interval(secs => p_seconds));
@@ -123,6 +145,7 @@ begin
         from users u
         where u.user_id = p_user_id and c.organization_id = u.organization_id and c.email = u.email;
     end if;
+    return true;
 end
 $$;
 
@@ -149,6 +172,8 @@ begin
     if old_token.replaced_at < clock_timestamp() - interval '10 seconds' then
         update auth.sessions s set ended_at = now()
         where s.organization_id = family.organization_id and s.session_id = family.session_id;
+        perform set_config('app.organization_id', family.organization_id::text, true);
+        perform record_act('denied', 'users', family.user_id, null, 'a dead refresh token was used');
         return;
     end if;
     perform set_config('app.organization_id', family.organization_id::text, true);
@@ -196,16 +221,22 @@ language sql security definer set search_path = app, pg_catalog, pg_temp as $$
       and s.session_id <> current_setting('app.session_id')::uuid and s.ended_at is null;
 $$;
 
--- A login that failed, in the trail of every tenant whose user it was tried on.
-create or replace function auth.login_failed(p_email text, p_request_id text, p_address text) returns void
+-- A login that failed, in the trail of every tenant whose user it was tried on: of one where a slug chose it, and of no more than
+-- find_logins compares.
+create or replace function auth.login_failed(p_email text, p_slug text, p_request_id text, p_address text) returns void
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 declare
     tried auth.credentials;
 begin
     perform set_config('app.request_id', p_request_id, true), set_config('app.address', p_address, true);
-    for tried in select c.* from auth.credentials c where c.email = lower(p_email) loop
+    for tried in
+        select c.* from auth.credentials c where c.email = lower(p_email)
+        order by c.organization_id limit case when p_slug is null then 20 end
+    loop
         perform set_config('app.organization_id', tried.organization_id::text, true);
-        perform record_act('login_failed', 'users', u.user_id, null, 'failure') from users u where u.email = tried.email;
+        perform record_act('login_failed', 'users', u.user_id, null, 'failure')
+        from users u join organizations o on o.organization_id = u.organization_id
+        where u.email = tried.email and (p_slug is null or o.slug = p_slug);
     end loop;
 end
 $$;
@@ -225,10 +256,10 @@ declare
     gated text;
 begin
     foreach gated in array array[
-        'find_logins(text, text)', 'add_organization(text, text)', 'add_user(text, text, text, uuid, uuid, text)',
+        'find_logins(text, text)', 'find_hash(text)', 'add_organization(text, text)', 'add_user(text, text, text, uuid, uuid, text)',
         'register(text, text, text, text)', 'find_invitation(uuid, bytea)', 'accept_invitation(uuid, bytea, text, text)',
-        'open_session(uuid, uuid, uuid, bytea, integer, text)', 'refresh(bytea, bytea, integer)', 'log_out(bytea)',
-        'my_password_hash()', 'set_my_password(text)', 'login_failed(text, text, text)', 'end_sessions()']
+        'open_session(uuid, uuid, uuid, bytea, integer, timestamptz, text)', 'refresh(bytea, bytea, integer)', 'log_out(bytea)',
+        'my_password_hash()', 'set_my_password(text)', 'login_failed(text, text, text, text)', 'end_sessions()']
     loop
         execute format('alter function auth.%s owner to claims_gate', gated);
         execute format('revoke execute on function auth.%s from public', gated);
@@ -238,7 +269,7 @@ $$;
 create or replace trigger users_40_end_sessions after update of active on app.users
     for each row when (old.active and not new.active) execute function auth.end_sessions();
 
-grant execute on function auth.find_logins, auth.register, auth.find_invitation, auth.accept_invitation, auth.open_session,
+grant execute on function auth.find_logins, auth.find_hash, auth.register, auth.find_invitation, auth.accept_invitation, auth.open_session,
     auth.refresh, auth.login_failed to claims_api;
 grant execute on function auth.log_out, auth.my_password_hash, auth.set_my_password
     to claims_admin, claims_processor, claims_provider, claims_patient;

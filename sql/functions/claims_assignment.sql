@@ -51,6 +51,9 @@ begin
         select from users u where u.user_id = p_to and u.role = 'claims_processor' and u.active) then
         perform refuse_now('{"toUserId": ["Must be an active claims processor"]}');
     end if;
+    -- Locked in the order of their ids, as bulk_move takes them: in another order the two could wait for each other.
+    perform from claims c where c.assigned_to = p_from and c.status not in ('voided', 'reversed')
+    order by c.claim_id for no key update;
     update claims set assigned_to = p_to where assigned_to = p_from and status not in ('voided', 'reversed');
     get diagnostics moved = row_count;
     return moved;

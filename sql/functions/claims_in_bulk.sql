@@ -86,9 +86,15 @@ begin
                         (given ->> 'amount_cents')::bigint, (given ->> 'service_date')::date, given ->> 'status', given ->> 'notes')
                 returning claim_id into made;
                 result := json_build_object('line', line, 'result', 'created', 'id', made, 'error', null);
-            exception when sqlstate 'INVAL' or unique_violation or insufficient_privilege then
-                get stacked diagnostics why = pg_exception_detail;
-                result := json_build_object('line', line, 'result', 'failed', 'id', null, 'error', refusal(sqlstate, why));
+            exception
+                when sqlstate 'INVAL' or insufficient_privilege then
+                    get stacked diagnostics why = pg_exception_detail;
+                    result := json_build_object('line', line, 'result', 'failed', 'id', null, 'error', refusal(sqlstate, why));
+                when unique_violation then  -- perhaps the same import at the same moment was faster
+                    select c.* into stands from claims c where c.claim_number = number;
+                    result := case when is_same_claim(stands, given)
+                        then json_build_object('line', line, 'result', 'duplicate', 'id', stands.claim_id, 'error', null)
+                        else json_build_object('line', line, 'result', 'failed', 'id', null, 'error', refusal(sqlstate)) end;
             end;
         end if;
         return next;

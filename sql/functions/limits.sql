@@ -18,14 +18,16 @@ language sql security definer set search_path = app, pg_catalog, pg_temp as $$
         extract(epoch from w.started_at + make_interval(secs => p_seconds) - clock_timestamp())
 $$;
 
--- A right password clears the wrong ones before it, and gives its address back the try it took.
+-- A right password gives back the try it took, to the account and to the address. It clears none of the wrong ones: whoever founds
+-- an organization under somebody's email knows a right password for that email.
 create or replace function auth.forgive(p_account text, p_address text) returns void
 language sql security definer set search_path = app, pg_catalog, pg_temp as $$
-    delete from auth.windows where subject = sha256(convert_to(p_account, 'UTF8'));
+    -- The address first, as whoever takes a try does: in the other order the two could wait for each other.
     update auth.windows set used = greatest(used - 1, 0) where subject = sha256(convert_to(p_address, 'UTF8'));
+    update auth.windows set used = greatest(used - 1, 0) where subject = sha256(convert_to(p_account, 'UTF8'));
 $$;
 
--- Windows that ended long ago, some at a time.
+-- Windows that ended long ago, some at a time; every login sweeps a little (auth.open_session).
 create or replace function auth.sweep_windows() returns void
 language sql security definer set search_path = app, pg_catalog, pg_temp as $$
     delete from auth.windows where subject in (
@@ -36,7 +38,7 @@ alter function auth.take owner to claims_gate;
 alter function auth.forgive owner to claims_gate;
 alter function auth.sweep_windows owner to claims_gate;
 revoke execute on function auth.take, auth.forgive, auth.sweep_windows from public;
-grant execute on function auth.take, auth.forgive, auth.sweep_windows to claims_api;
+grant execute on function auth.take, auth.forgive to claims_api;
 
 select schema_admin.drop_policies('auth.windows');
 revoke all on auth.windows from public;

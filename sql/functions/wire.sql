@@ -138,5 +138,8 @@ return json_build_object(
     'appealWindowDays', o.appeal_window_days);
 
 grant execute on function app.utc, app.major_units, app.claim_json(app.claims), app.claim_json(app.claims, json), app.provider_json,
-    app.patient_json, app.event_json, app.user_json, app.job_json, app.audit_json, app.diagnosis_code_json,
-    app.settings_json to public;
+    app.patient_json, app.event_json, app.audit_json, app.diagnosis_code_json, app.settings_json to public;
+
+-- Everybody may see themselves among the users, and the jobs of the events they see; to list either is the admins' alone.
+revoke execute on function app.user_json, app.job_json from public;
+grant execute on function app.user_json, app.job_json to claims_admin;

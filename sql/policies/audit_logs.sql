@@ -1,5 +1,5 @@
--- audit_logs: admins read their organization's, a patient what concerns it. Only the triggers add (claims_recorder); nobody
--- changes or removes, the owner neither.
+-- audit_logs: admins read their organization's, a patient what concerns it, drafts of claims apart. Only the triggers add
+-- (claims_recorder); nobody changes or removes, the owner neither.
 select schema_admin.drop_policies('app.audit_logs');
 alter table app.audit_logs enable row level security, force row level security;
 revoke all on app.audit_logs from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
@@ -11,5 +11,6 @@ create policy audit_logs_tenant on app.audit_logs as restrictive to public     -
     using (organization_id = current_setting('app.organization_id')::uuid);
 create policy audit_logs_admin_select on app.audit_logs for select to claims_admin using (true);
 create policy audit_logs_patient_select on app.audit_logs for select to claims_patient
-    using (patient_id = nullif(current_setting('app.patient_id'), '')::uuid);
+    using (patient_id = nullif(current_setting('app.patient_id'), '')::uuid
+           and (entity <> 'claims' or entity_id in (select c.claim_id from app.claims c)));
 create policy audit_logs_recorder_insert on app.audit_logs for insert to claims_recorder with check (true);

@@ -15,7 +15,10 @@ create policy providers_member_select on app.providers for select
 create policy providers_patient_select on app.providers for select to claims_patient
     using (provider_id in (
         select r.provider_id from app.care_relationships r
-        where r.patient_id = nullif(current_setting('app.patient_id'), '')::uuid));
+        where r.patient_id = nullif(current_setting('app.patient_id'), '')::uuid
+        union all
+        select c.provider_id from app.claims c
+        where c.patient_id = nullif(current_setting('app.patient_id'), '')::uuid));
 create policy providers_admin_insert on app.providers for insert to claims_admin with check (true);
 create policy providers_admin_update on app.providers for update to claims_admin using (true);
 create policy providers_provider_update on app.providers for update to claims_provider

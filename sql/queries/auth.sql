@@ -1,11 +1,11 @@
 -- name: find_logins
 -- Before there is a context: every login this email has, one a tenant, with the hash to compare the password with.
-select organization_id, user_id, role, password_hash
+select organization_id, user_id, role, password_hash, changed_at
 from auth.find_logins(:email, :slug);
 
 -- name: login_failed
 -- Into the trail of every tenant whose user it was tried on.
-select auth.login_failed(:email, :request_id, :address);
+select auth.login_failed(:email, :slug, :request_id, :address);
 
 -- name: register
 -- A new tenant and its first admin.
@@ -13,8 +13,8 @@ select organization_id, user_id, role
 from auth.register(:organization, :email, :name, :password_hash);
 
 -- name: find_invitation
--- A row while the invitation is open.
-select true
+-- Whom it is for, while the invitation is open.
+select email
 from auth.find_invitation(:tenant, :token_hash);
 
 -- name: accept_invitation
@@ -22,9 +22,14 @@ from auth.find_invitation(:tenant, :token_hash);
 select organization_id, user_id, role
 from auth.accept_invitation(:tenant, :token_hash, :name, :password_hash);
 
+-- name: find_hash
+-- A hash that the email has in some organization, for its salt; null where it has none.
+select auth.find_hash(:email);
+
 -- name: open_session
--- A new session with its first refresh token; the password's hash too where it was made with older parameters.
-select auth.open_session(:tenant, :user_id, :session_id, :refresh_hash, :seconds, :new_hash);
+-- A new session with its first refresh token; the password's hash too where it was made with older parameters. False where the
+-- password that was proven is no longer the one that holds.
+select auth.open_session(:tenant, :user_id, :session_id, :refresh_hash, :seconds, :changed_at, :new_hash);
 
 -- name: record_login
 -- As the user who has just logged in.

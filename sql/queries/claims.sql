@@ -17,7 +17,7 @@ and c.patient_id = :patient_id -- if :patient_id
 and c.provider_id = :provider_id -- if :provider_id
 and c.assigned_to is null and :unassigned -- if :unassigned
 and c.assigned_to = current_setting('app.user_id')::uuid and :mine -- if :mine
-and c.assigned_to = :assigned_to -- if :assigned_to
+and c.assigned_to = :assigned_to::uuid -- if :assigned_to
 and c.service_date >= :service_date_from -- if :service_date_from
 and c.service_date <= :service_date_to -- if :service_date_to
 and c.amount_cents >= :amount_min -- if :amount_min
@@ -45,7 +45,7 @@ from (
     and c.provider_id = :provider_id -- if :provider_id
     and c.assigned_to is null and :unassigned -- if :unassigned
     and c.assigned_to = current_setting('app.user_id')::uuid and :mine -- if :mine
-    and c.assigned_to = :assigned_to -- if :assigned_to
+    and c.assigned_to = :assigned_to::uuid -- if :assigned_to
     and c.service_date >= :service_date_from -- if :service_date_from
     and c.service_date <= :service_date_to -- if :service_date_to
     and c.amount_cents >= :amount_min -- if :amount_min

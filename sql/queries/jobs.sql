@@ -26,6 +26,7 @@ where event_id = :event_id and attempt_token = :token and status = 'processing';
 select move_claims(array(
     select c.claim_id from claims c
     where c.patient_id = e.patient_id and c.status = 'submitted'
+    order by c.claim_id
     for update), 'under_review', e.event_id)::text
 from patient_status_events e
 where e.event_id = :event_id;
@@ -35,6 +36,7 @@ where e.event_id = :event_id;
 select move_claims(array(
     select c.claim_id from claims c
     where c.patient_id = e.patient_id and c.status = 'submitted' and c.provider_id = coalesce(e.provider_id, c.provider_id)
+    order by c.claim_id
     for update), 'under_review', e.event_id)::text
 from patient_status_events e
 where e.event_id = :event_id;
@@ -54,6 +56,7 @@ open as materialized (
     from claims c, visit v
     where c.patient_id = v.patient_id and c.status in ('submitted', 'under_review')
       and c.service_date between v.first_day and v.last_day
+    order by c.claim_id
     for update of c
 ),
 approved as materialized (
@@ -80,6 +83,7 @@ select move_claims(array(
         where a.patient_id = e.patient_id and a.event_type = 'admission' and a.occurred_at <= e.occurred_at
           and (e.visit_number is null or a.visit_number = e.visit_number)
         order by a.occurred_at desc limit 1)
+    order by c.claim_id
     for update), 'submitted', e.event_id)::text
 from patient_status_events e
 where e.event_id = :event_id;
@@ -93,6 +97,7 @@ select move_claims(array(
         where d.patient_id = e.patient_id and d.event_type = 'discharge' and d.occurred_at <= e.occurred_at
           and (e.visit_number is null or d.visit_number = e.visit_number)
         order by d.occurred_at desc limit 1)
+    order by c.claim_id
     for update), 'under_review', e.event_id, 'the discharge was cancelled')::text
 from patient_status_events e
 where e.event_id = :event_id;

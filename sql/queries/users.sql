@@ -20,12 +20,16 @@ from users u
 where u.user_id = :user_id;
 
 -- name: change
--- What was sent; the rest stays. Another role drops the provider or patient that went with the one before.
+-- What was sent, null too; the rest stays. Another role drops the provider or patient that went with the one before.
 update users as u
 set role = coalesce(:role, u.role),
     active = coalesce(:active, u.active),
-    provider_id = coalesce(:provider_id, case when coalesce(:role, u.role) = 'provider' then u.provider_id end),
-    patient_id = coalesce(:patient_id, case when coalesce(:role, u.role) = 'patient' then u.patient_id end)
+    provider_id = coalesce(:provider_id, case when coalesce(:role, u.role) = 'provider'
+        and not :set_provider_id -- if :set_provider_id
+        then u.provider_id end),
+    patient_id = coalesce(:patient_id, case when coalesce(:role, u.role) = 'patient'
+        and not :set_patient_id -- if :set_patient_id
+        then u.patient_id end)
 where u.user_id = :user_id
 returning user_json(u);
 

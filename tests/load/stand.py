@@ -1,0 +1,115 @@
+"""What measurements stand on: an embedded server, the schema, one organization, and a real API process."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+
+from app import schema
+from app.config import Settings
+from app.passwords import hash_password
+from app.postgres import Embedded
+from app.run import login_url
+
+PASSWORD = "correct horse battery staple"
+KEYS = {"bench": b"a secret of the measurements; 32 bytes"}
+
+
+@dataclass
+class Stand:
+    """A running API and what a client needs to use it as an admin."""
+
+    address: str
+    pid: int
+    headers: dict[str, str]
+    patient: str
+    provider: str
+    settings: Settings
+
+
+@contextmanager
+def served(settings: Settings, **environ: str) -> Iterator[tuple[str, int]]:
+    """The API as its operators start it, on a free port of 127.0.0.1: its address and process id."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert settings.api_database_url
+    told = {
+        "API_DATABASE_URL": settings.api_database_url,
+        "TOKEN_KEYS": ",".join(f"{kid}:{secret.decode()}" for kid, secret in settings.token_keys.items()),
+        "PORT": str(port),
+        "RATE_LIMIT_USER": "100000000",
+        "RATE_LIMIT_ADDRESS": "100000000",
+    }
+    process = subprocess.Popen([sys.executable, "-m", "app"], env=os.environ | told | environ)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 20
+        while not _is_ready(address):
+            assert process.poll() is None, "the API ended"
+            assert time.monotonic() < deadline, "the API never was ready"
+            time.sleep(0.05)
+        yield address, process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+def _is_ready(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/health/ready", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@contextmanager
+def stand(**environ: str) -> Iterator[Stand]:
+    """An organization with an admin, a provider and a patient, served by one API process."""
+    with tempfile.TemporaryDirectory(prefix="claims-load-") as folder:
+        Path(folder).chmod(0o711)
+        server = Embedded(Path(folder) / "postgres", durable=False).start()
+        try:
+            url = server.url()
+            settings = Settings(
+                environment="test",
+                database_url=url,
+                api_database_url=login_url(url, "claims_api", "api-password"),
+                worker_database_url=login_url(url, "claims_worker", "worker-password"),
+                token_keys=KEYS,
+            )
+            schema.apply(settings)
+            with psycopg.connect(url) as connection:
+                patient, provider = _plant(connection)
+            with served(settings, **environ) as (address, pid):
+                login = httpx.post(f"{address}/api/auth/login", json={"email": "admin@load.test", "password": PASSWORD})
+                headers = {"Authorization": f"Bearer {login.json()['data']['accessToken']}"}
+                yield Stand(address, pid, headers, patient, provider, settings)
+        finally:
+            server.stop("immediate")
+
+
+def _plant(connection: psycopg.Connection[Any]) -> tuple[str, str]:
+    def one(statement: str, *given: Any) -> Any:
+        return connection.execute(statement, given).fetchone()[0]
+
+    organization = one("select auth.add_organization('load', 'Load')")
+    admin = one("select auth.add_user('admin@load.test', 'Admin', 'admin', null, null, %s)", hash_password(PASSWORD))
+    connection.execute("set local search_path = app")
+    one("select set_config('role', ctx.enter(%s, %s, null, 'load', '', 'sql', false), true)", organization, admin)
+    provider = one("insert into providers (npi, name) values ('1234567893', 'Provider') returning provider_id")
+    patient = one(
+        "insert into patients (member_number, first_name, last_name, date_of_birth) "
+        "values ('M-1', 'Pat', 'Load', '1980-01-01') returning patient_id"
+    )
+    return str(patient), str(provider)

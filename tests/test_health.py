@@ -1,0 +1,52 @@
+"""Readiness, and what an operator does to an organization."""
+
+import os
+import subprocess
+
+import pytest
+
+from app.postgres import binaries
+
+
+async def test_readiness_turns_red_when_a_job_waits_too_long(client, as_user, as_root, cast):
+    event = {"patientId": str(cast.tom_patient), "eventType": "admission", "occurredAt": "2026-11-20T10:00:00Z"}
+    assert (await as_user("alma").post("/api/patient-status", event)).status_code == 202
+    assert (await client.get("/health/ready")).json()["queue"] == "ok"  # control: it has only just been enqueued
+    as_root.execute("update procrastinate.procrastinate_events set at = now() - interval '2 minutes'")
+    client._transport.app.state.seen = (0.0, ("", ""))
+    answer = await client.get("/health/ready")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.json()["queue"].startswith("a job has been ready for 1")
+
+
+def operate(settings, slug, at):
+    """What `make suspend` and `make resume` run."""
+    command = [
+        binaries() / "psql",
+        settings.database_url,
+        "-qXv",
+        f"slug={slug}",
+        "-v",
+        f"at={at}",
+        "-f",
+        "sql/suspend.sql",
+    ]
+    return subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=30)
+
+
+@pytest.mark.parametrize("slug", ["nowhere", "north' or 'a'='a"])
+def test_suspending_nobody_is_an_error(settings, as_root, slug):
+    assert operate(settings, slug, "now()").returncode != 0
+    assert as_root.execute("select count(*) from organizations where suspended_at is not null").fetchone() == (0,)
+
+
+async def test_a_suspended_organization_is_out_until_it_is_resumed(settings, as_user, as_root):
+    assert operate(settings, "north", "now()").stdout.startswith("north is suspended since")
+    assert (await as_user("alma").get("/api/auth/me")).status_code == 401
+    assert (await as_user("alma", "south").get("/api/auth/me")).status_code == 200  # control
+    assert operate(settings, "north", "null").stdout == "north is not suspended\n"
+    assert (await as_user("alma").get("/api/auth/me")).status_code == 200
+    trail = as_root.execute(
+        "select count(*) from audit_logs where entity = 'organizations' and action = 'update' and after ? 'suspended_at'"
+    )
+    assert trail.fetchone() == (2,)
