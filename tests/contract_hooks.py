@@ -6,15 +6,17 @@ accepted is touched: what is generated to be refused goes out as it is.
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import requests
 import schemathesis
 from schemathesis import GenerationMode
 
 FACTS: dict[str, str] = json.loads(os.environ["CONTRACT_FACTS"])
-"""Ids by the name of the field that takes them; `email`, `password` and `npis`."""
+"""Ids by the name of the field that takes them."""
+SPARE = iter(Path(os.environ["CONTRACT_SPARE"]).read_text().split())
+"""Tokens of sessions that may end."""
 REFERENCES = ("patientId", "providerId", "userId", "toUserId")
 
 
@@ -28,21 +30,31 @@ def ndjson(_: Any, value: Any) -> bytes:
     return value.encode() if isinstance(value, str) else json.dumps(value).encode()
 
 
+@schemathesis.auth(refresh_interval=None)
+class Bearer:
+    """The role's token; and one of a session of its own for what ends sessions, or all that comes after would be 401."""
+
+    def get(self, _case: Any, _context: Any) -> str:
+        return os.environ["CONTRACT_TOKEN"]
+
+    def set(self, case: Any, data: str, _context: Any) -> None:
+        ends = case.operation.path in ("/api/auth/logout", "/api/auth/password")
+        case.headers = case.headers or {}
+        case.headers["Authorization"] = f"Bearer {next(SPARE) if ends else data}"
+
+
 @schemathesis.hook
 def before_call(_: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Real references for what should be accepted, and a session of its own for what ends one."""
-    if (
-        case.operation.path in ("/api/auth/logout", "/api/auth/password")
-        and case.headers
-        and "Authorization" in case.headers
-    ):
-        case.headers["Authorization"] = f"Bearer {_log_in(case.operation.base_url)}"
+    """Real references for what should be accepted."""
     if not _is_positive(case):
         return
+    for name, value in (case.path_parameters or {}).items():
+        if value in (None, "None"):
+            case.path_parameters[name] = str(uuid4())  # a link was drawn from a field that is null
     if case.headers and "Idempotency-Key" in case.headers:
         case.headers["Idempotency-Key"] = str(uuid4())  # or another example's body makes it a 422
     if case.headers and "If-Match" in case.headers:
-        case.headers["If-Match"] = "*"
+        del case.headers["If-Match"]  # no version that is made up is the right one
     if case.query:
         case.query.pop("cursor", None)  # only this API can make one
     if isinstance(case.body, dict):
@@ -65,11 +77,3 @@ def _fill(body: dict[str, Any]) -> None:
         body["settings"]["timezone"] = "Europe/Vienna"
     if "npi" in body:
         body["npi"] = "1245319599"
-
-
-def _log_in(base_url: str) -> str:
-    answer = requests.post(
-        f"{base_url}/api/auth/login", json={"email": FACTS["email"], "password": FACTS["password"]}, timeout=10
-    )
-    token: str = answer.json()["data"]["accessToken"]
-    return token
