@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run demo test lint contract openapi schema check seed api worker psql audit suspend resume bench-streams bench-limits
+.PHONY: help run demo test lint contract openapi schema check seed api worker psql audit permissions suspend resume bench-streams bench-limits
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -65,5 +65,12 @@ suspend: .venv/.installed ## Let nobody of an organization in any more (ORG=slug
 resume: .venv/.installed ## Let them in again (ORG=slug)
 	@$(BIN)/python -m app.postgres psql -qXv slug='$(ORG)' -v at=null -f sql/suspend.sql
 
-audit: .venv/.installed ## Compare, and list who may reach which table, from the live catalog
+CHECKS = $(sort $(wildcard sql/audit/[0-9]*.sql))
+audit: .venv/.installed ## Search the live catalog for faults of sql/audit; fails where one is found
+	@found=$$($(BIN)/python -m app.postgres psql -qXAt -F "$$(printf '\n    ')" -v ON_ERROR_STOP=1 \
+		-c "do 'begin perform ''app.claims''::regclass; end'" $(CHECKS:%=-f %)) || exit 2; \
+	if [ -n "$$found" ]; then printf '%s\n' "$$found"; exit 1; fi; \
+	echo "healthy: $(words $(CHECKS)) checks, no finding"
+
+permissions: .venv/.installed ## List who may reach which table, by which rule, from the live catalog
 	@$(BIN)/python -m app.postgres psql -f sql/audit/permissions.sql

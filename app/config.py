@@ -36,6 +36,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The keys of page cursors, as those of tokens: derived, so that there is no second secret to keep."""
         return [hmac.digest(key, b"page cursor", hashlib.sha256) for key in self.token_keys.values()]
 
+    def context_keys(self) -> dict[str, bytes]:
+        """The keys that contexts are signed with, by kid. The database knows these, and with them no key of a token."""
+        return {kid: hmac.digest(key, b"context", hashlib.sha256) for kid, key in self.token_keys.items()}
+
 
 def read_settings(environ: Mapping[str, str] = os.environ, *, need: tuple[str, ...] = ()) -> Settings:
     """The settings in environ; need: the fields that this process can't do without.
@@ -94,6 +98,8 @@ def _keys(raw: str) -> dict[str, bytes]:
             raise ValueError("must look like kid:secret[,kid:secret]")
         if len(secret.encode()) < 32:
             raise ValueError(f"has a secret of fewer than 32 bytes ({kid})")
+        if kid == "self":
+            raise ValueError("must not name a key self: that is the database's own")
         keys[kid] = secret.encode()
     return keys
 

@@ -20,6 +20,7 @@ from psycopg.types.json import Json
 from psycopg_pool import PoolTimeout, TooManyRequests
 
 from app import sql
+from app.context import ENTER, Signer
 from app.errors import (
     Conflict,
     Forbidden,
@@ -34,9 +35,6 @@ from app.pool import ANSWER_WITHIN, Pool, Rows, Statements, execute, fetch
 from app.sql import Query
 from app.tokens import Caller
 from app.wire import envelope
-
-ENTER = """select set_config('role', ctx.enter(
-    %(organization_id)s, %(user_id)s, %(session_id)s, %(request_id)s, %(address)s, %(source)s, %(read_only)s), true)"""
 
 queries = sql.load("idempotency_keys")
 
@@ -91,24 +89,23 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 class Session:
     """One caller's way to the database; every call enters the caller's context anew."""
 
-    def __init__(self, pool: Pool, cursors: Cursors, about: About, query: Any = None) -> None:
+    def __init__(self, pool: Pool, cursors: Cursors, signer: Signer, about: About, query: Any = None) -> None:
         self._pool = pool
         self._cursors = cursors
+        self._signer = signer
         self._about = about
         self.query = query
         """The query string, as the Struct that the route names with `query=`."""
 
     def _statements(self, queries: Sequence[Query], given: Mapping[str, Any]) -> Statements:
         about = self._about
-        context = {
-            "organization_id": about.caller.organization_id,
-            "user_id": about.caller.user_id,
-            "session_id": about.caller.session_id,
-            "request_id": about.request_id,
-            "address": about.address,
-            "source": about.source,
-            "read_only": about.read_only,
-        }
+        context = self._signer.entering(
+            about.caller,
+            request_id=about.request_id,
+            address=about.address,
+            source=about.source,
+            read_only=about.read_only,
+        )
         # A text of its own for every role: a plan that two roles share on one connection is made anew at every switch.
         tag = f"/* {about.caller.role} */ "
         return [(ENTER, context), *((tag + query.text(dict(given)), given) for query in queries)]

@@ -7,9 +7,10 @@ from litestar.di import NamedDependency
 
 from app import sql
 from app.config import Settings
+from app.context import KNOCK, Signer
 from app.db import Session
 from app.errors import RateLimited
-from app.limits import described
+from app.limits import described, network
 from app.pool import Pool, Rows, fetch
 from app.sql import Query
 from app.tokens import Caller
@@ -24,10 +25,17 @@ class Door:
     """One request's way in. session: what a caller gets who was let in; origin: what the audit trail keeps of the request."""
 
     def __init__(
-        self, pool: Pool, settings: Settings, session: Callable[[Caller], Session], address: str, request_id: str
+        self,
+        pool: Pool,
+        settings: Settings,
+        signer: Signer,
+        session: Callable[[Caller], Session],
+        address: str,
+        request_id: str,
     ) -> None:
         self._pool = pool
-        self._address = address
+        self._signer = signer
+        self._network = network(address)
         self.session = session
         self.keys = settings.token_keys
         self.may_register = settings.registration == "open"
@@ -35,11 +43,11 @@ class Door:
 
     async def rows(self, query: Query, **given: Any) -> Rows:
         """The rows of one statement without a context."""
-        return (await fetch(self._pool, [(query.text(given), given)]))[0]
+        return (await fetch(self._pool, [(KNOCK, self._signer.knocking()), (query.text(given), given)]))[1]
 
     async def throttle(self, email: str | None = None) -> None:
         """Counts a try for the address, and for the account whether it exists or not; RateLimited of one too many."""
-        subjects = [(f"login from:{self._address}", TRIES_AN_ADDRESS)]
+        subjects = [(f"login from:{self._network}", TRIES_AN_ADDRESS)]
         if email is not None:
             subjects.append((f"login as:{email}", TRIES_AN_ACCOUNT))
         tries = [
@@ -58,7 +66,7 @@ class Door:
 
     async def forgive(self, email: str) -> None:
         """The password was right: the account and the address get back the try it took."""
-        await self.rows(queries.forgive, account=f"login as:{email}", address=f"login from:{self._address}")
+        await self.rows(queries.forgive, account=f"login as:{email}", address=f"login from:{self._network}")
 
 
 Knock = NamedDependency[Door]

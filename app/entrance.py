@@ -13,6 +13,7 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import Settings
+from app.context import Signer
 from app.db import About, Session
 from app.door import Door
 from app.errors import Invalid, Unauthorized, UnsupportedMediaType
@@ -140,7 +141,7 @@ def _session(state: State, caller: Caller, request: Request[Any, Any, Any], **mo
         path=request.scope["path"],  # request.url would fail over a malformed Host
         **more,
     )
-    return Session(state.pool, state.cursors, about)
+    return Session(state.pool, state.cursors, state.signer, about)
 
 
 async def provide_db(request: Request[Any, Caller, State]) -> Session:
@@ -170,12 +171,13 @@ async def provide_door(request: Request[Any, Any, State]) -> Door:
         return _session(state, caller, request)
 
     about = request.scope["state"]["answer_headers"]["X-Request-Id"]
-    return Door(state.pool, state.settings, session, _address(request.scope), about)
+    return Door(state.pool, state.settings, state.signer, session, _address(request.scope), about)
 
 
 def furnish(state: State, settings: Settings, pool: Pool) -> None:
     """What the requests of one process share."""
     state.pool, state.settings = pool, settings
     state.cursors = Cursors(settings.cursor_keys())
+    state.signer = Signer(*next(iter(settings.context_keys().items())))
     state.user_limits = Limits(pool, "user", settings.rate_limit_user)
     state.address_limits = Limits(pool, "address", settings.rate_limit_address)

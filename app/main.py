@@ -114,6 +114,7 @@ async def _life(settings: Settings, app: Litestar) -> AsyncIterator[None]:
         furnish(app.state, settings, pool)
         async with pool.connection(timeout=10) as connection:
             await schema.refuse_unsafe(connection)
+            await schema.refuse_unknown_key(connection, settings)
         yield
     finally:
         await pool.close()

@@ -5,6 +5,7 @@ Migrations are history, everything else under sql/ is state: complete files that
 
 import hashlib
 import lzma
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from yoyo import get_backend, read_migrations
 
 from app.config import Settings, read_settings
+from app.context import pads
 
 ROOT = Path(__file__).parent.parent
 SQL = ROOT / "sql"
@@ -121,6 +123,7 @@ def apply(settings: Settings) -> None:
             connection.execute("reset role")
             _rules(connection)
         _passwords(connection, settings)
+        _context_keys(connection, settings)
 
 
 def _run(connection: psycopg.Connection[Any], path: Path) -> None:
@@ -182,6 +185,27 @@ def _passwords(connection: psycopg.Connection[Any], settings: Settings) -> None:
             connection.execute(
                 psycopg.sql.SQL("alter role {} password {}").format(psycopg.sql.Identifier(user), hashed)
             )
+
+
+def _context_keys(connection: psycopg.Connection[Any], settings: Settings) -> None:
+    """What contexts are signed with: the database's own key, made once, and those of the API, where this step is told them."""
+    given = settings.context_keys()
+    insert = "insert into ctx.keys values (%s, %s, %s) on conflict (kid) do "
+    connection.execute(insert + "nothing", ("self", *pads(os.urandom(32))))
+    if given:
+        connection.execute("delete from ctx.keys where kid <> 'self' and kid <> all (%s)", [list(given)])
+    for kid, key in given.items():
+        connection.execute(
+            insert + "update set inner_pad = excluded.inner_pad, outer_pad = excluded.outer_pad", (kid, *pads(key))
+        )
+
+
+async def refuse_unknown_key(connection: psycopg.AsyncConnection[Any], settings: Settings) -> None:
+    """Raises Unsafe unless the database knows the key that this process signs contexts with."""
+    kid = next(iter(settings.token_keys))
+    row = await (await connection.execute("select ctx.is_known(%s)", [kid])).fetchone()
+    if row != (True,):
+        raise Unsafe(f"key: the database does not know {kid}. Run `make schema` with the same TOKEN_KEYS.")
 
 
 def migrate(settings: Settings, *, down: bool = False) -> None:

@@ -50,5 +50,7 @@ alter default privileges for role claims_recorder revoke execute on functions fr
 grant usage on schema app to claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
     claims_processor, claims_provider, claims_patient, claims_system;
 grant usage on schema ctx, schema_admin to claims_api, claims_worker, claims_auditor;
+grant usage on schema ctx to claims_gate, claims_recorder, claims_admin, claims_processor, claims_provider, claims_patient,
+    claims_system;
 grant usage on schema auth to claims_api, claims_gate, claims_admin, claims_processor, claims_provider, claims_patient;
 grant usage on schema procrastinate to claims_worker, claims_recorder;

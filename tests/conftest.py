@@ -19,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from app import schema
 from app.config import Settings
+from app.context import ENTER, Signer
 from app.main import create_app
 from app.passwords import hash_password
 from app.postgres import Embedded
@@ -291,6 +292,14 @@ def caller(who: Cast, name: str) -> Caller:
     return Caller(who.organization, who.ids[name], who.ids[name], ROLE[name])
 
 
+SIGNER = Signer(*next(iter(Settings(token_keys=KEYS).context_keys().items())))
+
+
+def entering(who: Cast, name: str) -> dict[str, Any]:
+    """ENTER's parameters for this person of the cast, as the API would sign them."""
+    return SIGNER.entering(caller(who, name), request_id="test", address="", source="api", read_only=False)
+
+
 @pytest.fixture
 def as_user(client: httpx.AsyncClient, casts: dict[str, Cast]) -> Callable[..., As]:
     """as_user("ana"), as_user("alma", "south")."""
@@ -311,10 +320,7 @@ def as_role(settings: Settings, casts: dict[str, Cast]) -> Iterator[Callable[...
         connection = psycopg.connect(settings.api_database_url)
         opened.append(connection)
         who = casts[tenant]
-        connection.execute(
-            "select set_config('role', ctx.enter(%s, %s, %s, 'test', '', 'api', false), true)",
-            [who.organization, who.ids[name], who.ids[name]],
-        )
+        connection.execute(ENTER, entering(who, name))
         return connection
 
     yield make

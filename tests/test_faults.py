@@ -16,7 +16,7 @@ import pytest
 
 from app import schema
 from app.postgres import Embedded
-from tests.conftest import plant_cast, settings_for
+from tests.conftest import KEYS, plant_cast, settings_for
 from tests.test_slice import until
 
 
@@ -47,7 +47,11 @@ async def api(own_server):
     """A real API process over it: its address and the process."""
     _, settings = own_server
     port = free_port()
-    environ = {"API_DATABASE_URL": settings.api_database_url, "TOKEN_KEYS": "k:" + "x" * 32, "PORT": str(port)}
+    environ = {
+        "API_DATABASE_URL": settings.api_database_url,
+        "TOKEN_KEYS": f"test:{KEYS['test'].decode()}",
+        "PORT": str(port),
+    }
     process = subprocess.Popen([sys.executable, "-m", "app"], env=os.environ | environ)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
 

@@ -6,6 +6,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from app.context import ENTER
+from tests.conftest import Cast, entering
+
 TABLES = [
     "organizations", "users", "providers", "patients", "care_relationships", "claims", "claim_status_history",
     "patient_status_events", "job_processing_logs", "audit_logs", "invitations", "idempotency_keys",
@@ -101,8 +104,7 @@ def test_without_a_context_a_query_fails(settings, table):
 
 def test_the_context_is_gone_after_the_transaction(settings, cast):
     with psycopg.connect(settings.api_database_url) as connection:
-        enter = "select set_config('role', ctx.enter(%s, %s, %s, 'test', '', 'api', false), true)"
-        connection.execute(enter, [cast.organization, cast.alma, cast.alma])
+        connection.execute(ENTER, entering(cast, "alma"))
         assert _count(connection, "select count(*) from claims") > 0  # control
         connection.commit()
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -110,13 +112,12 @@ def test_the_context_is_gone_after_the_transaction(settings, cast):
 
 
 def test_a_user_of_another_tenant_cannot_be_entered(settings, cast, other):
+    mixed = Cast(cast.ids | {"organization": other.organization}, {})
     with (
         psycopg.connect(settings.api_database_url) as connection,
         pytest.raises(psycopg.errors.InvalidAuthorizationSpecification),
     ):
-        connection.execute(
-            "select ctx.enter(%s, %s, %s, 'test', '', 'api', false)", [other.organization, cast.alma, cast.alma]
-        )
+        connection.execute(ENTER, entering(mixed, "alma"))
 
 
 @pytest.mark.parametrize("statement", [

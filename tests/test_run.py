@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -187,7 +188,11 @@ def children(run: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def worker_of(run: subprocess.Popen[bytes]) -> psutil.Process | None:
-    return next((one for one in children(run) if not is_gone(one) and "procrastinate" in one.cmdline()), None)
+    for one in children(run):
+        with suppress(psutil.NoSuchProcess):  # it may end between two questions
+            if not is_gone(one) and "procrastinate" in one.cmdline():
+                return one
+    return None
 
 
 def test_a_dead_worker_comes_back_and_sigterm_ends_everything(run, folder):

@@ -8,6 +8,7 @@ import httpx
 import jwt
 import msgspec
 
+from app import schema
 from app.config import Settings
 from app.main import create_app
 from tests.conftest import KEYS, PASSWORD
@@ -20,7 +21,9 @@ NEW = {"new": b"another secret of the tests; 32 bytes and more"}
 async def serving(settings: Settings, *keys: dict[str, bytes]) -> AsyncIterator[httpx.AsyncClient]:
     """A process with these keys, the first of which signs."""
     listed = {kid: key for one in keys for kid, key in one.items()}
-    app = create_app(msgspec.structs.replace(settings, token_keys=listed))
+    told = msgspec.structs.replace(settings, token_keys=listed)
+    schema.apply(told)  # the database learns the keys that contexts are signed with
+    app = create_app(told)
     async with app.lifespan():
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:

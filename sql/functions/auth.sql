@@ -1,18 +1,20 @@
--- Logging in, joining, and staying logged in, before there is a tenant. All run as claims_gate.
+-- Logging in, joining, and staying logged in, before there is a tenant. All run as claims_gate; those that the API's login may call
+-- ask first whether it was the API that knocked.
 
 -- Every login an email has, at most one a tenant; the caller compares the password with each. Each candidate is looked up
 -- inside its own tenant, so no statement here sees two tenants' users. Twenty without a slug, of the oldest organizations: each costs
 -- a hash, and anybody may found organizations under anybody's email.
 create or replace function auth.find_logins(p_email text, p_slug text)
 returns table (organization_id uuid, user_id uuid, role text, password_hash text, changed_at timestamptz)
-language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
     candidate auth.credentials;
     added integer;
     in_all integer := 0;
 begin
+    perform ctx.at_door();
     for candidate in select c.* from auth.credentials c where c.email = lower(p_email) order by c.organization_id loop
-        perform set_config('app.organization_id', candidate.organization_id::text, true);
+        perform ctx.assume(candidate.organization_id);
         return query
         select u.organization_id, u.user_id, u.role, candidate.password_hash, candidate.changed_at
         from users u join organizations o on o.organization_id = u.organization_id
@@ -21,13 +23,13 @@ begin
         in_all := in_all + added;
         exit when in_all = 20;
     end loop;
-    perform set_config('app.organization_id', '', true);
 end
 $$;
 
 -- Any hash of the email, for its salt.
 create or replace function auth.find_hash(p_email text) returns text
 language sql stable security definer set search_path = app, pg_catalog, pg_temp as $$
+    select ctx.at_door();
     select c.password_hash from auth.credentials c where c.email = lower(p_email) order by c.organization_id limit 1
 $$;
 
@@ -36,7 +38,7 @@ language plpgsql security definer set search_path = app, pg_catalog, pg_temp as 
 declare
     new_id uuid := uuid7();
 begin
-    perform set_config('app.organization_id', new_id::text, true);
+    perform ctx.assume(new_id);
     insert into organizations (organization_id, slug, name) values (new_id, p_slug, p_name);
     return new_id;
 end
@@ -60,11 +62,12 @@ $$;
 -- A new tenant and its first admin. The slug is made of the name; where that is taken, four random digits follow.
 create or replace function auth.register(p_organization text, p_email text, p_name text, p_password_hash text)
 returns table (organization_id uuid, user_id uuid, role text)
-language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
     plain text := coalesce(nullif(trim(both '-' from left(regexp_replace(lower(p_organization), '[^a-z0-9]+', '-', 'g'), 58)), ''), 'org');
     wanted text := case when length(plain) < 2 then plain || '-org' else plain end;
 begin
+    perform ctx.at_door();
     loop
         begin
             organization_id := auth.add_organization(wanted, p_organization);
@@ -82,9 +85,10 @@ $$;
 -- The invitation a token opens, as long as it is open: a row, or none for every reason there is.
 create or replace function auth.find_invitation(p_organization_id uuid, p_token_hash bytea)
 returns setof app.invitations
-language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 begin
-    perform set_config('app.organization_id', p_organization_id::text, true);
+    perform ctx.at_door();
+    perform ctx.assume(p_organization_id);
     return query
     select i.* from invitations i join organizations o on o.organization_id = i.organization_id
     where i.token_hash = p_token_hash and i.accepted_at is null and i.expires_at > now() and o.suspended_at is null;
@@ -95,11 +99,13 @@ $$;
 create or replace function auth.accept_invitation(
     p_organization_id uuid, p_token_hash bytea, p_name text, p_password_hash text)
 returns table (organization_id uuid, user_id uuid, role text)
-language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
     found_one invitations;
 begin
+    perform ctx.at_door();
     select * into found_one from auth.find_invitation(p_organization_id, p_token_hash);
+    perform ctx.assume(p_organization_id);
     update invitations i set accepted_at = now()
     where i.invitation_id = found_one.invitation_id and i.accepted_at is null;
     if not found then
@@ -120,9 +126,10 @@ create or replace function auth.open_session(
     p_organization_id uuid, p_user_id uuid, p_session_id uuid, p_refresh_hash bytea, p_seconds integer,
     p_changed_at timestamptz, p_new_hash text)
 returns boolean
-language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 begin
-    perform set_config('app.organization_id', p_organization_id::text, true);
+    perform ctx.at_door();
+    perform ctx.assume(p_organization_id);
     if p_changed_at is not null then  -- locked, so that a change waits for this session and ends it
         perform from auth.credentials c join users u on u.organization_id = c.organization_id and u.email = c.email
         where u.user_id = p_user_id and c.changed_at = p_changed_at for no key update of c;
@@ -154,11 +161,12 @@ $$;
 -- locked first, so that nothing is renewed while another transaction ends it. No row: log in again.
 create or replace function auth.refresh(p_old_hash bytea, p_new_hash bytea, p_seconds integer)
 returns table (organization_id uuid, user_id uuid, role text, session_id uuid)
-language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
     old_token auth.refresh_tokens;
     family auth.sessions;
 begin
+    perform ctx.at_door();
     select t.* into old_token from auth.refresh_tokens t where t.token_hash = p_old_hash;
     if not found then
         return;
@@ -172,11 +180,11 @@ begin
     if old_token.replaced_at < clock_timestamp() - interval '10 seconds' then
         update auth.sessions s set ended_at = now()
         where s.organization_id = family.organization_id and s.session_id = family.session_id;
-        perform set_config('app.organization_id', family.organization_id::text, true);
+        perform ctx.assume(family.organization_id);
         perform record_act('denied', 'users', family.user_id, null, 'a dead refresh token was used');
         return;
     end if;
-    perform set_config('app.organization_id', family.organization_id::text, true);
+    perform ctx.assume(family.organization_id);
     return query
     select u.organization_id, u.user_id, u.role, family.session_id
     from users u join organizations o on o.organization_id = u.organization_id
@@ -194,6 +202,7 @@ $$;
 create or replace function auth.log_out(p_refresh_hash bytea) returns boolean
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 begin
+    perform ctx.valid(current_user);  -- no tenant table is asked here
     update auth.sessions s set ended_at = coalesce(s.ended_at, now())
     where s.organization_id = organization_id() and s.user_id = current_setting('app.user_id')::uuid
       and s.session_id = case
@@ -224,16 +233,16 @@ $$;
 -- A login that failed, in the trail of every tenant whose user it was tried on: of one where a slug chose it, and of no more than
 -- find_logins compares.
 create or replace function auth.login_failed(p_email text, p_slug text, p_request_id text, p_address text) returns void
-language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
     tried auth.credentials;
 begin
-    perform set_config('app.request_id', p_request_id, true), set_config('app.address', p_address, true);
+    perform ctx.at_door();
     for tried in
         select c.* from auth.credentials c where c.email = lower(p_email)
         order by c.organization_id limit case when p_slug is null then 20 end
     loop
-        perform set_config('app.organization_id', tried.organization_id::text, true);
+        perform ctx.assume(tried.organization_id, p_request_id => p_request_id, p_address => p_address);
         perform record_act('login_failed', 'users', u.user_id, null, 'failure')
         from users u join organizations o on o.organization_id = u.organization_id
         where u.email = tried.email and (p_slug is null or o.slug = p_slug);

@@ -1,5 +1,83 @@
--- Entering a context: the one way to become somebody. Both functions run as claims_gate, who may read users and organizations
--- but, like everybody, only inside the tenant that is set: the tenant is set first, then the user must be found in it.
+-- Entering a context: the one way to become somebody. Whoever can run SQL as the API's login can set any variable, so a variable
+-- alone is worth nothing: the API signs who is calling, ctx.enter verifies that and leaves its own signature over the variables,
+-- the backend and the transaction, and the policy <table>_signed asks ctx.valid() at every reference to a table.
+-- All run as claims_gate, who may read users and organizations but, like everybody, only inside the tenant that is set.
+
+-- HMAC-SHA256 (RFC 2104) with one of the keys; null where there is no such key.
+create or replace function ctx.mac(p_kid text, message bytea) returns bytea
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select sha256(k.outer_pad || sha256(k.inner_pad || message)) from ctx.keys k where k.kid = p_kid
+$$;
+
+-- Everything that a context consists of, and where it holds: this backend, this transaction.
+create or replace function ctx.stated() returns bytea
+language sql stable set search_path = pg_catalog, pg_temp
+return convert_to(array_to_string(array[pg_backend_pid()::text, now()::text,
+    current_setting('app.organization_id', true), current_setting('app.user_id', true), current_setting('app.session_id', true),
+    current_setting('app.role', true), current_setting('app.provider_id', true), current_setting('app.patient_id', true),
+    current_setting('app.request_id', true), current_setting('app.address', true), current_setting('app.source', true)], e'\n', ''),
+    'UTF8');
+
+-- True in a context that this file made, for the role it was made for; raises else. For nobody but the logins of API and worker:
+-- an operator who acts in psql is asked by the policies, not for a signature. p_role: who asks, as the database calls it; the
+-- functions of claims_gate and claims_recorder act within anybody's context.
+create or replace function ctx.valid(p_role name) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if session_user not in ('claims_api', 'claims_worker')
+       or current_setting('app.mac', true) = encode(ctx.mac('self', ctx.stated()), 'hex')
+          and p_role in ('claims_gate', 'claims_recorder', ctx.role_name(current_setting('app.role', true))) then
+        return true;
+    end if;
+    raise exception using errcode = '28000', message = 'this context was not entered';
+end
+$$;
+
+-- The database's role for the product's.
+create or replace function ctx.role_name(product_role text) returns text
+language sql immutable
+return case product_role when 'claims_processor' then 'claims_processor' else 'claims_' || product_role end;
+
+-- The variables of a context, signed. p_role is empty inside a tenant that nobody has logged into yet: only claims_gate's and
+-- claims_recorder's own statements are valid then. Whoever assumes such a context for the API has `set app.mac = ''` among its own
+-- settings, so that it ends with the function.
+create or replace function ctx.assume(
+    p_organization_id uuid, p_user_id uuid default null, p_session_id uuid default null, p_role text default '',
+    p_provider_id uuid default null, p_patient_id uuid default null, p_request_id text default '', p_address text default '',
+    p_source text default '')
+returns void
+language sql set search_path = pg_catalog, pg_temp as $$
+    select set_config('app.organization_id', coalesce(p_organization_id::text, ''), true),
+           set_config('app.user_id', coalesce(p_user_id::text, ''), true),
+           set_config('app.session_id', coalesce(p_session_id::text, ''), true),
+           set_config('app.role', p_role, true),
+           set_config('app.provider_id', coalesce(p_provider_id::text, ''), true),
+           set_config('app.patient_id', coalesce(p_patient_id::text, ''), true),
+           set_config('app.request_id', p_request_id, true),
+           set_config('app.address', p_address, true),
+           set_config('app.source', p_source, true);
+    select set_config('app.mac', encode(ctx.mac('self', ctx.stated()), 'hex'), true)
+$$;
+
+-- Whether the API's key is known here: asked at its start, before a request finds out.
+create or replace function ctx.is_known(p_kid text) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select exists (select from ctx.keys k where k.kid = p_kid and k.kid <> 'self')
+$$;
+
+-- Raises unless the API signed exactly this within the last minute, or the caller is an operator.
+create or replace function ctx.verify(p_kid text, p_expires bigint, p_signature bytea, variadic said text[]) returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+    if session_user <> 'claims_api' then
+        return;
+    end if;
+    if p_kid = 'self' or p_expires is null or p_expires not between extract(epoch from now()) - 5 and extract(epoch from now()) + 65
+       or not coalesce(ctx.mac(p_kid, convert_to(array_to_string(said || p_expires::text, e'\n', ''), 'UTF8')) = p_signature, false) then
+        raise exception using errcode = '28000', message = 'not signed';
+    end if;
+end
+$$;
 
 -- The caller's context for this transaction; returns the database role to become:
 --   select set_config('role', ctx.enter(...), true)
@@ -7,13 +85,15 @@
 -- not ended; whoever else may enter (an operator who looks at the data as a user does) needs none.
 create or replace function ctx.enter(
     p_organization_id uuid, p_user_id uuid, p_session_id uuid, p_request_id text, p_address text, p_source text,
-    p_read_only boolean)
+    p_read_only boolean, p_kid text default null, p_expires bigint default null, p_signature bytea default null)
 returns text
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 declare
     caller users;
 begin
-    perform set_config('app.organization_id', p_organization_id::text, true);
+    perform ctx.verify(p_kid, p_expires, p_signature, p_organization_id::text, p_user_id::text, p_session_id::text, p_request_id,
+                       p_address, p_source);
+    perform ctx.assume(p_organization_id);
     select u.* into caller
     from users u join organizations o on o.organization_id = u.organization_id
     where u.user_id = p_user_id and u.active and o.suspended_at is null
@@ -24,18 +104,12 @@ begin
     if not found then
         raise exception using errcode = '28000', message = 'nobody to act as';
     end if;
-    perform set_config('app.user_id', caller.user_id::text, true),
-            set_config('app.session_id', coalesce(p_session_id::text, ''), true),
-            set_config('app.role', caller.role, true),
-            set_config('app.provider_id', coalesce(caller.provider_id::text, ''), true),
-            set_config('app.patient_id', coalesce(caller.patient_id::text, ''), true),
-            set_config('app.request_id', p_request_id, true),
-            set_config('app.address', p_address, true),
-            set_config('app.source', p_source, true);
+    perform ctx.assume(p_organization_id, caller.user_id, p_session_id, caller.role, caller.provider_id, caller.patient_id,
+                       p_request_id, p_address, p_source);
     if p_read_only then
         perform set_config('transaction_read_only', 'on', true);
     end if;
-    return case caller.role when 'claims_processor' then 'claims_processor' else 'claims_' || caller.role end;
+    return ctx.role_name(caller.role);
 end
 $$;
 
@@ -43,24 +117,54 @@ $$;
 create or replace function ctx.enter_job(p_organization_id uuid, p_event_id uuid) returns text
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 begin
-    perform set_config('app.organization_id', p_organization_id::text, true);
+    perform ctx.assume(p_organization_id);
     if not exists (select from patient_status_events where event_id = p_event_id) then
         raise exception using errcode = '28000', message = 'no such event';
     end if;
-    perform set_config('app.user_id', '', true),
-            set_config('app.session_id', '', true),
-            set_config('app.role', 'system', true),
-            set_config('app.provider_id', '', true),
-            set_config('app.patient_id', '', true),
-            set_config('app.request_id', p_event_id::text, true),
-            set_config('app.address', '', true),
-            set_config('app.source', 'job', true);
+    perform ctx.assume(p_organization_id, p_role => 'system', p_request_id => p_event_id::text, p_source => 'job');
     return 'claims_system';
 end
 $$;
 
+-- The API at the door, before there is a caller: its signature opens the functions of the schema auth for this transaction. Without
+-- it SQL injected into a request could open a session for anybody, or read the hash of anybody's password.
+create or replace function ctx.knock(p_kid text, p_expires bigint, p_signature bytea) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform ctx.verify(p_kid, p_expires, p_signature, 'door');
+    perform set_config('app.door', encode(ctx.mac('self', ctx.door()), 'hex'), true);
+end
+$$;
+
+create or replace function ctx.door() returns bytea
+language sql stable set search_path = pg_catalog, pg_temp
+return convert_to(concat_ws(e'\n', 'door', pg_backend_pid(), now()), 'UTF8');
+
+-- Raises unless the API knocked in this transaction, or the caller is an operator.
+create or replace function ctx.at_door() returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+    if session_user = 'claims_api'
+       and not coalesce(current_setting('app.door', true) = encode(ctx.mac('self', ctx.door()), 'hex'), false) then
+        raise exception using errcode = '28000', message = 'nobody knocked';
+    end if;
+end
+$$;
+
 alter function ctx.enter owner to claims_gate;
+alter function ctx.knock owner to claims_gate;
 alter function ctx.enter_job owner to claims_gate;
-revoke execute on function ctx.enter, ctx.enter_job from public;
-grant execute on function ctx.enter to claims_api;
+alter function ctx.mac owner to claims_gate;
+alter function ctx.valid owner to claims_gate;
+alter function ctx.is_known owner to claims_gate;
+revoke execute on all functions in schema ctx from public;
+grant execute on all functions in schema ctx to claims_gate;
+grant execute on function ctx.enter, ctx.knock, ctx.is_known to claims_api;
 grant execute on function ctx.enter_job to claims_worker;
+grant execute on function ctx.valid
+    to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_recorder, claims_owner;
+
+select schema_admin.drop_policies('ctx.keys');
+revoke all on ctx.keys from public;
+grant select on ctx.keys to claims_gate;
+create policy keys_gate on ctx.keys for select to claims_gate using (true);

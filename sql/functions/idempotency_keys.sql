@@ -10,9 +10,10 @@ begin
     -- This key's own answer once its day is over, and a few others of the organization.
     delete from idempotency_keys k
     where k.user_id = caller and k.path = p_path and k.key = p_key and k.created_at < now() - interval '24 hours';
-    delete from idempotency_keys k where (k.user_id, k.path, k.key) in (
+    with over as materialized (
         select o.user_id, o.path, o.key from idempotency_keys o
-        where o.created_at < now() - interval '24 hours' order by o.created_at limit 20 for update skip locked);
+        where o.created_at < now() - interval '24 hours' order by o.created_at limit 20 for update skip locked)
+    delete from idempotency_keys k using over where (k.user_id, k.path, k.key) = (over.user_id, over.path, over.key);
     insert into idempotency_keys (user_id, path, key, body_hash) values (caller, p_path, p_key, p_body_hash)
     on conflict (organization_id, user_id, path, key) do nothing;
     if not found then

@@ -30,8 +30,9 @@ $$;
 -- Windows that ended long ago, some at a time; every login sweeps a little (auth.open_session).
 create or replace function auth.sweep_windows() returns void
 language sql security definer set search_path = app, pg_catalog, pg_temp as $$
-    delete from auth.windows where subject in (
+    with over as materialized (
         select subject from auth.windows where started_at < now() - interval '1 day' limit 1000 for update skip locked)
+    delete from auth.windows w using over where w.subject = over.subject
 $$;
 
 alter function auth.take owner to claims_gate;

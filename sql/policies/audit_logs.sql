@@ -9,6 +9,8 @@ grant select on app.audit_logs to claims_admin, claims_patient;
 grant insert on app.audit_logs to claims_recorder;
 create policy audit_logs_tenant on app.audit_logs as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
+create policy audit_logs_signed on app.audit_logs as restrictive to public     -- nor in a context that nobody entered
+    using ((select ctx.valid(current_user)));
 create policy audit_logs_admin_select on app.audit_logs for select to claims_admin using (true);
 create policy audit_logs_patient_select on app.audit_logs for select to claims_patient
     using (patient_id = nullif(current_setting('app.patient_id'), '')::uuid

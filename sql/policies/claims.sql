@@ -16,6 +16,8 @@ grant update (status, status_reason, status_event_id, approved_cents) on app.cla
 grant select, update (assigned_to) on app.claims to claims_gate;
 create policy claims_tenant on app.claims as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
+create policy claims_signed on app.claims as restrictive to public     -- nor in a context that nobody entered
+    using ((select ctx.valid(current_user)));
 create policy claims_admin_select on app.claims for select to claims_admin using (true);
 create policy claims_admin_insert on app.claims for insert to claims_admin with check (true);
 create policy claims_admin_update on app.claims for update to claims_admin using (true);

@@ -11,6 +11,8 @@ grant update (name, slug, claim_amount_limit_cents, auto_approve_limit_cents, ti
     on app.organizations to claims_admin;
 create policy organizations_tenant on app.organizations as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
+create policy organizations_signed on app.organizations as restrictive to public     -- nor in a context that nobody entered
+    using ((select ctx.valid(current_user)));
 create policy organizations_member_select on app.organizations for select
     to claims_admin, claims_processor, claims_provider, claims_patient, claims_system using (true);
 create policy organizations_gate on app.organizations to claims_gate using (true) with check (true);

@@ -9,6 +9,8 @@ grant insert (member_number, first_name, last_name, date_of_birth, email, phone)
 grant update (member_number, first_name, last_name, date_of_birth, email, phone) on app.patients to claims_admin;
 create policy patients_tenant on app.patients as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
+create policy patients_signed on app.patients as restrictive to public     -- nor in a context that nobody entered
+    using ((select ctx.valid(current_user)));
 create policy patients_admin_select on app.patients for select to claims_admin, claims_system using (true);
 create policy patients_processor_select on app.patients for select to claims_processor
     using (patient_id in (

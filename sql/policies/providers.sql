@@ -10,6 +10,8 @@ grant update (npi, name, specialty, email) on app.providers to claims_admin;
 grant update (name, specialty, email) on app.providers to claims_provider;
 create policy providers_tenant on app.providers as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
+create policy providers_signed on app.providers as restrictive to public     -- nor in a context that nobody entered
+    using ((select ctx.valid(current_user)));
 create policy providers_member_select on app.providers for select
     to claims_admin, claims_processor, claims_provider, claims_system using (true);
 create policy providers_patient_select on app.providers for select to claims_patient

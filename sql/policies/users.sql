@@ -8,6 +8,8 @@ grant insert (user_id, email, name, role, provider_id, patient_id) on app.users 
 grant update (role, active, provider_id, patient_id) on app.users to claims_admin;
 create policy users_tenant on app.users as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
+create policy users_signed on app.users as restrictive to public     -- nor in a context that nobody entered
+    using ((select ctx.valid(current_user)));
 create policy users_admin_select on app.users for select to claims_admin using (true);
 create policy users_admin_update on app.users for update to claims_admin using (true);
 create policy users_self_select on app.users for select to claims_processor, claims_provider, claims_patient

@@ -1,0 +1,14 @@
+-- A SECURITY DEFINER function looks its names up where the caller says, unless its search_path is pinned; and in the caller's
+-- temporary schema first, unless pg_temp stands last.
+select '050 definer search path' as check,
+       format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) as object,
+       coalesce('the pinned path doesn''t end in pg_temp: ' || path.setting, 'the search_path is not pinned') as problem,
+       format('alter function %I.%I(%s) set search_path = app, pg_catalog, pg_temp',
+              n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) as remedy
+from pg_proc p
+join pg_namespace n on n.oid = p.pronamespace
+left join lateral (
+    select s.setting from unnest(p.proconfig) as s (setting) where s.setting like 'search\_path=%') path on true
+where n.nspname in ('app', 'auth', 'ctx', 'schema_admin') and p.prosecdef
+  and (path.setting is null or path.setting !~ '(=|, ?)"?pg_temp"?$')
+order by 2;

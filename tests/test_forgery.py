@@ -1,0 +1,288 @@
+"""SQL injected into the API runs as its login, inside a request: it gets to no other tenant's row and to no other role's right."""
+
+import time
+from itertools import product
+
+import psycopg
+import pytest
+
+from app.context import ENTER, KNOCK, Signer
+from tests.conftest import KEYS, SIGNER, caller, entering
+from tests.test_isolation import TABLES
+
+PRODUCT = ["claims_admin", "claims_processor", "claims_provider", "claims_patient"]
+OTHERS = [
+    "claims_owner",
+    "claims_gate",
+    "claims_recorder",
+    "claims_system",
+    "claims_worker",
+    "claims_auditor",
+    "postgres",
+]
+VARIABLES = ["organization_id", "user_id", "session_id", "role", "provider_id", "patient_id"]
+FORGED = (
+    psycopg.errors.InvalidAuthorizationSpecification,
+    psycopg.errors.InsufficientPrivilege,
+    # No tenant at all: the variable was never set here, or is empty since.
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.InvalidTextRepresentation,
+)
+
+
+def forge(connection, who, name, role):
+    """Everything that set_config can do: the variables as they would stand for somebody else, and the database's role."""
+    ids = {"organization_id": who.organization, "user_id": who.ids[name], "session_id": who.ids[name], "role": role,
+           "provider_id": who.ana_provider, "patient_id": who.tom_patient}  # fmt: skip
+    for variable, value in ids.items():
+        connection.execute("select set_config(%s, %s, true)", [f"app.{variable}", str(value)])
+
+
+def attempt(connection, statement, given=()):
+    """The rows that a statement gets to, or the refusal; the transaction goes on as it was."""
+    try:
+        with connection.transaction():
+            cursor = connection.execute(statement, given)
+            return cursor.fetchall() if cursor.description else []
+    except FORGED as error:
+        return type(error)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_forged_variables_open_no_table(as_root, as_role, other, table):
+    held = as_root.execute(f"select count(*) from {table} where organization_id = %s", [other.organization]).fetchone()
+    assert held[0] > 0  # control
+    commands = [
+        f"select * from {table}",
+        f"update {table} set organization_id = organization_id returning 1",
+        f"delete from {table} returning 1",
+    ]
+    for who, role, command in product(("alma", "pia", "ana", "tom"), PRODUCT, commands):
+        connection = as_role(who)
+        forge(connection, other, "alma", role.removeprefix("claims_") if role != "claims_processor" else role)
+        connection.execute(psycopg.sql.SQL("set local role {}").format(psycopg.sql.Identifier(role)))
+        assert attempt(connection, command) in FORGED, (who, role, command)
+        connection.close()
+
+
+def test_a_role_that_was_not_entered_sees_nothing(as_role, cast):
+    """A provider that becomes an admin inside its own organization, with its own genuine context."""
+    for who, role in product(("alma", "pia", "ana", "tom"), PRODUCT):
+        connection = as_role(who)
+        own = connection.execute("select current_user").fetchone()[0]
+        assert attempt(connection, "select 1 from claims") not in FORGED  # control
+        connection.execute(psycopg.sql.SQL("set local role {}").format(psycopg.sql.Identifier(role)))
+        assert (attempt(connection, "select * from claims") in FORGED) == (role != own), (who, role)
+        connection.close()
+
+
+@pytest.mark.parametrize("role", OTHERS)
+def test_no_other_role_can_be_become(as_role, role):
+    set_role = psycopg.sql.SQL("set role {}").format(psycopg.sql.Identifier(role))
+    assert attempt(as_role("alma"), set_role) is psycopg.errors.InsufficientPrivilege
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_one_changed_variable_spoils_the_context(as_role, cast, other, variable):
+    connection = as_role("alma")
+    assert connection.execute("select count(*) from claims").fetchone()[0] == 2  # control
+    value = "claims_processor" if variable == "role" else str(other.organization)
+    connection.execute("select set_config(%s, %s, true)", [f"app.{variable}", value])
+    assert attempt(connection, "select * from claims") in FORGED
+
+
+@pytest.mark.parametrize("statement", ["reset all", "reset app.mac", "set local app.mac = ''"])
+def test_a_context_that_was_reset_is_none(as_role, statement):
+    connection = as_role("alma")
+    assert connection.execute("select count(*) from claims").fetchone()[0] == 2  # control
+    connection.execute(statement)
+    assert attempt(connection, "select * from claims") in FORGED
+
+
+def test_discarding_everything_leaves_no_context(settings, cast):
+    with psycopg.connect(settings.api_database_url, autocommit=True) as connection:
+        with connection.transaction():
+            connection.execute(ENTER, entering(cast, "alma"))
+            assert connection.execute("select count(*) from claims").fetchone()[0] == 2  # control
+        connection.execute("discard all")
+        connection.execute("set role claims_admin")
+        with pytest.raises(FORGED):
+            connection.execute("select * from claims")
+
+
+FUNCTIONS = {
+    "select * from app.take_next_claim()": "claims_processor",
+    "select app.record_act('read', 'claims')": "claims_admin",
+    "select * from app.take_key('/api/claims', 'cast', '')": "claims_admin",
+    "select app.keep_answer('/api/claims', 'cast', 200, '{}', '')": "claims_admin",
+    "select * from app.retry_job(%(job)s)": "claims_admin",
+    "select * from app.claim_limits()": "claims_provider",
+    "select app.appeal_window_days()": "claims_provider",
+    "select auth.my_password_hash()": "claims_admin",
+    "select auth.set_my_password('x')": "claims_admin",
+    "select auth.log_out(null)": "claims_admin",
+    "select app.bulk_move(array[%(claim)s]::uuid[], 'voided', 'x', null)": "claims_admin",
+    "select app.reassign_claims(%(pia)s, null)": "claims_admin",
+}
+"""What the API may call that runs as somebody else, or changes much at once; and a role that may."""
+
+
+@pytest.mark.parametrize("call", FUNCTIONS)
+def test_forged_variables_open_no_function(as_root, as_role, other, call):
+    before = as_root.execute("select count(*), max(changed_at) from auth.credentials").fetchone()
+    given = {"job": other.toms_job, "claim": other.anas_claim, "pia": other.pia}
+    connection = as_role("alma")
+    forge(connection, other, "alma", FUNCTIONS[call].removeprefix("claims_"))
+    connection.execute(psycopg.sql.SQL("set local role {}").format(psycopg.sql.Identifier(FUNCTIONS[call])))
+    assert attempt(connection, call, given) in FORGED
+    assert as_root.execute("select count(*), max(changed_at) from auth.credentials").fetchone() == before
+
+
+def test_every_function_that_the_api_may_call_as_somebody_else_is_tried(as_root):
+    """Definer functions that a product role may execute; those of the login itself are before there is a tenant."""
+    found = as_root.execute(
+        "select distinct p.proname from pg_proc p, unnest(%s::text[]) as role where p.prosecdef "
+        "and p.pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'ctx'::regnamespace) "
+        "and has_function_privilege(role, p.oid, 'execute')",
+        [PRODUCT],
+    ).fetchall()
+    tried = "".join(FUNCTIONS)
+    assert [name for (name,) in found if name != "valid" and f".{name}(" not in tried] == []
+
+
+DOOR = [
+    "select * from auth.find_logins('alma@south.test', null)",
+    "select auth.find_hash('alma@south.test')",
+    "select * from auth.find_invitation(%(tenant)s, '')",
+    "select * from auth.accept_invitation(%(tenant)s, '', 'Me', 'x')",
+    "select auth.open_session(%(tenant)s, %(user)s, gen_random_uuid(), 'x', 60, null, null)",
+    "select * from auth.refresh('x', 'y', 60)",
+    "select auth.login_failed('alma@south.test', null, '', '')",
+    "select * from auth.register('Mine', 'me@mine.test', 'Me', 'x')",
+]
+"""What the API's login may call before there is a tenant."""
+
+
+def test_what_runs_before_there_is_a_tenant_leaves_no_context(settings, other):
+    """The functions of the login enter tenants by themselves, and nothing of that is left when they return."""
+    for call in DOOR:
+        with psycopg.connect(settings.api_database_url) as connection:
+            connection.execute(KNOCK, SIGNER.knocking())
+            connection.execute(call, {"tenant": other.organization, "user": other.alma})  # control: who knocked may
+            for role in PRODUCT:
+                forge(connection, other, "alma", "admin")
+                connection.execute(psycopg.sql.SQL("set local role {}").format(psycopg.sql.Identifier(role)))
+                assert attempt(connection, "select * from claims") in FORGED, (call, role)
+                assert attempt(connection, "select * from app.take_next_claim()") in FORGED, (call, role)
+                connection.execute("set local role none")
+            connection.rollback()
+
+
+@pytest.mark.parametrize("call", DOOR)
+def test_the_door_opens_to_the_api_alone(settings, as_role, other, call):
+    """A session for somebody else, or the hash of a password, is not to be had from inside a request."""
+    given = {"tenant": other.organization, "user": other.alma}
+    inside = as_role("alma")
+    inside.execute("set local role none")
+    assert attempt(inside, call, given) is psycopg.errors.InvalidAuthorizationSpecification
+    with psycopg.connect(settings.api_database_url) as connection:
+        for forged in (
+            SIGNER.knocking() | {"signature": b"x"},
+            SIGNER.knocking() | {"expires": int(time.time()) + 61},
+            entering(other, "alma"),
+        ):
+            assert attempt(connection, KNOCK, forged) is psycopg.errors.InvalidAuthorizationSpecification
+        connection.execute(KNOCK, SIGNER.knocking())
+        stolen = connection.execute("select current_setting('app.door')").fetchone()
+        connection.commit()
+        connection.execute("select set_config('app.door', %s, true)", stolen)  # of the transaction before
+        assert attempt(connection, call, given) is psycopg.errors.InvalidAuthorizationSpecification
+
+
+def test_every_function_of_the_door_is_tried(as_root):
+    found = as_root.execute(
+        "select p.proname from pg_proc p where p.pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'ctx'::regnamespace) "
+        "and p.prosecdef and has_function_privilege('claims_api', p.oid, 'execute') "
+        # Entering and knocking ask for a signature themselves; counters and the age of a job say nothing of a tenant.
+        "and p.proname <> all ('{enter,knock,is_known,take,forgive,oldest_job}')"
+    ).fetchall()
+    assert found
+    assert [name for (name,) in found if f".{name}(" not in "".join(DOOR)] == []
+
+
+def test_a_signature_is_for_whom_and_for_when_it_was_made(settings, cast, other):
+    good = entering(cast, "alma")
+    other_key = Signer("test", b"another key, not the database's!")
+    now = int(time.time())
+    forged = {
+        "another user": good | {"user_id": cast.pia},
+        "another tenant": good
+        | {"organization_id": other.organization, "user_id": other.alma, "session_id": other.alma},
+        "another session": good | {"session_id": cast.pia},
+        "another address": good | {"address": "10.0.0.1"},
+        "another request": good | {"request_id": "forged"},
+        "another source": good | {"source": "job"},
+        "a longer life": good | {"expires": now + 600},
+        "another key": other_key.entering(
+            caller(cast, "alma"), request_id="", address="", source="api", read_only=False
+        ),
+        "an unknown key": good | {"kid": "unknown"},
+        "the database's own key": good | {"kid": "self"},
+        "no signature": good | {"signature": None},
+        "nothing at all": good | {"kid": None, "expires": None, "signature": None},
+        "no signature by an unknown key": good | {"kid": "unknown", "signature": None},
+    }
+    with psycopg.connect(settings.api_database_url, autocommit=True) as connection:
+        assert connection.execute(ENTER, good).fetchone() == ("claims_admin",)  # control
+        for name, given in forged.items():
+            assert attempt(connection, ENTER, given) is psycopg.errors.InvalidAuthorizationSpecification, name
+
+
+def test_a_signature_expires(settings, cast, monkeypatch):
+    monkeypatch.setattr("app.context.time.time", lambda: 1_700_000_000)
+    stale = entering(cast, "alma")
+    monkeypatch.undo()
+    with psycopg.connect(settings.api_database_url) as connection:
+        with pytest.raises(psycopg.errors.InvalidAuthorizationSpecification):
+            connection.execute(ENTER, stale)
+        connection.rollback()
+        assert connection.execute(ENTER, entering(cast, "alma")).fetchone() == ("claims_admin",)  # control
+
+
+def test_a_mac_is_of_one_transaction_and_one_backend(settings, cast):
+    names = [f"app.{name}" for name in (*VARIABLES, "request_id", "address", "source", "mac")]
+    read = "select " + ", ".join(f"current_setting('{name}', true)" for name in names)
+    with psycopg.connect(settings.api_database_url) as one, psycopg.connect(settings.api_database_url) as two:
+        one.execute(ENTER, entering(cast, "alma"))
+        stolen = one.execute(read).fetchone()
+        assert one.execute("select count(*) from claims").fetchone()[0] == 2  # control
+        one.commit()
+        for connection in (one, two):
+            for name, value in zip(names, stolen, strict=True):
+                connection.execute("select set_config(%s, %s, true)", [name, value])
+            connection.execute("set local role claims_admin")
+            assert attempt(connection, "select * from claims") in FORGED
+
+
+def test_a_savepoint_gives_back_no_more_than_there_was(as_role, cast, other):
+    connection = as_role("alma")
+    with connection.transaction(force_rollback=True):
+        forge(connection, other, "alma", "admin")
+        assert attempt(connection, "select * from claims") in FORGED
+    assert connection.execute("select count(*) from claims").fetchone()[0] == 2
+
+
+def test_the_keys_can_be_read_and_used_by_nobody(as_role, as_root, settings):
+    assert as_root.execute("select count(*) from ctx.keys").fetchone() == (
+        2,
+    )  # control: the test's and the database's own
+    for statement in (
+        "select * from ctx.keys",
+        "select ctx.mac('self', '')",
+        "select ctx.assume(null)",
+        "select ctx.stated()",
+    ):
+        assert attempt(as_role("alma"), statement) is psycopg.errors.InsufficientPrivilege, statement
+        with psycopg.connect(settings.api_database_url) as connection:
+            assert attempt(connection, statement) is psycopg.errors.InsufficientPrivilege, statement
+    assert SIGNER.key not in KEYS.values()  # what the database knows signs no token
