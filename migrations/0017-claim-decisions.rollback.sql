@@ -1,4 +1,3 @@
 set local search_path = app;
-drop index claims_to_take, claims_diagnosis_newest, claims_amount, claims_service_date;
-alter table claims alter column claim_number type text collate "default";
+drop index claims_to_take, claims_number_prefix, claims_diagnosis_newest, claims_amount, claims_service_date;
 alter table claims drop column first_decided_at, drop column decision;

@@ -17,7 +17,7 @@ alter table claims force row level security, enable trigger user;
 create index claims_service_date on claims (organization_id, service_date desc, claim_id desc);
 create index claims_amount on claims (organization_id, amount_cents desc, claim_id desc);
 create index claims_diagnosis_newest on claims (organization_id, diagnosis_code, created_at desc, claim_id desc);
--- In the order of its bytes, so that the unique key finds a beginning (^@) as well as the whole.
-alter table claims alter column claim_number type text collate "C";
+-- For what a number begins with (^@); the unique key serves the whole number only, unless the database collates as C.
+create index claims_number_prefix on claims (organization_id, claim_number text_pattern_ops);
 create index claims_to_take on claims (organization_id, created_at, claim_id)
     where assigned_to is null and status in ('submitted', 'pending_info', 'appealed');
