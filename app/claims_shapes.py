@@ -13,7 +13,7 @@ from app.wire import (
     Body,
     Instant,
     Money,
-    MoneyOrNone,
+    MoneyOrZero,
     Notes,
     Number,
     Query,
@@ -73,7 +73,7 @@ class ClaimChange(Body):
     reason: Text | None = None
     denial_reason: Text | None = None
     denial_code: DenialCode | None = None
-    approved_amount: MoneyOrNone | None = None
+    approved_amount: MoneyOrZero | None = None
     notes: Notes | UnsetType | None = UNSET
 
 
@@ -101,8 +101,8 @@ class ClaimFilter(Query):
     assigned_to: Annotated[str, spelled(WORKER, description="me, none, or a user's id.")] | None = None
     service_date_from: date | None = None
     service_date_to: date | None = None
-    amount_min: MoneyOrNone | None = None
-    amount_max: MoneyOrNone | None = None
+    amount_min: MoneyOrZero | None = None
+    amount_max: MoneyOrZero | None = None
     diagnosis_code: DiagnosisCode | None = None
     created_from: Instant | None = None
     created_to: Instant | None = None

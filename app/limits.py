@@ -9,12 +9,9 @@ import time
 from ipaddress import ip_address, ip_network
 from math import ceil
 
-from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool
-
 from app import sql
 from app.errors import RateLimited
-from app.pool import fetch
+from app.pool import Pool, fetch
 
 queries = sql.load("limits")
 
@@ -54,7 +51,7 @@ class _Lease:
 class Limits:
     """The limit of one kind of subject, so many requests a window; 0 is no limit."""
 
-    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[tuple[object, ...]]], kind: str, limit: int) -> None:
+    def __init__(self, pool: Pool, kind: str, limit: int) -> None:
         self._pool = pool
         self._kind = kind
         self._limit = limit

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from app import sql
 from app.db import Db
-from app.wire import Answer, Body, Money, MoneyOrNone, Name, Shape, Slug, Sum, cents, encode_name, spelled
+from app.wire import Answer, Body, Money, MoneyOrZero, Name, Shape, Slug, Sum, cents, encode_name, spelled
 
 queries = sql.load("organizations")
 
@@ -22,7 +22,7 @@ class SettingsChange(Body):
     """Amounts in major units; timezone is an IANA name."""
 
     claim_amount_limit: Money | UnsetType = UNSET
-    auto_approve_limit: MoneyOrNone | UnsetType = UNSET
+    auto_approve_limit: MoneyOrZero | UnsetType = UNSET
     timezone: Timezone | UnsetType = UNSET
     decision_days: DecisionDays | UnsetType = UNSET
     appeal_window_days: AppealDays | UnsetType = UNSET

@@ -125,7 +125,7 @@ def _money(least: float, most: float) -> Any:
 
 
 Money = Annotated[float, _money(0.01, 1_000_000)]
-MoneyOrNone = Annotated[float, _money(0, 1_000_000)]
+MoneyOrZero = Annotated[float, _money(0, 1_000_000)]
 Sum = Annotated[float, Meta(description="Major units, two decimals.", examples=[1250.5])]
 NO_NUL = r"^[^\u0000]*$"
 """What no string may hold can be said in a schema, too."""
