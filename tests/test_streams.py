@@ -150,9 +150,9 @@ async def test_accept_chooses_the_kind(as_user, accept, kind):
 
 
 def test_memory_stays_flat(settings, cast):
-    """Ten times the lines take no more memory than a tenth of what holding them would."""
+    """Ten times the lines take less than half the memory that holding them would."""
     headers = NDJSON | {"Authorization": f"Bearer {make_token(caller(cast, 'alma'), KEYS)}"}
-    many = [(line(cast, claimNumber=f"M-{n}", notes="x" * 900) + "\n").encode() for n in range(5000)]
+    many = [(line(cast, claimNumber=f"M-{n}", notes="x" * 900) + "\n").encode() for n in range(10_000)]
     with served(settings) as (address, pid), psycopg.connect(settings.database_url, autocommit=True) as connection:
         # What a line does in the database is other tests' business; here it only takes time.
         connection.execute("alter table app.claims disable trigger user")
@@ -161,9 +161,9 @@ def test_memory_stays_flat(settings, cast):
             answer = httpx.post(f"{address}/api/claims/import", content=iter(lines), headers=headers, timeout=120)
             assert answer.text.count("created") == len(lines)
 
-        bring_in(many[:500])
+        bring_in(many[:1000])
         with Watch(pid) as watch:
-            bring_in(many[500:])
+            bring_in(many[1000:])
             httpx.get(f"{address}/api/claims/export", headers=headers, timeout=120)
     held = sum(len(one) for one in many) / 2**20
-    assert watch.peak - watch.before < held, (watch.before, watch.peak, held)
+    assert watch.peak - watch.before < held / 2, (watch.before, watch.peak, held)
