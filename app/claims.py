@@ -43,9 +43,9 @@ async def list_claims(db: Db) -> Answer[list[Claim]]:
     return await db.page(page.order(queries.list), queries.count, **page.filters())
 
 
-@get("/api/claims/{id:str}", versioned=True)
+@get("/api/claims/{id:str}", versioned=True, recorded=True)
 async def get_claim(claim_id: Id, db: Db) -> Answer[ClaimWithHistory]:
-    """One claim with its history; 404 when missing or hidden from the caller (the same on purpose)."""
+    """One claim with its history; 404 when missing or hidden from the caller (the same on purpose). Recorded in the trail."""
     return await db.one(queries.get, claim_id=claim_id)
 
 

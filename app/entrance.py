@@ -12,6 +12,7 @@ from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import denials
 from app.config import Settings
 from app.context import Signer
 from app.db import About, Session
@@ -42,10 +43,13 @@ class Entrance(ASGIMiddleware):
         if scope["path"].startswith("/api/"):
             answer["Cache-Control"] = "no-store"
         scope["state"]["answer_headers"] = answer
+        caller: Caller | None = None
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableScopeHeaders.from_message(message).update(answer)
+                if caller and message["status"] in denials.OUTCOMES:
+                    await denials.record(scope, caller, message["status"], answer["X-Request-Id"], _address(scope))
             await send(message)
 
         handler = scope.get("route_handler")

@@ -66,16 +66,16 @@ async def list_patients(db: Db) -> Answer[list[Patient]]:
     return await db.page(queries.list_newest, queries.count)
 
 
-@get("/api/patients/{id:str}")
+@get("/api/patients/{id:str}", recorded=True)
 async def get_patient(patient_id: Id, db: Db) -> Answer[Patient]:
-    """One patient; 404 when missing or hidden from the caller."""
+    """One patient; 404 when missing or hidden from the caller. Reading it is an entry of the trail."""
     return await db.one(queries.get, patient_id=patient_id)
 
 
 @patch("/api/patients/{id:str}")
 async def change_patient(patient_id: Id, data: JSONBody[PatientChange], db: Db) -> Answer[Patient]:
     """Corrects what is known of a patient."""
-    return await db.changed(queries.get, queries.change, patient_id=patient_id, **data.changes())
+    return await db.changed(queries.find, queries.change, patient_id=patient_id, **data.changes())
 
 
 @put("/api/patients/{id:str}/providers/{providerId:str}", status_code=204)

@@ -48,14 +48,18 @@ class Unsafe(Exception):
     """The database is not the one this code expects, or the login could bypass row-level security."""
 
 
-DIFFERENCES = "select files, catalog = schema_admin.fingerprint() from schema_admin.state"
+DIFFERENCES = """
+select s.files, s.catalog = schema_admin.fingerprint(),
+       to_jsonb(s) ->> 'cluster' = (select c.system_identifier::text from pg_control_system() c)
+from schema_admin.state s"""
 
 BYPASSES = """
 select array_remove(array[
     case when r.rolsuper then 'is a superuser' end,
     case when r.rolbypassrls then 'has BYPASSRLS' end,
     case when pg_has_role(r.oid, 'claims_owner', 'member') then 'is a member of claims_owner' end,
-    case when pg_has_role(r.oid, 'claims_gate', 'member') or pg_has_role(r.oid, 'claims_recorder', 'member')
+    case when exists (select from unnest(array['claims_gate', 'claims_recorder', 'claims_sealer']) as definer
+                      where pg_has_role(r.oid, definer, 'member'))
         then 'is a member of a definer role' end,
     case when exists (select from pg_class c where c.relowner = r.oid and c.relnamespace = 'app'::regnamespace)
         then 'owns a table' end], null)
@@ -76,7 +80,8 @@ def _compare(row: tuple[Any, ...] | None) -> list[str]:
     if row is None:
         return ["the schema was never applied"]
     found = [] if row[0] == digest() else ["it was made from other files"]
-    return found if row[1] else [*found, "tables, policies, grants or functions were changed by hand"]
+    found += [] if row[1] else ["tables, policies, grants or functions were changed by hand"]
+    return found + ([] if row[2] else ["it came here from another server"])
 
 
 async def refuse_unsafe(connection: psycopg.AsyncConnection[Any]) -> None:
@@ -147,10 +152,12 @@ def _rules(connection: psycopg.Connection[Any]) -> None:
             _run(connection, path)
         _transitions(connection)
         _diagnosis_codes(connection)
-        connection.execute("delete from schema_admin.state")
         connection.execute(
-            "insert into schema_admin.state (files, catalog) select %s, schema_admin.fingerprint()", [digest()]
+            "insert into schema_admin.state (files, catalog) select %s, schema_admin.fingerprint() on conflict (one) "
+            "do update set files = excluded.files, catalog = excluded.catalog, applied_at = excluded.applied_at",
+            [digest()],
         )
+        connection.execute("select schema_admin.note_cluster()")
 
 
 def _transitions(connection: psycopg.Connection[Any]) -> None:

@@ -32,7 +32,7 @@ def _connector() -> SafeConnector:
 
 app = procrastinate.App(
     connector=_connector(),
-    import_paths=["jobs.patient_status"],
+    import_paths=["jobs.patient_status", "jobs.audit_logs"],
     # Retries and rescues send no NOTIFY, so the poll bounds how late they start.
     worker_defaults={"fetch_job_polling_interval": 0.25, "concurrency": 4},
 )

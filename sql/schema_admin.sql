@@ -6,7 +6,23 @@ create table if not exists schema_admin.state (
     applied_at timestamptz not null default now()
 );
 comment on table schema_admin.state is 'Digest of the files that were applied, and of the catalog they made.';
+alter table schema_admin.state add column if not exists cluster text;
+comment on column schema_admin.state.cluster is 'Where it was applied: a dump brings along that of another cluster.';
 grant select on schema_admin.state to claims_api, claims_worker, claims_auditor;
+
+-- Notes this cluster. Another one numbers its transactions anew, so the entries of the trail begin a new era there.
+create or replace function schema_admin.note_cluster() returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    here text := (select c.system_identifier from pg_control_system() c);
+    noted text := (select s.cluster from schema_admin.state s);
+begin
+    if noted <> here then
+        execute format('alter table app.audit_logs alter column era set default %s', app.audit_era() + 1);
+    end if;
+    update schema_admin.state set cluster = here where cluster is distinct from here;
+end
+$$;
 
 -- A policy file begins with this, so that the file is the whole truth about its table.
 create or replace function schema_admin.drop_policies(target regclass) returns void

@@ -108,6 +108,8 @@ def template(server_url: str) -> Iterator[str]:
             admin.execute("select pg_advisory_unlock(%s)", [schema.LOCK])
             with psycopg.connect(settings.database_url) as connection:
                 plant_cast(connection)
+                connection.commit()
+                connection.execute("select app.seal_audit_logs()")
             yield name
         finally:
             admin.execute(f"drop database {name} with (force)")

@@ -206,6 +206,17 @@ FAULTS = {
             'app.child: "RI_',
         ),
     ],
+    "121": [
+        Fault("drop trigger claims_90_audit on claims", "app.claims"),
+        Fault(
+            "create or replace trigger users_90_audit after insert or update on users "
+            "for each row execute function audit_row('user_id')",
+            "app.users",
+            "drop trigger users_90_audit on users; create trigger users_90_audit after insert or update or delete on users "
+            "for each row execute function audit_row('user_id')",
+        ),
+        Fault("create table notes (organization_id uuid, note_id uuid, primary key (organization_id, note_id))", "app.notes"),
+    ],
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ OTHERS = [
     "claims_owner",
     "claims_gate",
     "claims_recorder",
+    "claims_sealer",
     "claims_system",
     "claims_worker",
     "claims_auditor",
@@ -158,6 +159,7 @@ DOOR = [
     "select auth.open_session(%(tenant)s, %(user)s, gen_random_uuid(), 'x', 60, null, null)",
     "select * from auth.refresh('x', 'y', 60)",
     "select auth.login_failed('alma@south.test', null, '', '')",
+    "select auth.record_denial(%(tenant)s, %(user)s, '', '', 'claims', null, 'forbidden', '{}')",
     "select * from auth.register('Mine', 'me@mine.test', 'Me', 'x')",
 ]
 """What the API's login may call before there is a tenant."""

@@ -11,12 +11,12 @@ from tests.conftest import Cast, entering
 
 TABLES = [
     "organizations", "users", "providers", "patients", "care_relationships", "claims", "claim_status_history",
-    "patient_status_events", "job_processing_logs", "audit_logs", "invitations", "idempotency_keys",
+    "patient_status_events", "job_processing_logs", "audit_logs", "audit_seals", "invitations", "idempotency_keys",
 ]  # fmt: skip
 
 NOT_EVEN_OWN = {("pia", "care_relationships"), ("pia", "audit_logs"), ("ana", "audit_logs")} | {
     (who, table)
-    for who, table in product(("alma", "pia", "ana", "tom"), ("invitations", "idempotency_keys"))
+    for who, table in product(("alma", "pia", "ana", "tom"), ("invitations", "idempotency_keys", "audit_seals"))
     if (who, table) != ("alma", "invitations")
 }
 """Tables that a role can't read at all."""
@@ -98,7 +98,8 @@ def test_without_a_context_a_query_fails(settings, table):
         connection.execute("set role claims_admin")
         with pytest.raises(psycopg.Error) as caught:
             connection.execute(f"select count(*) from {table}")
-        closed = psycopg.errors.InsufficientPrivilege if table == "idempotency_keys" else psycopg.errors.UndefinedObject
+        kept = table in ("idempotency_keys", "audit_seals")
+        closed = psycopg.errors.InsufficientPrivilege if kept else psycopg.errors.UndefinedObject
         assert isinstance(caught.value, closed | psycopg.errors.InvalidTextRepresentation)
 
 
@@ -130,7 +131,7 @@ def test_an_admin_has_no_right_beyond_the_product(as_role, statement):
         as_role("alma").execute(statement)
 
 
-@pytest.mark.parametrize("table", ["claim_status_history", "audit_logs"])
+@pytest.mark.parametrize("table", ["claim_status_history", "audit_logs", "audit_seals"])
 @pytest.mark.parametrize(
     "command", ["update {} set organization_id = organization_id", "delete from {}", "truncate {}"]
 )

@@ -36,19 +36,25 @@ end
 $$;
 alter function app.audit_row owner to claims_recorder;
 
--- What changes no row and yet belongs into the trail: a login, an export, a reading of the trail itself.
+-- What changes no row and yet belongs into the trail: a login, a reading of one patient or claim, an export, a denial.
 create or replace function app.record_act(
     p_action text, p_entity text, p_entity_id uuid default null, p_patient_id uuid default null, p_outcome text default 'success',
     p_after jsonb default null)
 returns void
-language sql security definer set search_path = app, pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+begin
+    if p_action = 'read' then
+        -- Nobody waits for the disk over what was only looked at; a crash may take the last second's readings with it, and no change.
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
     insert into audit_logs (
         actor_user_id, actor_role, action, entity, entity_id, patient_id, after, request_id, address, outcome)
     values (
         nullif(current_setting('app.user_id', true), '')::uuid,
         coalesce(nullif(current_setting('app.role', true), ''), 'anonymous'),
         p_action, p_entity, p_entity_id, p_patient_id, p_after,
-        nullif(current_setting('app.request_id', true), ''), nullif(current_setting('app.address', true), ''), p_outcome)
+        nullif(current_setting('app.request_id', true), ''), nullif(current_setting('app.address', true), ''), p_outcome);
+end
 $$;
 alter function app.record_act owner to claims_recorder;
 grant execute on function app.record_act to claims_gate, claims_admin, claims_processor, claims_provider, claims_patient;

@@ -208,7 +208,11 @@ begin
       and s.session_id = case
         when p_refresh_hash is null then current_setting('app.session_id')::uuid
         else (select t.session_id from auth.refresh_tokens t where t.token_hash = p_refresh_hash) end;
-    return found;
+    if not found then
+        return false;
+    end if;
+    perform record_act('execute', 'users', current_setting('app.user_id')::uuid, null, 'logged out');
+    return true;
 end
 $$;
 
@@ -228,6 +232,7 @@ language sql security definer set search_path = app, pg_catalog, pg_temp as $$
     update auth.sessions s set ended_at = now()
     where s.organization_id = organization_id() and s.user_id = current_setting('app.user_id')::uuid
       and s.session_id <> current_setting('app.session_id')::uuid and s.ended_at is null;
+    select record_act('execute', 'users', current_setting('app.user_id')::uuid, null, 'changed its password');
 $$;
 
 -- A login that failed, in the trail of every tenant whose user it was tried on: of one where a slug chose it, and of no more than
@@ -250,6 +255,26 @@ begin
 end
 $$;
 
+-- What a known caller asked for and did not get, in the trail of its organization; nothing where that is none. The transaction that
+-- refused it is gone, and a caller that may not come in any more has no context of its own.
+create or replace function auth.record_denial(
+    p_organization_id uuid, p_user_id uuid, p_request_id text, p_address text, p_entity text, p_entity_id uuid, p_outcome text,
+    p_asked jsonb)
+returns void
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
+declare
+    caller users;
+begin
+    perform ctx.at_door();
+    perform ctx.assume(p_organization_id);
+    select u.* into caller from users u where u.user_id = p_user_id;
+    if found then
+        perform ctx.assume(p_organization_id, p_user_id, p_role => caller.role, p_request_id => p_request_id, p_address => p_address);
+        perform record_act('denied', p_entity, p_entity_id, null, p_outcome, p_asked);
+    end if;
+end
+$$;
+
 -- Whoever is deactivated is logged out everywhere, also should they be activated again.
 create or replace function auth.end_sessions() returns trigger
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
@@ -268,7 +293,8 @@ begin
         'find_logins(text, text)', 'find_hash(text)', 'add_organization(text, text)', 'add_user(text, text, text, uuid, uuid, text)',
         'register(text, text, text, text)', 'find_invitation(uuid, bytea)', 'accept_invitation(uuid, bytea, text, text)',
         'open_session(uuid, uuid, uuid, bytea, integer, timestamptz, text)', 'refresh(bytea, bytea, integer)', 'log_out(bytea)',
-        'my_password_hash()', 'set_my_password(text)', 'login_failed(text, text, text, text)', 'end_sessions()']
+        'my_password_hash()', 'set_my_password(text)', 'login_failed(text, text, text, text)', 'end_sessions()',
+        'record_denial(uuid, uuid, text, text, text, uuid, text, jsonb)']
     loop
         execute format('alter function auth.%s owner to claims_gate', gated);
         execute format('revoke execute on function auth.%s from public', gated);
@@ -279,7 +305,7 @@ create or replace trigger users_40_end_sessions after update of active on app.us
     for each row when (old.active and not new.active) execute function auth.end_sessions();
 
 grant execute on function auth.find_logins, auth.find_hash, auth.register, auth.find_invitation, auth.accept_invitation, auth.open_session,
-    auth.refresh, auth.login_failed to claims_api;
+    auth.refresh, auth.login_failed, auth.record_denial to claims_api;
 grant execute on function auth.log_out, auth.my_password_hash, auth.set_my_password
     to claims_admin, claims_processor, claims_provider, claims_patient;
 
@@ -291,3 +317,11 @@ grant select, insert, update, delete on auth.sessions, auth.refresh_tokens to cl
 create policy credentials_gate on auth.credentials to claims_gate using (true) with check (true);
 create policy sessions_gate on auth.sessions to claims_gate using (true) with check (true);
 create policy refresh_tokens_gate on auth.refresh_tokens to claims_gate using (true) with check (true);
+
+-- The ids of all organizations and nothing else of them: filled as they are founded, read by what seals and audits.
+select schema_admin.drop_policies('auth.tenants');
+revoke all on auth.tenants from public;
+grant select on auth.tenants to claims_gate;
+grant insert on auth.tenants to claims_recorder;
+create policy tenants_gate on auth.tenants for select to claims_gate using (true);
+create policy tenants_recorder on auth.tenants for insert to claims_recorder with check (true);

@@ -162,7 +162,7 @@ grant execute on all functions in schema ctx to claims_gate;
 grant execute on function ctx.enter, ctx.knock, ctx.is_known to claims_api;
 grant execute on function ctx.enter_job to claims_worker;
 grant execute on function ctx.valid
-    to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_recorder, claims_owner;
+    to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_recorder, claims_sealer, claims_owner;
 
 select schema_admin.drop_policies('ctx.keys');
 revoke all on ctx.keys from public;

@@ -25,3 +25,15 @@ begin
 end
 $$;
 grant execute on function app.organization_json to claims_admin, claims_processor, claims_provider, claims_patient;
+
+-- Whoever founds an organization puts it among the tenants.
+create or replace function app.add_tenant() returns trigger
+language plpgsql security definer set search_path = auth, pg_catalog, pg_temp as $$
+begin
+    insert into tenants (organization_id) values (new.organization_id);
+    return null;
+end
+$$;
+alter function app.add_tenant owner to claims_recorder;
+create or replace trigger organizations_20_add_tenant after insert on app.organizations
+    for each row execute function app.add_tenant();

@@ -40,6 +40,7 @@ begin
         perform refuse_now('{"status": ["Only a failed job runs again"]}');
     end if;
     perform defer_job(job.job_type, job.organization_id, job.event_id, job.patient_id);
+    perform record_act('execute', 'job_processing_logs', p_job_id, job.patient_id, 'retried');
     return query
     update job_processing_logs j set status = 'pending', error = null, started_at = null, finished_at = null
     where j.job_id = p_job_id

@@ -1,12 +1,13 @@
 -- audit_logs: admins read their organization's, a patient what concerns it, drafts of claims apart. Only the triggers add
--- (claims_recorder); nobody changes or removes, the owner neither.
+-- (claims_recorder), claims_sealer compares with the seals; nobody changes or removes, the owner neither.
 select schema_admin.drop_policies('app.audit_logs');
 alter table app.audit_logs enable row level security, force row level security;
-revoke all on app.audit_logs from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
-    claims_processor, claims_provider, claims_patient, claims_system;
+revoke all on app.audit_logs from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_sealer,
+    claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
 revoke update, delete, truncate on app.audit_logs from claims_owner;
-grant select on app.audit_logs to claims_admin, claims_patient;
-grant insert on app.audit_logs to claims_recorder;
+grant select on app.audit_logs to claims_admin, claims_patient, claims_sealer;
+grant insert (organization_id, actor_user_id, actor_role, action, entity, entity_id, patient_id, before, after, request_id, address, outcome)
+    on app.audit_logs to claims_recorder;
 create policy audit_logs_tenant on app.audit_logs as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
 create policy audit_logs_signed on app.audit_logs as restrictive to public     -- nor in a context that nobody entered
@@ -16,3 +17,4 @@ create policy audit_logs_patient_select on app.audit_logs for select to claims_p
     using (patient_id = nullif(current_setting('app.patient_id'), '')::uuid
            and (entity <> 'claims' or entity_id in (select c.claim_id from app.claims c)));
 create policy audit_logs_recorder_insert on app.audit_logs for insert to claims_recorder with check (true);
+create policy audit_logs_sealer_select on app.audit_logs for select to claims_sealer using (true);

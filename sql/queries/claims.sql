@@ -58,7 +58,7 @@ from (
 ) as counted;
 
 -- name: get
--- One claim with its history, oldest first; no row when it is missing or hidden from the caller.
+-- One claim with its history, oldest first; no row when it is missing or hidden from the caller. Reading it is recorded.
 select claim_json(c, (
     select json_agg(json_build_object(
         'from', h.from_status,
@@ -71,7 +71,7 @@ select claim_json(c, (
         'eventId', h.event_id) order by h.version)
     from claim_status_history h
     where h.claim_id = c.claim_id)), c.version
-from claims c
+from claims c, record_act('read', 'claims', c.claim_id, c.patient_id)
 where c.claim_id = :claim_id;
 
 -- name: find

@@ -101,3 +101,16 @@ select move_claims(array(
     for update), 'under_review', e.event_id, 'the discharge was cancelled')::text
 from patient_status_events e
 where e.event_id = :event_id;
+
+-- name: seal
+-- Every organization's entries of the trail that are final; how many.
+select seal_audit_logs();
+
+-- name: heads
+-- The last seal of each organization.
+select organization_id, number, digest
+from audit_heads();
+
+-- name: allow
+-- Sealing what has piled up may take longer than a job does.
+select set_config('statement_timeout', :milliseconds, true);

@@ -25,8 +25,14 @@ offset :offset -- if :offset
 select count(*) from (select from patients limit 10001) as counted;
 
 -- name: get
--- One patient; no row when it is missing or hidden from the caller.
+-- One patient; no row when it is missing or hidden from the caller. Reading it is recorded.
 select patient_json(p)
+from patients p, record_act('read', 'patients', p.patient_id, p.patient_id)
+where p.patient_id = :patient_id;
+
+-- name: find
+-- A row when the caller may see the patient: tells what may not be changed (403) from what is not there (404).
+select 1
 from patients p
 where p.patient_id = :patient_id;
 

@@ -1,0 +1,33 @@
+"""The trail under seal: every minute what is final, and every hour the last seals into the log, out of the database's reach."""
+
+import logging
+
+from app import sql
+from jobs import app
+
+log = logging.getLogger("claims.worker")
+queries = sql.load("jobs")
+
+AT_MOST = 600_000
+"""Milliseconds that sealing may take where much has piled up."""
+
+
+@app.periodic(cron="* * * * *")
+@app.task(name="seal_audit_logs", queue="upkeep", lock="seal_audit_logs", queueing_lock="seal_audit_logs")
+async def seal_audit_logs(timestamp: int) -> int:  # noqa: ARG001
+    """How many entries it sealed."""
+    async with app.connector.pool.connection() as connection:  # type: ignore[attr-defined]
+        given = {"milliseconds": str(AT_MOST)}
+        await connection.execute(queries.allow.text(given), given)
+        cursor = await connection.execute(queries.seal.text({}))
+        return int((await cursor.fetchone())[0])
+
+
+@app.periodic(cron="0 * * * *")
+@app.task(name="note_audit_heads", queue="upkeep")
+async def note_audit_heads(timestamp: int) -> None:  # noqa: ARG001
+    """Whoever makes a chain anew can't make this log anew: sql/audit/verify_chain.sql reads it."""
+    async with app.connector.pool.connection() as connection:  # type: ignore[attr-defined]
+        cursor = await connection.execute(queries.heads.text({}))
+        for organization_id, number, digest in await cursor.fetchall():
+            log.info("audit seal %s %s %s", organization_id, number, digest)
