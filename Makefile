@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run demo test lint contract openapi schema check seed api worker psql audit permissions suspend resume bench-streams bench-limits
+.PHONY: help run demo test lint contract openapi schema check seed api worker psql audit permissions heads verify-chain suspend resume bench-streams bench-limits bench-audit
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ bench-streams: .venv/.installed ## Measure what 100,000 lines in and out do to t
 
 bench-limits: .venv/.installed ## Measure what the rate limits cost, with and without in turn
 	@$(BIN)/python -m tests.load.limits
+
+bench-audit: .venv/.installed ## Measure what the trail costs: recorded readings, sealing, verifying
+	@$(BIN)/python -m tests.load.audit
 
 lint: .venv/.installed ## Check style and types
 	@$(BIN)/ruff check .
@@ -74,3 +77,12 @@ audit: .venv/.installed ## Search the live catalog for faults of sql/audit; fail
 
 permissions: .venv/.installed ## List who may reach which table, by which rule, from the live catalog
 	@$(BIN)/python -m app.postgres psql -f sql/audit/permissions.sql
+
+heads: .venv/.installed ## Print the last seal of each organization's trail, to be noted elsewhere
+	@$(BIN)/python -m app.postgres psql -qXAt -F ' ' -c 'select * from app.audit_heads()'
+
+verify-chain: .venv/.installed ## Compare the trail with its seals, and with noted heads (HEADS=file); fails where an entry was touched
+	@found=$$(HEADS='$(HEADS)' $(BIN)/python -m app.postgres psql -qXAt -F "$$(printf '\n    ')" -v ON_ERROR_STOP=1 \
+		-f sql/audit/verify_chain.sql) || exit 2; \
+	if [ -n "$$found" ]; then printf '%s\n' "$$found"; exit 1; fi; \
+	echo "whole: no entry of the trail was touched after it was sealed"

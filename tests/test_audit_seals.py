@@ -282,17 +282,20 @@ def test_nobody_else_seals_or_reads_the_seals(as_role, as_root):
 
 
 def test_the_file_for_psql_names_what_it_finds(settings, as_root, entries, cast, tmp_path):
-    def run(*options):
-        command = [binaries() / "psql", settings.database_url, "-qXAt", "-F", " | ", *options]
-        environ = os.environ | {"PGOPTIONS": "-c role=claims_auditor"}
+    def run(**environ):
+        command = [binaries() / "psql", settings.database_url, "-qXAt", "-F", " | ", "-v", "ON_ERROR_STOP=1"]
+        environ = os.environ | {"PGOPTIONS": "-c role=claims_auditor"} | environ
         file = schema.SQL / "audit" / "verify_chain.sql"
         done = subprocess.run([*command, "-f", file], env=environ, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     assert run() == ""
+    noted = tmp_path / "worker.log"
+    noted.write_text(f"12:00:00 INFO audit seal {cast.organization} 2 {'0' * 64}\n")
+    assert run(HEADS=str(noted)).startswith(f"verify chain | {cast.organization}: seal 2 | it is not the one")
     as_root.execute("delete from audit_logs where audit_id = %s", [entries[6]])
-    said = run("-v", f"heads=audit seal {cast.organization} 99 {'0' * 64}")
+    said = run()
     assert said.startswith(
         f"verify chain | {cast.organization}: audit_logs {entries[6]} | was deleted after it was sealed"
     )
