@@ -75,8 +75,8 @@ audit: .venv/.installed ## Search the live catalog for faults of sql/audit; fail
 	if [ -n "$$found" ]; then printf '%s\n' "$$found"; exit 1; fi; \
 	echo "healthy: $(words $(CHECKS)) checks, no finding"
 
-permissions: .venv/.installed ## List who may reach which table, by which rule, from the live catalog
-	@$(BIN)/python -m app.postgres psql -f sql/audit/permissions.sql
+permissions: .venv/.installed ## Write sql/PERMISSIONS.md from a fresh database, or from the one at DATABASE_URL
+	@$(BIN)/python -m app.permissions > sql/PERMISSIONS.md
 
 heads: .venv/.installed ## Print the last seal of each organization's trail, to be noted elsewhere
 	@$(BIN)/python -m app.postgres psql -qXAt -F ' ' -c 'select * from app.audit_heads()'

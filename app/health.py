@@ -48,7 +48,7 @@ async def health() -> Alive:
 
 @get("/health/ready", public=True, unlimited=True)
 async def ready(state: State) -> Response[Ready]:
-    """200 when the database answers, its schema is the one this code expects and the queue moves; 503 names which does not."""
+    """200 when the database answers, its schema is this code's, a worker lives and the queue moves; 503 names which does not."""
     parts = Ready(database="ok", schema="ok", queue="ok")
     try:
         async with asyncio.timeout(0.9):
@@ -66,11 +66,16 @@ async def _state(state: State) -> tuple[str, str]:
     if time.monotonic() - checked_at > LOOKED_AT_EVERY:
         async with state.pool.connection() as connection:
             found = "; ".join(await schema.differences(connection)) or "ok"
-            ((waited,),) = await (await connection.execute(queries.oldest_job.text({}))).fetchall()
-        queue = "ok" if waited < STUCK_AFTER else f"a job has been ready for {waited:.0f} s"
-        result = (found, queue)
+            ((waited, workers),) = await (await connection.execute(queries.queue.text({}))).fetchall()
+        result = (found, _queue(waited, workers))
         state.seen = (time.monotonic(), result)
     return result
+
+
+def _queue(waited: float, workers: int) -> str:
+    if not workers:
+        return "no worker lives"
+    return "ok" if waited < STUCK_AFTER else f"a job has been ready for {waited:.0f} s"
 
 
 handlers = [health, ready]

@@ -1,38 +1,18 @@
 """The queue: `procrastinate worker` with PROCRASTINATE_APP=jobs.app."""
 
-from typing import Any
-
-import procrastinate
-import psycopg_pool
-from procrastinate.psycopg_connector import PsycopgConnector
-
-from app import schema
 from app.config import read_settings
+from jobs.worker import HEARTBEAT, STALLED_AFTER, App, connector
 
-
-class SafeConnector(PsycopgConnector):
-    """Opens only where the schema is as expected and the login can't get around row-level security."""
-
-    async def open_async(self, pool: psycopg_pool.AsyncConnectionPool[Any] | None = None) -> None:
-        """Raises Unsafe otherwise."""
-        await super().open_async(pool)
-        async with self.pool.connection() as connection:
-            await schema.refuse_unsafe(connection)
-
-
-def _connector() -> SafeConnector:
-    settings = read_settings(need=("worker_database_url",))
-    return SafeConnector(
-        conninfo=settings.worker_database_url,
-        min_size=2,
-        max_size=8,
-        kwargs={"application_name": "claims-worker", "connect_timeout": 2},
-    )
-
-
-app = procrastinate.App(
-    connector=_connector(),
-    import_paths=["jobs.patient_status", "jobs.audit_logs"],
-    # Retries and rescues send no NOTIFY, so the poll bounds how late they start.
-    worker_defaults={"fetch_job_polling_interval": 0.25, "concurrency": 4},
+app = App(
+    connector=connector(read_settings(need=("worker_database_url",))),
+    import_paths=["jobs.patient_status", "jobs.audit_logs", "jobs.upkeep"],
+    worker_defaults={
+        "concurrency": 4,
+        # Retries and rescues send no NOTIFY, so the poll bounds how late they start.
+        "fetch_job_polling_interval": 0.25,
+        "update_heartbeat_interval": HEARTBEAT,
+        "stalled_worker_timeout": STALLED_AFTER,
+        # Longer than any job may take: what is under way when SIGTERM comes is finished, never aborted.
+        "shutdown_graceful_timeout": 20.0,
+    },
 )

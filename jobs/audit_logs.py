@@ -16,8 +16,8 @@ AT_MOST = 600_000
 @app.task(name="seal_audit_logs", queue="upkeep", lock="seal_audit_logs", queueing_lock="seal_audit_logs")
 async def seal_audit_logs(timestamp: int) -> int:  # noqa: ARG001
     """How many entries it sealed."""
-    async with app.connector.pool.connection() as connection:  # type: ignore[attr-defined]
-        given = {"milliseconds": str(AT_MOST)}
+    given = {"milliseconds": str(AT_MOST)}
+    async with app.connector.pool.connection() as connection, connection.transaction():  # type: ignore[attr-defined]
         await connection.execute(queries.allow.text(given), given)
         cursor = await connection.execute(queries.seal.text({}))
         return int((await cursor.fetchone())[0])

@@ -1,60 +1,94 @@
-"""Running a job's effect once, inside the tenant of its event."""
+"""Running a job once, inside the tenant of its event, and what becomes of it when it fails."""
 
 from typing import Any
 from uuid import UUID, uuid4
 
+import procrastinate
 import psycopg
-from psycopg import AsyncConnection
+from procrastinate.jobs import Job
+from psycopg_pool import PoolTimeout, TooManyRequests
 
 from app import sql
-from app.pool import redacted
+from app.errors import Unavailable
+from app.pool import Rows, fetch, redacted
 from app.sql import Query
 from jobs import app
 
 queries = sql.load("jobs")
 
 ENTER = "select set_config('role', ctx.enter_job(%(organization_id)s, %(event_id)s), true)"
+MORE = 50
+"""Other events of the organization that a job takes along when they wait already."""
+GIVEN_UP_AFTER = 20
+"""Deliveries: a job that takes its worker down each time must not go on for ever."""
+PERMANENT = ("22", "23", "28", "42", "IN", "TR", "CL", "P0")
+"""Classes of SQLSTATE that say the same however often one asks: data, integrity, rights, and this schema's own refusals."""
 
 
-class Overtaken(Exception):
-    """Another attempt has taken this job since."""
+class Failed(Exception):
+    """This attempt had no effect, and that is written down. wait: seconds until the next one, None where the job is dead."""
+
+    def __init__(self, what: str, wait: int | None) -> None:
+        super().__init__(what)
+        self.wait = wait
 
 
-async def run_once(organization_id: str, event_id: str, effect: Query) -> str:
-    """Runs the effect once for the event, as claims_system inside its tenant; returns what became of the job.
+class Interrupted(Exception):
+    """The database went away: whether the attempt had its effect, the next one will see. It costs no attempt."""
 
-    Queues deliver at least once. The effect and `completed` are one transaction, and only the attempt whose token stands in
-    job_processing_logs may commit it; a job that is done already gives `done before`.
+
+class Retry(procrastinate.BaseRetryStrategy):
+    """Three attempts in all, with 1 s and 2 s between them; what was interrupted comes again after a second, for free."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> procrastinate.RetryDecision | None:
+        """None where the job is dead."""
+        wait = exception.wait if isinstance(exception, Failed) else 1
+        return None if wait is None or job.attempts >= GIVEN_UP_AFTER else _in(wait)
+
+
+def _in(seconds: int) -> procrastinate.RetryDecision:
+    return procrastinate.RetryDecision(retry_in={"seconds": seconds})
+
+
+async def run_once(job: Job, organization_id: str, event_id: str) -> str:
+    """Runs the event's effect, as claims_system inside its tenant, in one round trip; returns what became of the job.
+
+    Queues deliver at least once: the effect and `completed` are one transaction, in which the row of job_processing_logs is
+    locked first, so whoever comes again finds it done.
     """
     given = {"organization_id": UUID(organization_id), "event_id": UUID(event_id), "token": uuid4()}
-    if (await _run(given, queries.start))[0] == "completed":
-        return "done before"
+    if job.attempts >= GIVEN_UP_AFTER:
+        return await _fail(given, "interrupted too often", permanent=True)
     try:
-        async with _pool().connection() as connection:
-            await _execute(connection, ENTER, given)
-            result = await _execute(connection, effect.text(given), given)
-            if not await _execute(
-                connection, queries.complete.text(given), given | {"result": result[0] if result else "{}"}
-            ):
-                raise Overtaken
-    except Exception as error:
-        failure = redacted(error) if isinstance(error, psycopg.Error) else type(error).__name__
-        await _run(given | {"error": failure}, queries.fail)
-        raise
-    return "completed"
+        # After a failure alone: what went along may have been the reason.
+        ((status, _),) = await _run(given, queries.run, more=0 if job.attempts else MORE)
+    except (PoolTimeout, TooManyRequests, Unavailable):
+        raise Interrupted from None
+    except psycopg.Error as error:
+        if _went_away(error):
+            raise Interrupted from None
+        return await _fail(given, redacted(error), permanent=(error.sqlstate or "")[:2] in PERMANENT)
+    return str(status)
 
 
-def _pool() -> Any:
-    return app.connector.pool  # type: ignore[attr-defined]
+def _went_away(error: psycopg.Error) -> bool:
+    """The connection broke, or the server is going down or coming up."""
+    return error.sqlstate is None or error.sqlstate[:3] in ("57P", "08P") or error.sqlstate[:2] == "08"
 
 
-async def _run(given: dict[str, Any], query: Query) -> tuple[Any, ...]:
-    """One statement in a transaction of its own."""
-    async with _pool().connection() as connection:
-        await _execute(connection, ENTER, given)
-        return await _execute(connection, query.text(given), given)
+async def _fail(given: dict[str, Any], what: str, *, permanent: bool) -> str:
+    """Writes the failure down and raises Failed; returns where another attempt has finished the job meanwhile."""
+    try:
+        found = await _run(given, queries.fail, error=what, permanent=permanent)
+    except (psycopg.Error, PoolTimeout, TooManyRequests, Unavailable):
+        raise Interrupted from None
+    if not found:
+        return "done before"
+    ((status, attempts),) = found
+    raise Failed(what, None if status == "failed" else 2 ** (attempts - 1)) from None
 
 
-async def _execute(connection: AsyncConnection[Any], text: str, given: dict[str, Any]) -> tuple[Any, ...]:
-    cursor = await connection.execute(text, given)
-    return (await cursor.fetchone() or ()) if cursor.description else ()
+async def _run(given: dict[str, Any], query: Query, **more: Any) -> Rows:
+    """The rows of a statement within the job's context, both in one round trip."""
+    given = given | more
+    return (await fetch(app.connector.pool, [(ENTER, given), (query.text(given), given)]))[1]  # type: ignore[attr-defined]

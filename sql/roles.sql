@@ -11,6 +11,13 @@ begin
             execute format('create role %I nologin', name);
         end if;
     end loop;
+    -- What a product role has, under a name that nobody can become: who owns a function may change it, and the API becomes
+    -- product roles (sql/functions/who_can_see.sql).
+    foreach name in array array['admin', 'processor', 'provider', 'patient'] loop
+        if not exists (select from pg_roles where rolname = 'claims_as_' || name) then
+            execute format('create role %I nologin in role %I', 'claims_as_' || name, 'claims_' || name);
+        end if;
+    end loop;
     foreach name in array array['claims_api', 'claims_worker', 'claims_auditor'] loop
         if not exists (select from pg_roles where rolname = name) then
             execute format('create role %I login noinherit', name);
@@ -32,8 +39,9 @@ alter role claims_api set lock_timeout = '2s';
 alter role claims_api set idle_in_transaction_session_timeout = '10s';
 alter role claims_api set jit = off;
 alter role claims_worker set search_path = procrastinate, app;
-alter role claims_worker set statement_timeout = '30s';
-alter role claims_worker set lock_timeout = '5s';
+alter role claims_worker set statement_timeout = '3s';
+alter role claims_worker set lock_timeout = '2s';
+alter role claims_worker set idle_in_transaction_session_timeout = '5s';
 alter role claims_worker set jit = off;
 alter role claims_auditor set search_path = app;
 

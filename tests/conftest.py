@@ -185,8 +185,9 @@ def plant_cast(connection: psycopg.Connection[Any]) -> None:
     connection.execute(
         "insert into auth.sessions (organization_id, session_id, user_id) select organization_id, user_id, user_id from users"
     )
-    # The cast's own jobs are no test's business.
+    # The cast's own jobs are no test's business, and readiness wants a worker that lives.
     connection.execute("set local search_path = procrastinate; delete from procrastinate_jobs")
+    connection.execute("insert into procrastinate_workers (last_heartbeat) values ('infinity')")
 
 
 _WHO = """

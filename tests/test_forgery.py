@@ -206,7 +206,7 @@ def test_every_function_of_the_door_is_tried(as_root):
         "select p.proname from pg_proc p where p.pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'ctx'::regnamespace) "
         "and p.prosecdef and has_function_privilege('claims_api', p.oid, 'execute') "
         # Entering and knocking ask for a signature themselves; counters and the age of a job say nothing of a tenant.
-        "and p.proname <> all ('{enter,knock,is_known,take,forgive,oldest_job}')"
+        "and p.proname <> all ('{enter,knock,is_known,take,forgive,queue_state}')"
     ).fetchall()
     assert found
     assert [name for (name,) in found if f".{name}(" not in "".join(DOOR)] == []

@@ -19,6 +19,14 @@ async def test_readiness_turns_red_when_a_job_waits_too_long(client, as_user, as
     assert answer.json()["queue"].startswith("a job has been ready for 1")
 
 
+async def test_readiness_turns_red_when_no_worker_lives(client, as_root):
+    assert (await client.get("/health/ready")).json()["queue"] == "ok"  # control
+    as_root.execute("update procrastinate.procrastinate_workers set last_heartbeat = now() - interval '31 seconds'")
+    client._transport.app.state.seen = (0.0, ("", ""))
+    answer = await client.get("/health/ready")
+    assert (answer.status_code, answer.json()["queue"]) == (503, "no worker lives")
+
+
 def operate(settings, slug, at):
     """What `make suspend` and `make resume` run."""
     command = [

@@ -64,7 +64,8 @@ async def test_an_admission_moves_the_claim_once(as_user, as_root, cast, casts, 
     assert (again.status_code, again.json()["data"]["id"]) == (200, finished["id"])
     other = await ana.post("/api/patient-status", event(cast, "discharge", idempotencyKey="a-1"))
     assert (other.status_code, other.json()["error"]["code"]) == (422, "IDEMPOTENCY_MISMATCH")
-    assert as_root.execute("select count(*) from procrastinate.procrastinate_jobs").fetchone() == (1,)
+    queued = "select count(*) from procrastinate.procrastinate_jobs where queue_name = 'patient_status'"
+    assert as_root.execute(queued).fetchone() == (1,)
     south = (await as_user("alma", "south").get("/api/claims?status=under_review")).json()["data"]
     assert south == []
     untouched = (await as_user("alma").get(f"/api/claims/{cast.bens_claim}")).json()["data"]

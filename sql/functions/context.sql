@@ -126,6 +126,18 @@ begin
 end
 $$;
 
+-- The same for another event of the same organization, within a job's context.
+create or replace function ctx.turn_to(p_event_id uuid) returns void
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+begin
+    perform ctx.valid('claims_system');
+    if not exists (select from patient_status_events where event_id = p_event_id) then
+        raise exception using errcode = '28000', message = 'no such event';
+    end if;
+    perform ctx.assume(organization_id(), p_role => 'system', p_request_id => p_event_id::text, p_source => 'job');
+end
+$$;
+
 -- The API at the door, before there is a caller: its signature opens the functions of the schema auth for this transaction. Without
 -- it SQL injected into a request could open a session for anybody, or read the hash of anybody's password.
 create or replace function ctx.knock(p_kid text, p_expires bigint, p_signature bytea) returns void
@@ -154,6 +166,7 @@ $$;
 alter function ctx.enter owner to claims_gate;
 alter function ctx.knock owner to claims_gate;
 alter function ctx.enter_job owner to claims_gate;
+alter function ctx.turn_to owner to claims_gate;
 alter function ctx.mac owner to claims_gate;
 alter function ctx.valid owner to claims_gate;
 alter function ctx.is_known owner to claims_gate;
@@ -161,6 +174,7 @@ revoke execute on all functions in schema ctx from public;
 grant execute on all functions in schema ctx to claims_gate;
 grant execute on function ctx.enter, ctx.knock, ctx.is_known to claims_api;
 grant execute on function ctx.enter_job to claims_worker;
+grant execute on function ctx.turn_to to claims_system;
 grant execute on function ctx.valid
     to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_recorder, claims_sealer, claims_owner;
 

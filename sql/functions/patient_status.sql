@@ -25,32 +25,6 @@ $$;
 revoke execute on function app.defer_job from public;
 grant execute on function app.defer_job to claims_recorder;
 
--- A failed job once more: its log row is pending again and the job stands in the queue, in one transaction. Two who ask at once
--- are one who is asked to wait and then finds it pending. No row when the organization has no such job.
-create or replace function app.retry_job(p_job_id uuid) returns setof app.job_processing_logs
-language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
-declare
-    job job_processing_logs;
-begin
-    select * into job from job_processing_logs j where j.job_id = p_job_id for update;
-    if not found then
-        return;
-    end if;
-    if job.status <> 'failed' then
-        perform refuse_now('{"status": ["Only a failed job runs again"]}');
-    end if;
-    perform defer_job(job.job_type, job.organization_id, job.event_id, job.patient_id);
-    perform record_act('execute', 'job_processing_logs', p_job_id, job.patient_id, 'retried');
-    return query
-    update job_processing_logs j set status = 'pending', error = null, started_at = null, finished_at = null
-    where j.job_id = p_job_id
-    returning j.*;
-end
-$$;
-alter function app.retry_job owner to claims_recorder;
-revoke execute on function app.retry_job from public;
-grant execute on function app.retry_job to claims_admin;
-
 alter function app.enqueue_event owner to claims_recorder;
 create or replace trigger patient_status_events_20_enqueue after insert on app.patient_status_events
     for each row execute function app.enqueue_event();
@@ -75,72 +49,3 @@ end
 $$;
 create or replace trigger patient_status_events_10_check before insert on app.patient_status_events
     for each row execute function app.check_event();
-
--- Moves claims with one statement; where that fails, one by one, so that a bad claim stops no other.
--- Returns {"updated": [ids], "skipped": [], "failed": [{"id", "code"}]}.
-create or replace function app.move_claims(claim_ids uuid[], new_status text, p_event_id uuid, why text default null) returns jsonb
-language plpgsql set search_path = app, pg_catalog, pg_temp as $$
-declare
-    updated jsonb;
-    failed jsonb := '[]';
-    one uuid;
-begin
-    begin
-        with moved as (
-            update claims set status = new_status, status_event_id = p_event_id, status_reason = why, approved_cents = null
-            where claim_id = any (claim_ids)
-            returning claim_id)
-        select coalesce(jsonb_agg(claim_id order by claim_id), '[]') into updated from moved;
-        return jsonb_build_object('updated', updated, 'skipped', jsonb_build_array(), 'failed', failed);
-    exception when data_exception or integrity_constraint_violation or insufficient_privilege or sqlstate 'TRANS'
-        or sqlstate 'INVAL' then
-        updated := '[]';
-    end;
-    foreach one in array claim_ids loop
-        begin
-            update claims set status = new_status, status_event_id = p_event_id, status_reason = why, approved_cents = null
-            where claim_id = one;
-            updated := updated || to_jsonb(one);
-        exception when data_exception or integrity_constraint_violation or insufficient_privilege or sqlstate 'TRANS'
-            or sqlstate 'INVAL' then
-            failed := failed || jsonb_build_object('id', one, 'code', refusal(sqlstate, '{}') ->> 'code');
-        end;
-    end loop;
-    return jsonb_build_object('updated', updated, 'skipped', jsonb_build_array(), 'failed', failed);
-end
-$$;
-
--- The days of the visit that a discharge closes, both included, in the organization's time zone: from the admission with the same
--- visit number, or the last one not yet discharged; without one from the first event of that visit, or else 30 days back.
-create or replace function app.visit_days(discharge app.patient_status_events, out first_day date, out last_day date)
-language sql stable set search_path = app, pg_catalog, pg_temp as $$
-    with zone as (select timezone from organizations where organization_id = organization_id()),
-    start as (
-        select coalesce(
-            (select max(occurred_at) from patient_status_events a
-             where a.patient_id = discharge.patient_id and a.event_type = 'admission'
-               and a.occurred_at <= discharge.occurred_at and a.visit_number = discharge.visit_number),
-            (select max(occurred_at) from patient_status_events a
-             where a.patient_id = discharge.patient_id and a.event_type = 'admission'
-               and a.occurred_at <= discharge.occurred_at and discharge.visit_number is null
-               and not exists (
-                   select from patient_status_events d
-                   where d.patient_id = a.patient_id and d.event_type = 'discharge' and d.event_id <> discharge.event_id
-                     and d.occurred_at between a.occurred_at and discharge.occurred_at)),
-            (select min(occurred_at) from patient_status_events e
-             where e.patient_id = discharge.patient_id and e.visit_number = discharge.visit_number
-               and e.occurred_at < discharge.occurred_at),
-            discharge.occurred_at - interval '30 days') as at)
-    select (start.at at time zone timezone)::date, (discharge.occurred_at at time zone timezone)::date from start, zone
-$$;
-grant execute on function app.move_claims, app.visit_days to claims_system;
-
--- For how many seconds the oldest job that could run has been waiting; 0 when none is. For readiness, which may not see the queue.
-create or replace function ctx.oldest_job() returns double precision
-language sql stable security definer set search_path = procrastinate, pg_catalog, pg_temp as $$
-    select coalesce(max(extract(epoch from now() - greatest(e.at, j.scheduled_at))), 0)
-    from procrastinate_jobs j join procrastinate_events e on e.job_id = j.id and e.type = 'deferred'
-    where j.status = 'todo' and (j.scheduled_at is null or j.scheduled_at <= now())
-$$;
-alter function ctx.oldest_job owner to claims_recorder;
-grant execute on function ctx.oldest_job to claims_api;

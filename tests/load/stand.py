@@ -91,6 +91,10 @@ def stand(**environ: str) -> Iterator[Stand]:
             schema.apply(settings)
             with psycopg.connect(url) as connection:
                 patient, provider = _plant(connection)
+                # No job is measured here, and readiness wants a worker that lives.
+                connection.execute(
+                    "insert into procrastinate.procrastinate_workers (last_heartbeat) values ('infinity')"
+                )
             with served(settings, **environ) as (address, pid):
                 login = httpx.post(f"{address}/api/auth/login", json={"email": "admin@load.test", "password": PASSWORD})
                 headers = {"Authorization": f"Bearer {login.json()['data']['accessToken']}"}

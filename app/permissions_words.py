@@ -1,0 +1,66 @@
+"""The rules of sql/policies in words, for sql/PERMISSIONS.md."""
+
+CLOSING = {
+    "tenant": (
+        "organization_id = current_setting('app.organization_id')::uuid",
+        "no row outside the organization of the context",
+    ),
+    "signed": (
+        "(SELECT ctx.valid(CURRENT_USER) AS valid)",
+        "nor in a context that nobody entered, or not for this role",
+    ),
+}
+"""The restrictive policies <table>_<name> that every tenant table has: the rule, and its words."""
+
+ALL, ALL_OF_EVERYBODY = "all", "of every organization"
+
+_CALLER = {
+    ":user": "current_setting('app.user_id')::uuid",
+    ":provider": "NULLIF(current_setting('app.provider_id'), '')::uuid",
+    ":patient": "NULLIF(current_setting('app.patient_id'), '')::uuid",
+}
+
+
+def _whole(rule: str) -> str:
+    for short, long in _CALLER.items():
+        rule = rule.replace(short, long)
+    return rule
+
+
+WORDS = {
+    _whole(rule): words
+    for rule, words in {
+        "provider_id = :provider": "own by provider_id",
+        "patient_id = :patient": "own by patient_id",
+        "user_id = :user": "own by user_id",
+        "assigned_to = :user": "own by assigned_to",
+        "patient_id = :patient AND status <> 'draft'": "own by patient_id, no drafts",
+        "assigned_to = :user AND status <> 'draft'": "own by assigned_to, no drafts",
+        "patient_id = :patient AND (entity <> 'claims' OR (entity_id IN (SELECT c.claim_id FROM claims c)))": (
+            "own by patient_id, of claims those it sees"
+        ),
+        "assigned_to IS NULL AND (status = ANY (ARRAY['submitted', 'pending_info', 'appealed']))": "untaken",
+        "assigned_to IS NULL AND (status = ANY (ARRAY['submitted', 'pending_info', 'appealed'])) OR assigned_to = :user": (
+            "untaken, or own by assigned_to"
+        ),
+        "accepted_at IS NULL": "not accepted yet",
+        "NULLIF(current_setting('app.provider_id'), '') IS NOT NULL": "any, for who is a provider",
+        "(patient_id IN (SELECT p.patient_id FROM patients p))": "of patients it sees",
+        "(EXISTS (SELECT FROM claims c WHERE c.claim_id = claim_status_history.claim_id))": "of claims it sees",
+        "(patient_id IN (SELECT c.patient_id FROM claims c WHERE c.assigned_to = :user))": "of claims assigned to it",
+        "(patient_id IN (SELECT r.patient_id FROM care_relationships r WHERE r.provider_id = :provider))": "in its care",
+        "(provider_id IN (SELECT r.provider_id FROM care_relationships r WHERE r.patient_id = :patient "
+        "UNION ALL SELECT c.provider_id FROM claims c WHERE c.patient_id = :patient))": "of its care and its claims",
+    }.items()
+}
+"""A rule in words. The key is the whole rule, so that no words outlive a change of it; a rule without words says itself."""
+
+HEAD = """# Permissions
+
+Who may do what, written by `make permissions` from the catalog of a database; a test compares it with a fresh one. The
+same facts in psql, as claims_auditor: `\\i sql/audit/permissions.sql`. Who could read one row, by the policies
+themselves: `select * from who_can_see('claims', '<claim_id>')`.
+
+A cell says which rows the policies open to a role: `all` is all of the organization, "own by" a column those where it
+is the caller's; `becomes` is how a row must be afterwards. `-`: no grant. `(a)`: a grant by column, and the columns
+stand below. A role without a line has nothing. The SQL of the policies follows."""

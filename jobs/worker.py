@@ -1,0 +1,129 @@
+"""The worker: Procrastinate's, kept alive through what the database does, with a connection pool that costs one round trip a statement."""
+
+import asyncio
+import logging
+from typing import Any
+
+import procrastinate
+import psycopg
+import psycopg_pool
+from procrastinate import exceptions, signals
+from procrastinate.psycopg_connector import PsycopgConnector
+
+from app import schema, sql
+from app.config import Settings
+
+log = logging.getLogger("claims.worker")
+queries = sql.load("jobs")
+
+HEARTBEAT, STALLED_AFTER = 2.0, 8.0
+"""Seconds: how often a worker says that it lives, and after how long a silence it counts as dead."""
+OVERDUE_AFTER = 6.0
+"""Seconds: no job may take longer (claims_worker's statement_timeout ends it at three), so one that does was lost."""
+RESCUE_EVERY = 1.0
+FIRST_WAIT, LONGEST_WAIT, LIVED = 0.25, 10.0, 10.0
+"""Seconds: before a worker that failed starts again, at most, and after how long a life the wait starts over."""
+
+
+class Connector(PsycopgConnector):
+    """Opens only where the schema is as expected and the login can't get around row-level security."""
+
+    async def open_async(self, pool: psycopg_pool.AsyncConnectionPool[Any] | None = None) -> None:
+        """Raises Unsafe otherwise."""
+        await super().open_async(pool)
+        async with self.pool.connection() as connection:
+            await schema.refuse_unsafe(connection)
+
+    async def _create_pool(self, pool_args: dict[str, Any]) -> psycopg_pool.AsyncConnectionPool[Any]:
+        # Procrastinate's own asks every connection first whether it still lives: a round trip more for each statement.
+        return psycopg_pool.AsyncConnectionPool(**pool_args, open=False)
+
+
+async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Each statement is a transaction of its own, so none needs a BEGIN and a COMMIT around it."""
+    await connection.set_autocommit(True)
+    connection.prepare_threshold = 1
+
+
+def connector(settings: Settings) -> Connector:
+    """How the worker reaches the database; not open yet."""
+    return Connector(
+        conninfo=settings.worker_database_url,
+        min_size=2,
+        max_size=8,
+        timeout=5,
+        configure=_configure,
+        kwargs={"application_name": "claims-worker", "connect_timeout": 2},
+    )
+
+
+class App(procrastinate.App):
+    """Procrastinate's own worker ends at the first error of the database; this one starts again, later each time."""
+
+    async def run_worker_async(self, **options: Any) -> None:
+        """Until it is told to stop; with wait=False until there is nothing left to do."""
+        self.perform_import_paths()  # type: ignore[no-untyped-call]
+        if not options.get("wait", True):
+            return await super().run_worker_async(**options)
+        rescuer = asyncio.create_task(self._rescue())
+        try:
+            await self._keep_running(options)
+        finally:
+            rescuer.cancel()
+        return None
+
+    async def _keep_running(self, options: dict[str, Any]) -> None:
+        loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+        wait = FIRST_WAIT
+        with signals.on_stop(stopping.set):
+            while not stopping.is_set():
+                began = loop.time()
+                worker = self._worker(**options | {"install_signal_handlers": False})
+                stopper = asyncio.create_task(_when(stopping, worker.stop))
+                try:
+                    await worker.run()  # type: ignore[no-untyped-call]
+                except exceptions.ConnectorException as error:
+                    log.warning("the worker lost the database (%s)", type(error.__cause__ or error).__name__)
+                finally:
+                    stopper.cancel()
+                if stopping.is_set():
+                    return
+                wait = FIRST_WAIT if loop.time() - began > LIVED else min(2 * wait, LONGEST_WAIT)
+                log.warning("the worker starts again in %g s", wait)
+                await _within(wait, stopping)
+                await self._refresh()
+
+    async def _refresh(self) -> None:
+        """Connections that are dead go, so that no statement finds out."""
+        try:
+            await self.connector.pool.check()  # type: ignore[attr-defined]
+        except Exception as error:
+            log.warning("the database is not back (%s)", type(error).__name__)
+
+    async def _rescue(self) -> None:
+        """What other workers left behind, and what this one could not finish."""
+        given = {"stalled_after": f"{STALLED_AFTER} s", "overdue_after": f"{OVERDUE_AFTER} s"}
+        while True:
+            await asyncio.sleep(RESCUE_EVERY)
+            try:
+                async with self.connector.pool.connection() as connection:  # type: ignore[attr-defined]
+                    cursor = await connection.execute(queries.rescue.text(given), given)
+                    ((rescued,),) = await cursor.fetchall()
+                if rescued:
+                    log.warning("%d jobs that nobody worked on any more stand in the queue again", rescued)
+            except Exception as error:
+                log.warning("no rescue this time (%s)", type(error).__name__)
+
+
+async def _when(event: asyncio.Event, call: Any) -> None:
+    await event.wait()
+    call()
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Waits for the event, so long at most."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,98 @@
+-- What jobs, operators and readiness may know and do of the queue. Its rows carry ids of every tenant and stand outside row-level
+-- security, so product roles and jobs get to it through these functions alone.
+
+-- Jobs of the context's organization that could run now, locked until the end of the transaction: those at the head of the queue whose
+-- patient has nothing before them.
+create or replace function app.waiting_jobs(p_at_most integer) returns table (id bigint, event_id uuid)
+language plpgsql security definer set search_path = procrastinate, pg_catalog, pg_temp as $$
+begin
+    perform ctx.valid(current_user);  -- no tenant table is asked here
+    return query
+    select j.id, (j.args ->> 'event_id')::uuid
+    from procrastinate_jobs j
+    where j.id in (
+        select h.id from procrastinate_jobs h
+        where h.status = 'todo' and (h.scheduled_at is null or h.scheduled_at <= now())
+        order by h.priority desc, h.id limit 4 * p_at_most)
+      and j.status = 'todo' and j.queue_name = 'patient_status'
+      and j.args ->> 'organization_id' = current_setting('app.organization_id')
+      and not exists (
+        select from procrastinate_jobs before
+        where before.lock = j.lock and before.status in ('todo', 'doing') and before.id <> j.id
+          and (before.status = 'doing' or before.id < j.id))
+    order by j.id
+    limit p_at_most
+    for update skip locked;
+end
+$$;
+
+-- They are done. Two steps, as a worker would: the queue's own trigger writes each down.
+create or replace function app.end_jobs(p_ids bigint[]) returns void
+language plpgsql security definer set search_path = procrastinate, pg_catalog, pg_temp as $$
+begin
+    perform ctx.valid(current_user);
+    update procrastinate_jobs j set status = 'doing'
+    where j.id = any (p_ids) and j.args ->> 'organization_id' = current_setting('app.organization_id');
+    update procrastinate_jobs j set status = 'succeeded', attempts = j.attempts + 1
+    where j.id = any (p_ids) and j.args ->> 'organization_id' = current_setting('app.organization_id');
+end
+$$;
+
+-- Jobs that nobody works on any more stand in the queue again: of workers whose last heartbeat is p_stalled_after old, and those that
+-- began p_overdue_after ago, longer than any job may take: their worker lives, but could not say how they ended.
+create or replace function app.rescue_jobs(p_stalled_after interval, p_overdue_after interval) returns integer
+language plpgsql set search_path = procrastinate, pg_catalog, pg_temp as $$
+declare
+    rescued integer;
+begin
+    delete from procrastinate_workers w where w.last_heartbeat < now() - p_stalled_after;
+    with lost as (
+        select j.id from procrastinate_jobs j
+        where j.status = 'doing'
+          and (j.worker_id is null
+               or (select max(e.at) from procrastinate_events e where e.job_id = j.id and e.type = 'started') < now() - p_overdue_after)
+        for update skip locked
+    )
+    update procrastinate_jobs j
+    set status = 'todo', attempts = j.attempts + 1, scheduled_at = null, worker_id = null, abort_requested = false
+    from lost where j.id = lost.id;
+    get diagnostics rescued = row_count;
+    return rescued;
+end
+$$;
+
+-- Up to p_at_most jobs that ended so many hours ago go from the queue; how many went.
+create or replace function app.forget_jobs(p_completed_hours integer, p_failed_hours integer, p_at_most integer) returns integer
+language plpgsql set search_path = procrastinate, pg_catalog, pg_temp as $$
+declare
+    forgotten integer;
+begin
+    delete from procrastinate_jobs where id in (
+        select j.id from procrastinate_jobs j
+        where j.status not in ('todo', 'doing')
+          and (select max(e.at) from procrastinate_events e where e.job_id = j.id)
+              < now() - make_interval(hours => case when j.status = 'succeeded' then p_completed_hours else p_failed_hours end)
+        order by j.id limit p_at_most
+        for update skip locked);
+    get diagnostics forgotten = row_count;
+    return forgotten;
+end
+$$;
+
+-- For how many seconds the oldest job that could run has been waiting, 0 when none is; and how many workers live. For readiness, which
+-- may not see the queue.
+create or replace function ctx.queue_state(out oldest double precision, out workers bigint)
+language sql stable security definer set search_path = procrastinate, pg_catalog, pg_temp as $$
+    select (select coalesce(max(extract(epoch from now() - greatest(e.at, j.scheduled_at))), 0)
+            from procrastinate_jobs j join procrastinate_events e on e.job_id = j.id and e.type = 'deferred'
+            where j.status = 'todo' and (j.scheduled_at is null or j.scheduled_at <= now())),
+           (select count(*) from procrastinate_workers w where w.last_heartbeat > now() - interval '30 seconds')
+$$;
+
+alter function app.waiting_jobs owner to claims_recorder;
+alter function app.end_jobs owner to claims_recorder;
+alter function ctx.queue_state owner to claims_recorder;
+revoke execute on function app.waiting_jobs, app.end_jobs, app.rescue_jobs, app.forget_jobs, ctx.queue_state from public;
+grant execute on function app.waiting_jobs, app.end_jobs to claims_system;
+grant execute on function app.rescue_jobs, app.forget_jobs to claims_worker;
+grant execute on function ctx.queue_state to claims_api;

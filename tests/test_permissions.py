@@ -1,0 +1,94 @@
+"""sql/PERMISSIONS.md: what a database really grants, in words that can't outlive the rule they stand for."""
+
+import re
+
+import psycopg
+
+from app import schema
+from app.permissions import document, read
+from app.permissions_words import CLOSING, WORDS
+
+
+def written(connection):
+    return document(read(connection)) + "\n"
+
+
+def squeezed(text):
+    return re.sub(" +", " ", text)
+
+
+def test_the_committed_document_is_what_a_database_grants(as_root):
+    assert (schema.SQL / "PERMISSIONS.md").read_text() == written(as_root), "run make permissions"
+
+
+def test_the_auditor_reads_the_same(settings, as_root):
+    expected = written(as_root)
+    with psycopg.connect(settings.database_url) as connection:
+        connection.execute("set session authorization claims_auditor")
+        assert written(connection) == expected
+
+
+CHANGES = [
+    ("grant delete on claims to claims_admin", "| claims_admin | all | all (a) | all (b) | nothing: no policy |"),
+    ("grant select (name) on users to claims_recorder", "| claims_recorder | nothing: no policy (c) |"),
+    ("grant truncate on claims to claims_worker", "**claims_worker may truncate.**"),
+    ("grant select on claims to public", "| PUBLIC | nothing: no policy |"),
+    ("revoke insert on claims from claims_provider, claims_admin; revoke insert (notes) on claims from claims_admin",
+     "(a) approved_cents, status, notes, denial_reason, denial_code, assigned_to, status_reason"),
+    ("alter policy claims_provider_select on claims using (true)", "| claims_provider | all | own by provider_id (a) |"),
+    ("alter policy claims_provider_select on claims using (provider_id is not null)", "| `provider_id IS NOT NULL` |"),
+    ("alter policy claims_gate_update on claims with check (true)", "| untaken; becomes all (e) |"),
+    ("create policy more on claims for select to claims_provider using (status = 'paid')",
+     "| own by provider_id; or `status = 'paid'` |"),
+    ("create policy more on claims for delete to claims_admin using (true)", "more for delete to claims_admin using (true)"),
+    ("create policy less on claims as restrictive to claims_admin using (false)", "**Closed further by less.**"),
+    ("drop policy claims_tenant on claims", "Every table has both, but for app.claim_transitions, app.claims,"),
+    ("drop policy claims_tenant on claims", "| claims_admin | of every organization | of every organization (a) |"),
+    ("alter policy claims_tenant on claims to claims_admin", "**Without `_tenant`.**"),
+    ("alter policy claims_tenant on claims using (true)", "**Without `_tenant`.**"),
+    ("alter policy claims_tenant on claims with check (true)", "**Without `_tenant`.**"),
+    ("alter policy claims_signed on claims using (true)", "**Without `_signed`.**"),
+    ("alter table claims disable row level security", "**Row-level security is off.**"),
+    ("alter table claims no force row level security", "**Row-level security is not for the owner.**"),
+    ("create table notes ()", "## app.notes\n\n**No file says why.**\n\n**Without `_tenant` and `_signed`.**"),
+    ("grant claims_gate to claims_api", "claims_api (a login) may become claims_admin, claims_gate"),
+    ("grant usage on schema procrastinate to claims_api", "Into the schema procrastinate may look claims_api"),
+    ("grant create on schema app to claims_api", "claims_api, claims_api (create)"),
+    ("grant select on procrastinate.procrastinate_jobs to claims_api",
+     "- procrastinate: claims_api may select on procrastinate_jobs."),
+    ("grant execute on function app.retry_job to claims_patient",
+     "**claims_admin, claims_patient**\n\n- as claims_recorder: app.retry_job(uuid)"),
+    ("comment on function app.uuid7 is 'A new id'", "app.uuid7() (A new id)"),
+    ("alter function app.uuid7 security definer", "- as claims_owner: app.uuid7()"),
+    ("revoke update on claims from claims_owner", "It has given up update on app.claims."),
+]  # fmt: skip
+
+
+def test_a_change_shows(as_root):
+    before = written(as_root)
+    for change, said in CHANGES:
+        with as_root.transaction(force_rollback=True):
+            as_root.execute(change)
+            after = squeezed(written(as_root))
+        assert said in after, (change, said)
+        assert said not in squeezed(before), change
+    assert written(as_root) == before
+
+
+def test_every_rule_has_words_and_all_words_a_rule(as_root):
+    facts = read(as_root)
+    rules = {policy[part] for policy in facts["policies"] for part in ("using", "check")} - {None, "true"}
+    said = WORDS.keys() | {rule for rule, _ in CLOSING.values()}
+    assert rules - said == set(), "add them to app/permissions_words.py"
+    assert said - rules == set(), "no policy says so any more"
+    assert len(set(WORDS.values())) == len(WORDS)  # no two rules under the same words
+
+
+def test_every_tenant_table_is_closed_for_everybody(as_root):
+    tables = [table for table in read(as_root)["tables"] if table["schema"] == "app" and table["by_tenant"]]
+    assert len(tables) >= 12  # control
+    assert [table["table"] for table in tables if table["closed"] != [*CLOSING]] == []
+
+
+def test_its_lines_can_be_read():
+    assert max(map(len, (schema.SQL / "PERMISSIONS.md").read_text().splitlines())) <= 140
