@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run demo test lint contract openapi schema check seed api worker psql audit permissions heads verify-chain suspend resume bench-streams bench-limits bench-audit
+.PHONY: help run demo test lint contract mutants openapi schema check seed api worker jobs psql audit permissions heads verify-chain suspend resume bench-streams bench-limits bench-audit
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ test: .venv/.installed ## Run the tests (TEST_DATABASE_URL, TEST_DATABASE=testco
 contract: .venv/.installed ## Try the running API against its own contract, at length (CONTRACT_EXAMPLES, CONTRACT_SEED)
 	@CONTRACT_EXAMPLES=$${CONTRACT_EXAMPLES:-50} CONTRACT_PHASES=examples,coverage,fuzzing,stateful \
 		$(BIN)/python -m pytest -s tests/test_contract.py
+
+mutants: .venv/.installed ## Break the database's guard in every way there is, and print who notices
+	@$(BIN)/python -m pytest -q -s tests/test_mutants.py
 
 openapi: .venv/.installed ## Write openapi.json from the code
 	@$(BIN)/python -m app.reference > openapi.json
@@ -56,8 +59,11 @@ seed: .venv/.installed ## Plant the demo data at DATABASE_URL, once; never in pr
 api: .venv/.installed ## Start the API alone (API_DATABASE_URL, TOKEN_KEYS, PORT)
 	@exec $(BIN)/python -m app
 
-worker: .venv/.installed ## Start one worker alone (WORKER_DATABASE_URL)
-	@PROCRASTINATE_APP=jobs.app exec $(BIN)/procrastinate worker
+worker: .venv/.installed ## Start the workers alone (WORKER_DATABASE_URL, WORKER_PROCESSES)
+	@exec $(BIN)/python -m jobs
+
+jobs: .venv/.installed ## Print the queue's depth, its oldest job, what failed and which workers live
+	@$(BIN)/python -m app.postgres psql -qX -P footer=off -f sql/jobs.sql
 
 psql: .venv/.installed ## Open psql at DATABASE_URL, or at the database of a running `make run`
 	@$(BIN)/python -m app.postgres psql

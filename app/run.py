@@ -5,7 +5,6 @@ import http.client
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -18,16 +17,15 @@ from urllib.parse import quote
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from app import schema, seed
+from app import children, schema, seed
+from app.children import Child, say
 from app.config import Settings, new_secret, read_settings
-from app.postgres import Embedded, end_with_parent
+from app.postgres import Embedded
 
 HOST = "127.0.0.1"
 """Demo passwords are for nobody else's network."""
-FIRST_WAIT, LONGEST_WAIT, LIVED = 0.5, 30.0, 10.0
-"""Seconds: before the first restart, at most, and after how long a life the wait starts over."""
-READY_LIMIT, DRAIN = 60.0, 25.0
-"""Seconds: until API and worker must be ready, and that they get to finish what they are doing."""
+READY_LIMIT = 60.0
+"""Seconds until API and worker must be ready."""
 ACCOUNTS = {
     "admin@healthfirst.com": "admin, HealthFirst Insurance",
     "processor1@healthfirst.com": "claims processor, HealthFirst Insurance",
@@ -35,42 +33,6 @@ ACCOUNTS = {
     "patient1@healthfirst.com": "patient, HealthFirst Insurance",
     "admin@securecare.com": "admin, SecureCare Insurance",
 }
-
-
-class Child:
-    """A process that is started again when it ends by itself, later each time."""
-
-    def __init__(self, name: str, arguments: list[str], environ: dict[str, str]) -> None:
-        self.name = name
-        self._command = [sys.executable, "-m", *arguments]
-        self._environ = environ
-        self._process: subprocess.Popen[bytes] | None = None
-        self._started = self._due = self._wait = 0.0
-
-    def keep(self) -> None:
-        """To be called again and again: starts it, and starts it again once it has ended and its wait is over."""
-        now = time.monotonic()
-        if self._process and (status := self._process.poll()) is not None:
-            self._process = None
-            lived = now - self._started > LIVED
-            self._wait = FIRST_WAIT if lived else max(FIRST_WAIT, min(2 * self._wait, LONGEST_WAIT))
-            self._due = now + self._wait
-            _say(f"{self.name} ended with {status}; starting it again in {self._wait:g} s")
-        if self._process is None and now >= self._due:
-            self._started = now
-            # A session of its own: Ctrl-C reaches the supervisor alone, which ends everything in order. Where that is
-            # killed the database goes at the same time, and nobody can finish anything.
-            last = end_with_parent(signal.SIGKILL)
-            self._process = subprocess.Popen(self._command, env=self._environ, start_new_session=True, preexec_fn=last)
-
-    def signal(self, number: signal.Signals) -> None:
-        """Nothing happens where it has ended."""
-        if self._process:
-            self._process.send_signal(number)
-
-    def has_ended(self) -> bool:
-        """Also when it was never started."""
-        return self._process is None or self._process.poll() is not None
 
 
 class Supervisor:
@@ -128,28 +90,18 @@ class Supervisor:
         """API and worker finish what they are doing, then the server ends: nobody's connection is cut."""
         self._stopping = True
         if self.children:
-            _say("stopping: requests and jobs under way are finished first")
-        for number, seconds in ((signal.SIGTERM, DRAIN), (signal.SIGKILL, 5.0)):
-            for child in self.children:
-                child.signal(number)
-            limit = time.monotonic() + seconds
-            while not all(child.has_ended() for child in self.children) and time.monotonic() < limit:
-                time.sleep(0.02)
+            say("stopping: requests and jobs under way are finished first")
+        children.end(self.children)
         if self.server:
             self.server.stop()
-        _say("stopped")
-
-
-def _say(line: str) -> None:
-    with suppress(OSError):  # the terminal may be gone; what is left to do is not
-        print(line, flush=True)
+        say("stopped")
 
 
 @contextmanager
 def _step(what: str) -> Iterator[None]:
     started = time.monotonic()
     yield
-    _say(f"{what:<20}{time.monotonic() - started:5.1f} s")
+    say(f"{what:<20}{time.monotonic() - started:5.1f} s")
 
 
 def _secrets(folder: Path) -> dict[str, str]:
@@ -198,7 +150,7 @@ def _is_ready(port: int) -> bool:
 def _greet(port: int) -> None:
     address = f"http://{HOST}:{port}"
     accounts = "".join(f"    {account:<30}{what}\n" for account, what in ACCOUNTS.items())
-    _say(f"\nready at {address}\n  reference   {address}/docs\n  accounts    password {seed.PASSWORD}\n{accounts}")
+    say(f"\nready at {address}\n  reference   {address}/docs\n  accounts    password {seed.PASSWORD}\n{accounts}")
 
 
 def _refuse(reason: str, status: int) -> NoReturn:

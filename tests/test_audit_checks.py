@@ -154,6 +154,7 @@ FAULTS = {
     "070": [
         Fault("alter role claims_api superuser", "claims_api"),
         Fault("alter role claims_worker bypassrls", "claims_worker"),
+        Fault("alter role claims_auditor createrole", "claims_auditor"),
         Fault("grant claims_recorder to claims_worker", "claims_worker", "revoke claims_recorder from claims_worker"),
         Fault(
             "create role audit_between noinherit in role claims_gate; grant audit_between to claims_auditor",

@@ -15,6 +15,9 @@ found (login, problem, remedy) as (
     union all
     select l.rolname, 'has BYPASSRLS', format('alter role %I nobypassrls', l.rolname) from logins l where l.rolbypassrls
     union all
+    select l.rolname, 'has CREATEROLE, and may let itself into others', format('alter role %I nocreaterole', l.rolname)
+    from logins l where l.rolcreaterole and not l.rolsuper
+    union all
     select l.rolname, format('can become %I', r.rolname), format('revoke %I from %I, or from the role in between', r.rolname, l.rolname)
     from logins l join pg_roles r on r.oid <> l.oid and pg_has_role(l.oid, r.oid, 'member')
     where not l.rolsuper  -- a superuser is a member of everything

@@ -24,7 +24,7 @@ create policy claims_admin_update on app.claims for update to claims_admin using
 create policy claims_processor_select on app.claims for select to claims_processor
     using (assigned_to = current_setting('app.user_id')::uuid and status <> 'draft');
 create policy claims_processor_update on app.claims for update to claims_processor
-    using (assigned_to = current_setting('app.user_id')::uuid);
+    using (assigned_to = current_setting('app.user_id')::uuid and status <> 'draft');
 create policy claims_provider_select on app.claims for select to claims_provider
     using (provider_id = nullif(current_setting('app.provider_id'), '')::uuid);
 create policy claims_provider_insert on app.claims for insert to claims_provider

@@ -6,7 +6,7 @@ revoke all on app.job_processing_logs from public, claims_api, claims_worker, cl
     claims_processor, claims_provider, claims_patient, claims_system;
 grant select on app.job_processing_logs to claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
 grant update (status, attempts, attempt_token, error, result, started_at, finished_at) on app.job_processing_logs to claims_system;
-grant select, insert, update (status, error, started_at, finished_at) on app.job_processing_logs to claims_recorder;
+grant select, insert, update (status, attempts, error, started_at, finished_at) on app.job_processing_logs to claims_recorder;
 create policy job_processing_logs_tenant on app.job_processing_logs as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
 create policy job_processing_logs_signed on app.job_processing_logs as restrictive to public     -- nor in a context that nobody entered
