@@ -90,7 +90,7 @@ def stand(**environ: str) -> Iterator[Stand]:
             )
             schema.apply(settings)
             with psycopg.connect(url) as connection:
-                patient, provider = _plant(connection)
+                patient, provider = plant(connection)
                 # No job is measured here, and readiness wants a worker that lives.
                 connection.execute(
                     "insert into procrastinate.procrastinate_workers (last_heartbeat) values ('infinity')"
@@ -103,7 +103,9 @@ def stand(**environ: str) -> Iterator[Stand]:
             server.stop("immediate")
 
 
-def _plant(connection: psycopg.Connection[Any]) -> tuple[str, str]:
+def plant(connection: psycopg.Connection[Any]) -> tuple[str, str]:
+    """An organization with an admin, and the ids of its patient and its provider."""
+
     def one(statement: str, *given: Any) -> Any:
         return connection.execute(statement, given).fetchone()[0]
 

@@ -1,0 +1,26 @@
+"""A worker with one of its parts taken out, for `make bench-jobs`: `python -m tests.load.job_worker [more|pool|commit]`."""
+
+import sys
+
+import jobs
+from jobs import run, worker
+
+
+def main(without: list[str]) -> None:
+    """Procrastinate's own command line, over a jobs.app that lacks what is named."""
+    if "more" in without:  # every job by itself
+        run.MORE = 0
+    if "pool" in without:  # the pool asks every connection whether it lives; statements stand in BEGIN and COMMIT
+        connector = jobs.app.connector
+        del worker.Connector._create_pool
+        connector._pool_args.pop("configure")
+    if "poll" in without:  # Procrastinate's own five seconds
+        jobs.app.worker_defaults["fetch_job_polling_interval"] = 5.0
+    from procrastinate.cli import main as procrastinate
+
+    sys.argv = ["procrastinate", "worker"]
+    procrastinate()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
