@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run demo test lint contract mutants openapi schema check seed api worker jobs psql audit permissions heads verify-chain suspend resume bench-streams bench-limits bench-audit
+.PHONY: help run demo test lint contract mutants plans openapi schema check seed api worker jobs psql audit permissions heads verify-chain suspend resume bench-streams bench-limits bench-audit
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ contract: .venv/.installed ## Try the running API against its own contract, at l
 
 mutants: .venv/.installed ## Break the database's guard in every way there is, and print who notices
 	@$(BIN)/python -m pytest -q -s tests/test_mutants.py
+
+plans: .venv/.installed ## Judge the plans of every statement over 300,000 claims (PLANS_CLAIMS)
+	@PLANS_CLAIMS=$${PLANS_CLAIMS:-300000} $(BIN)/python -m pytest -s tests/test_plans.py
 
 openapi: .venv/.installed ## Write openapi.json from the code
 	@$(BIN)/python -m app.reference > openapi.json

@@ -45,10 +45,15 @@ WORDS = {
         ),
         "accepted_at IS NULL": "not accepted yet",
         "NULLIF(current_setting('app.provider_id'), '') IS NOT NULL": "any, for who is a provider",
-        "(patient_id IN (SELECT p.patient_id FROM patients p))": "of patients it sees",
+        "(EXISTS (SELECT FROM patients p WHERE p.patient_id = job_processing_logs.patient_id))": "of patients it sees",
+        "(EXISTS (SELECT FROM patients p WHERE p.patient_id = patient_status_events.patient_id))": "of patients it sees",
         "(EXISTS (SELECT FROM claims c WHERE c.claim_id = claim_status_history.claim_id))": "of claims it sees",
-        "(patient_id IN (SELECT c.patient_id FROM claims c WHERE c.assigned_to = :user))": "of claims assigned to it",
-        "(patient_id IN (SELECT r.patient_id FROM care_relationships r WHERE r.provider_id = :provider))": "in its care",
+        "(EXISTS (SELECT FROM claims c WHERE c.patient_id = patients.patient_id AND c.assigned_to = :user))": (
+            "of claims assigned to it"
+        ),
+        "(EXISTS (SELECT FROM care_relationships r WHERE r.patient_id = patients.patient_id AND r.provider_id = :provider))": (
+            "in its care"
+        ),
         "(provider_id IN (SELECT r.provider_id FROM care_relationships r WHERE r.patient_id = :patient "
         "UNION ALL SELECT c.provider_id FROM claims c WHERE c.patient_id = :patient))": "of its care and its claims",
     }.items()

@@ -1,19 +1,22 @@
 -- An Idempotency-Key is taken and its answer kept in the transaction of the effect. Both functions run as claims_gate and know no
--- other user than the caller, so an answer is given back to nobody but whom it was for.
+-- other user than the caller, so an answer is given back to nobody but whom it was for. Planned for each call: for a tenant with few
+-- keys any index is as good as another, and the plan was kept for the next tenant's thousands.
 
 create or replace function app.take_key(p_path text, p_key text, p_body_hash bytea)
 returns table (same boolean, status integer, headers json, body bytea)
-language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan as $$
 declare
     caller uuid := current_setting('app.user_id')::uuid;
+    dead_since timestamptz := now() - interval '24 hours';  -- a statement without a variable in it would be planned once for all
 begin
     -- This key's own answer once its day is over, and a few others of the organization.
     delete from idempotency_keys k
-    where k.user_id = caller and k.path = p_path and k.key = p_key and k.created_at < now() - interval '24 hours';
-    with over as materialized (
-        select o.user_id, o.path, o.key from idempotency_keys o
-        where o.created_at < now() - interval '24 hours' order by o.created_at limit 20 for update skip locked)
-    delete from idempotency_keys k using over where (k.user_id, k.path, k.key) = (over.user_id, over.path, over.key);
+    where k.user_id = caller and k.path = p_path and k.key = p_key and k.created_at < dead_since;
+    -- By their places, which the locks keep: no join to be planned.
+    delete from idempotency_keys k where k.ctid = any (array(
+        select o.ctid from idempotency_keys o
+        where o.created_at < dead_since order by o.created_at limit 20 for update skip locked));
     insert into idempotency_keys (user_id, path, key, body_hash) values (caller, p_path, p_key, p_body_hash)
     on conflict (organization_id, user_id, path, key) do nothing;
     if not found then
@@ -25,7 +28,8 @@ end
 $$;
 
 create or replace function app.keep_answer(p_path text, p_key text, p_status integer, p_headers json, p_body bytea) returns void
-language sql security definer set search_path = app, pg_catalog, pg_temp as $$
+language sql security definer set search_path = app, pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan as $$
     update idempotency_keys k set status = p_status, headers = p_headers, body = p_body
     where k.user_id = current_setting('app.user_id')::uuid and k.path = p_path and k.key = p_key and k.status is null
 $$;

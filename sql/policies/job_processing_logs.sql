@@ -14,6 +14,6 @@ create policy job_processing_logs_signed on app.job_processing_logs as restricti
 create policy job_processing_logs_admin_select on app.job_processing_logs for select to claims_admin, claims_system using (true);
 create policy job_processing_logs_member_select on app.job_processing_logs for select
     to claims_processor, claims_provider, claims_patient
-    using (patient_id in (select p.patient_id from app.patients p));
+    using (exists (select from app.patients p where p.patient_id = job_processing_logs.patient_id));
 create policy job_processing_logs_system_update on app.job_processing_logs for update to claims_system using (true);
 create policy job_processing_logs_recorder on app.job_processing_logs to claims_recorder using (true) with check (true);

@@ -15,7 +15,7 @@ create policy patient_status_events_admin_select on app.patient_status_events fo
     to claims_admin, claims_system, claims_gate using (true);
 create policy patient_status_events_member_select on app.patient_status_events for select
     to claims_processor, claims_provider, claims_patient
-    using (patient_id in (select p.patient_id from app.patients p));
+    using (exists (select from app.patients p where p.patient_id = patient_status_events.patient_id));
 create policy patient_status_events_admin_insert on app.patient_status_events for insert to claims_admin with check (true);
 create policy patient_status_events_provider_insert on app.patient_status_events for insert to claims_provider
-    with check (patient_id in (select p.patient_id from app.patients p));
+    with check (exists (select from app.patients p where p.patient_id = patient_status_events.patient_id));

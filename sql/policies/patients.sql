@@ -13,12 +13,12 @@ create policy patients_signed on app.patients as restrictive to public     -- no
     using ((select ctx.valid(current_user)));
 create policy patients_admin_select on app.patients for select to claims_admin, claims_system using (true);
 create policy patients_processor_select on app.patients for select to claims_processor
-    using (patient_id in (
-        select c.patient_id from app.claims c where c.assigned_to = current_setting('app.user_id')::uuid));
+    using (exists (
+        select from app.claims c where c.patient_id = patients.patient_id and c.assigned_to = current_setting('app.user_id')::uuid));
 create policy patients_provider_select on app.patients for select to claims_provider
-    using (patient_id in (
-        select r.patient_id from app.care_relationships r
-        where r.provider_id = nullif(current_setting('app.provider_id'), '')::uuid));
+    using (exists (
+        select from app.care_relationships r
+        where r.patient_id = patients.patient_id and r.provider_id = nullif(current_setting('app.provider_id'), '')::uuid));
 create policy patients_patient_select on app.patients for select to claims_patient
     using (patient_id = nullif(current_setting('app.patient_id'), '')::uuid);
 create policy patients_admin_insert on app.patients for insert to claims_admin with check (true);

@@ -1,0 +1,353 @@
+"""What every statement of sql/queries is judged with: whom it is run as, and with which parameters."""
+
+import csv
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg.rows import dict_row
+
+from app import sql
+from app.tokens import Caller
+
+Given = dict[str, Any]
+LARGEST, SMALLEST = "tenant-1", "tenant-20"
+MONTH = timedelta(days=30)
+NOWHERE = UUID(int=0)
+
+OPERATIONS = {
+    "create claim": "claims.create",
+    "list claims": "claims.list claims.count",
+    "read claim": "claims.get",
+    "change claim status": "claims.find claims.move claims.note claims.keep",
+    "bulk status update": "claims.move_all",
+    "claim statistics": "claims.stats",
+    "assign claim": "claims.find claims.assign",
+    "take next claim": "claims.take_next",
+    "import claims": "claims.import_lines",
+    "export claims": "claims.record_export claims.list",
+    "list patients": "patients.list_newest patients.count",
+    "read patient": "patients.get",
+    "create patient": "patients.create patients.get_by_member_number",
+    "change patient": "patients.get patients.change",
+    "set care relationship": "patients.set_care",
+    "end care relationship": "patients.end_care",
+    "list providers": "providers.list_newest providers.count",
+    "read provider": "providers.get",
+    "create provider": "providers.create",
+    "change provider": "providers.get providers.change",
+    "list users": "users.list_newest users.count",
+    "change user": "users.find users.change",
+    "reassign a user's claims": "users.reassign",
+    "invite": "invitations.create",
+    "list invitations": "invitations.list_newest invitations.count",
+    "withdraw invitation": "invitations.withdraw",
+    "read organization": "organizations.get",
+    "change organization": "organizations.change",
+    "search diagnosis codes": "diagnosis_codes.list diagnosis_codes.count",
+    "create status event": "patient_status.create patient_status.get_by_key",
+    "status history": "patient_status.find_patient patient_status.list_newest patient_status.count",
+    "list jobs": "job_runs.list_newest job_runs.count",
+    "retry job": "job_runs.retry",
+    "audit log": "audit_logs.record_reading audit_logs.list_newest audit_logs.count",
+    "who am I": "auth.me auth.record_login idempotency_keys.take idempotency_keys.keep",
+    "change password": "auth.find_password auth.set_password",
+    "log out": "auth.log_out",
+}
+"""The statements behind each row of the access matrix; what every caller runs stands by the row that all may use."""
+
+
+def run_by(role: str) -> set[str]:
+    """The statements that a role of the product may run, by the access matrix."""
+    with (Path(__file__).parent / "access-matrix.csv").open() as file:
+        may = [row["operation"] for row in csv.DictReader(file) if row[role] != "no"]
+    return {name for operation in may for name in OPERATIONS.get(operation, "").split()}
+
+
+_BUSY_AND_IDLE = """
+with ranked as (
+    select u.role, u.user_id, u.organization_id, u.email, u.provider_id, u.patient_id,
+        row_number() over (partition by u.role order by n, u.email) as best,
+        row_number() over (partition by u.role order by n desc, u.email desc) as worst
+    from users u join organizations o using (organization_id), lateral (
+        select -count(*) from claims c
+        where c.organization_id = u.organization_id and (u.role = 'claims_processor' and c.assigned_to = u.user_id
+            or u.role = 'provider' and c.provider_id = u.provider_id or u.role = 'patient' and c.patient_id = u.patient_id)) as work (n)
+    where o.slug = %s and (u.role <> 'patient' or u.email like '%%0@%%')
+)
+select * from ranked where best = 1 or worst = 1"""
+
+_ROWS = """
+with mine as materialized (
+    select c.* from claims c
+    where c.organization_id = %(organization_id)s and case %(role)s
+        when 'claims_processor' then c.assigned_to = %(user_id)s and c.status <> 'draft'
+        when 'provider' then c.provider_id = %(provider_id)s
+        when 'patient' then c.patient_id = %(patient_id)s and c.status <> 'draft'
+        else true end
+),
+claim as (
+    (select 1 as rank, mine.* from mine order by created_at offset (select count(*) / 2 from mine) limit 1)
+    union all (select 2, c.* from claims c where organization_id = %(organization_id)s order by created_at limit 1)
+    order by rank limit 1)
+select claim.*,
+    (select m.claim_id from mine m
+        where m.status = case %(role)s when 'provider' then 'draft' else 'under_review' end limit 1) as movable,
+    (select array_agg(claim_id) from (select claim_id from mine order by created_at desc limit 20) as recent) as recent,
+    (select u.user_id from users u
+        where u.organization_id = %(organization_id)s and u.role = 'claims_processor' order by u.created_at limit 1)
+        as processor_id,
+    (select u.user_id from users u
+        where u.organization_id = %(organization_id)s and u.role = 'claims_processor' order by u.created_at desc limit 1)
+        as new_processor_id,
+    (select u.user_id from users u
+        where u.organization_id = %(organization_id)s and u.role = 'patient' limit 1) as other_user_id,
+    (select e.event_id from patient_status_events e
+        where e.organization_id = %(organization_id)s and e.patient_id = claim.patient_id limit 1)
+        as event_id,
+    (select j.job_id from job_processing_logs j
+        where j.organization_id = %(organization_id)s order by j.status = 'failed' desc limit 1) as job_id,
+    (select i.invitation_id from invitations i
+        where i.organization_id = %(organization_id)s and i.accepted_at is null limit 1) as invitation_id,
+    (select i.token_hash from invitations i
+        where i.organization_id = %(organization_id)s and i.expires_at > now() limit 1) as token_hash,
+    (select s.token_hash from auth.refresh_tokens s
+        where s.organization_id = %(organization_id)s and s.session_id = %(user_id)s limit 1)
+        as refresh_hash,
+    (select c.changed_at from auth.credentials c
+        where c.organization_id = %(organization_id)s and c.email = %(email)s) as changed_at,
+    (select json_object_agg(e.event_type, e.event_id) from patient_status_events e
+     where e.organization_id = %(organization_id)s and e.patient_id = %(patient_id)s) as events
+from claim"""
+
+
+class Person(NamedTuple):
+    """Somebody of the data set, and rows by name to ask for: of what this person sees, where there is any."""
+
+    tenant: str
+    work: str
+    caller: Caller
+    rows: dict[str, Any]
+
+
+def people(root: psycopg.Connection[Any], tenant: str) -> list[Person]:
+    """Of every role who has the most claims to see, and who has the fewest."""
+    found = []
+    with root.cursor(row_factory=dict_row) as cursor:
+        for user in cursor.execute(_BUSY_AND_IDLE, [tenant]).fetchall():
+            if user["role"] == "admin" and user["best"] > 1:
+                continue
+            rows = cursor.execute(_ROWS, user).fetchone() or {}
+            caller = Caller(user["organization_id"], user["user_id"], user["user_id"], user["role"])
+            found.append(Person(tenant, "busy" if user["best"] == 1 else "idle", caller, user | rows))
+    return found
+
+
+def claim_filters(rows: dict[str, Any]) -> Iterator[Given]:
+    """Each filter, and those that people work with: whose claims, in which status, of which days."""
+    at = rows["created_at"]
+    states: list[Given] = [{"status": one} for one in ("submitted", "under_review", "paid", "reversed")]
+    states.append({"statuses": ["submitted", "under_review", "pending_info"]})
+    patient, provider = {"patient_id": rows["patient_id"]}, {"provider_id": rows["provider_id"]}
+    worker, mine, nobody = {"assigned_to": rows["processor_id"]}, {"mine": True}, {"unassigned": True}
+    instants = {"created_from": at - MONTH, "created_to": at}
+    yield from [*states, patient, provider, worker, mine, nobody, instants, {"created_from": at}, {"created_to": at}]
+    yield from [{"diagnosis_code": rows["diagnosis_code"]}, {"amount_min": rows["amount_cents"]}]
+    yield from [{"claim_number": rows["claim_number"]}, {"claim_number": rows["claim_number"][:6]}]
+    for one in (patient, worker, mine):
+        yield from (one | state for state in states)
+    yield from (nobody | states[0], nobody | states[-1])
+
+
+def claim_lists(rows: dict[str, Any]) -> Iterator[tuple[sql.Query, Given]]:
+    """The newest by every filter, with their count; every order, its first page, one deep in it and one by offset."""
+    queries = sql.load("claims")
+    every = dict.fromkeys(queries.list.options) | {"limit": 20}
+    for filters in claim_filters(rows):
+        yield queries.list, every | filters
+        yield queries.count, every | filters
+    yield queries.count, every
+    for name, query in queries.list.sorted.items():
+        yield query, every
+        yield query, every | {"after": json.dumps([rows[name.lstrip("-")], rows["claim_id"]], default=str)}
+        yield query, every | {"offset": 40}
+        days = {"service_date_from": rows["service_date"] - MONTH, "service_date_to": rows["service_date"]}
+        if "service_date" in name:
+            yield query, every | days
+        yield query, every | {"patient_id": rows["patient_id"]}
+
+
+def pages(resource: str, rows: dict[str, Any], *filters: Given, **always: Any) -> Iterator[tuple[sql.Query, Given]]:
+    """A list newest first: its first page, one deep in it and one by offset, and its count."""
+    queries = sql.load(resource)
+    every = dict.fromkeys(queries.list_newest.options) | {"limit": 20} | always
+    after = json.dumps([rows["created_at"], NOWHERE], default=str)
+    for one in ({}, *filters):
+        yield queries.list_newest, every | one
+        yield queries.count, every | one
+    yield queries.list_newest, every | {"after": after}
+    yield queries.list_newest, every | {"offset": 40}
+
+
+def trail_filters(rows: dict[str, Any]) -> Iterator[Given]:
+    at = rows["created_at"]
+    times = {"at_from": at - MONTH, "at_to": at}
+    one_row = {"entity": "claims", "entity_id": rows["claim_id"]}
+    yield from [{"actor_user_id": rows["user_id"]}, {"entity": "claims"}, {"entity": "invitations"}, one_row, times]
+    yield from [{"action": one} for one in ("create", "read", "login_failed", "login")]
+    yield from [{"at_from": at}, {"at_to": at}, {"entity_id": rows["claim_id"]}]
+    yield {"action": "update", "entity": "claims"}
+    yield from [{"actor_user_id": rows["processor_id"]} | times, {"entity": "claims", "action": "create"} | times]
+
+
+def everything(person: Person) -> Iterator[tuple[sql.Query, Given]]:
+    """Every statement that runs as one of the product's roles, each time with all of its parameters."""
+    rows = person.rows
+    load = sql.load
+    claims, patients, providers, users = load("claims"), load("patients"), load("providers"), load("users")
+    yield from claim_lists(rows)
+    new = {
+        "claim_number": None, "patient_id": rows["patient_id"], "provider_id": rows["provider_id"], "diagnosis_code": "I10",
+        "amount_cents": 100, "service_date": rows["service_date"], "status": "submitted", "notes": None,
+    }  # fmt: skip
+    yield claims.create, new
+    one = {"claim_id": rows["claim_id"]}
+    for query in (claims.get, claims.find):
+        yield query, one
+    for versions in (None, [1, 2, 3, 4]):
+        to_move = {"claim_id": rows["movable"], "versions": versions}
+        status = "submitted" if person.caller.role == "provider" else "pending_info"
+        yield claims.move, to_move | {
+            "status": status, "reason": "Why", "denial_reason": None, "denial_code": None, "approved_cents": None,
+            "set_notes": None, "notes": None,
+        }  # fmt: skip
+        yield claims.note, to_move | {"notes": "Noted"}
+        yield claims.keep, to_move
+        yield claims.assign, to_move | {"user_id": rows["processor_id"]}
+    yield claims.take_next, {}
+    yield (
+        claims.move_all,
+        {"claim_ids": rows["recent"] or [], "status": "pending_info", "reason": "Why", "denial_reason": None},
+    )
+    days = {"service_date_from": rows["service_date"] - MONTH, "service_date_to": rows["service_date"]}
+    for given in (dict.fromkeys(days), days):
+        yield claims.stats, given
+    lines = [{**new, "service_date": str(rows["service_date"]), "line": n, "claim_number": f"L-{n}"} for n in (1, 2)]
+    yield claims.import_lines, {"lines": json.dumps(lines, default=str), "key": "key"}
+    yield claims.record_export, {}
+
+    yield from pages("audit_logs", rows, *trail_filters(rows))
+    yield load("audit_logs").record_reading, {}
+    yield from pages("patients", rows)
+    yield from pages("providers", rows)
+    yield from pages("users", rows)
+    yield from pages("invitations", rows)
+    jobs = [{"status": one} for one in ("completed", "failed", "pending")] + [{"job_type": "patient_discharge"}]
+    yield from pages("job_runs", rows, *jobs, {"status": "failed", "job_type": "patient_admission"})
+    yield from pages("patient_status", rows, patient_id=rows["patient_id"])
+
+    patient = {"patient_id": rows["patient_id"]}
+    person_ = {
+        "member_number": "New",
+        "first_name": "New",
+        "last_name": "Patient",
+        "date_of_birth": "1980-02-03",
+        "email": None,
+        "phone": None,
+    }
+    yield patients.create, person_
+    yield patients.get_by_member_number, {"member_number": "M-10"}
+    yield patients.get, patient
+    yield patients.change, {**person_, **patient, "set_email": True, "set_phone": True}
+    yield patients.set_care, patient | {"provider_id": rows["provider_id"]}
+    yield patients.end_care, patient | {"provider_id": rows["provider_id"]}
+    provider = {"provider_id": rows["provider_id"]}
+    fields = {"npi": None, "name": "New", "specialty": None, "email": None}
+    yield providers.create, fields | {"npi": "1234567893"}
+    yield providers.get, provider
+    yield providers.change, provider | fields | {"set_specialty": True, "set_email": None}
+    somebody = {"user_id": rows["other_user_id"]}
+    yield users.find, somebody
+    unchanged = {"role": None, "provider_id": None, "patient_id": None, "set_provider_id": None, "set_patient_id": None}
+    yield users.change, {**somebody, **unchanged, "active": False}
+    # Of somebody who has none: watching each claim's triggers would take longer than a statement may.
+    yield users.reassign, {"user_id": rows["new_processor_id"], "to_user_id": None}
+    yield load("job_runs").retry, {"job_id": rows["job_id"]}
+
+    invitations, events = load("invitations"), load("patient_status")
+    invited = {"email": "New@example.org", "role": "admin", "provider_id": None, "patient_id": None}
+    yield invitations.create, invited | {"token_hash": b"new", "secret": "secret"}
+    yield invitations.withdraw, {"invitation_id": rows["invitation_id"]}
+    event = {
+        **patient, "provider_id": None, "event_type": "admission", "occurred_at": rows["created_at"], "visit_number": "V-10",
+        "facility": None, "notes": None, "idempotency_key": "event-10-1",
+    }  # fmt: skip
+    yield events.create, event | {"idempotency_key": "new"}
+    yield events.get_by_key, event
+    yield events.find_patient, patient
+
+    organization, keys, auth = load("organizations"), load("idempotency_keys"), load("auth")
+    yield organization.get, {}
+    settings = ("slug", "claim_amount_limit_cents", "auto_approve_limit_cents", "decision_days", "appeal_window_days")
+    yield organization.change, dict.fromkeys(settings) | {"name": "New", "timezone": "Europe/Berlin"}
+    key = {"path": "/api/claims", "key": "new", "body_hash": b""}
+    yield keys.take, key
+    yield keys.keep, key | {"status": 201, "headers": "{}", "body": b"{}"}
+    for query in (auth.me, auth.record_login, auth.find_password):
+        yield query, {}
+    yield auth.set_password, {"new_hash": "new"}
+    yield auth.log_out, {"refresh_hash": None}
+    yield auth.log_out, {"refresh_hash": b"none"}
+    yield from codes()
+
+
+def codes() -> Iterator[tuple[sql.Query, Given]]:
+    queries = sql.load("diagnosis_codes")
+    for search in (None, "E11", "fem fract"):
+        yield queries.list, {"search": search, "limit": 20, "after": None, "offset": None}
+        yield queries.count, {"search": search}
+    yield queries.list, {"search": None, "limit": 20, "after": '["E11.9", "-infinity"]', "offset": None}
+
+
+def at_the_door(person: Person) -> Iterator[tuple[sql.Query, Given]]:
+    """Every statement that runs before there is a caller."""
+    auth, limits = sql.load("auth"), sql.load("limits")
+    tenant, user_id = person.caller.organization_id, person.caller.user_id
+    email = person.rows["email"]
+    for slug in (None, person.tenant):
+        yield auth.find_logins, {"email": email, "slug": slug}
+        yield auth.login_failed, {"email": email, "slug": slug, "request_id": "plans", "address": ""}
+    yield auth.find_hash, {"email": email}
+    yield auth.register, {"organization": "New", "email": "new@example.org", "name": "New", "password_hash": "new"}
+    invitation = {"tenant": tenant, "token_hash": person.rows["token_hash"]}
+    yield auth.find_invitation, invitation
+    yield auth.accept_invitation, invitation | {"name": "New", "password_hash": "new"}
+    session = {"tenant": tenant, "user_id": user_id, "session_id": uuid4(), "refresh_hash": b"new", "seconds": 60}
+    for changed_at, new_hash in ((None, None), (person.rows["changed_at"], "new")):
+        yield auth.open_session, session | {"changed_at": changed_at, "new_hash": new_hash}
+    for refresh_hash in (person.rows["refresh_hash"], b"none"):
+        yield auth.refresh, {"old_hash": refresh_hash, "new_hash": b"newer", "seconds": 60}
+    yield limits.take, {"subject": "login as", "want": 1, "limit": 10, "seconds": 60}
+    yield limits.forgive, {"account": "login as", "address": "login from"}
+    yield sql.load("health").oldest_job, {}
+
+
+def of_jobs(person: Person) -> Iterator[tuple[sql.Query, Given]]:
+    """Every statement of the jobs, each within an event of this patient."""
+    jobs = sql.load("jobs")
+    effects = {
+        "admission": (jobs.review_submitted, jobs.review_treated),
+        "discharge": (jobs.settle_visit,),
+        "admission_cancelled": (jobs.undo_admission,),
+        "discharge_cancelled": (jobs.undo_discharge,),
+    }
+    for event_type, queries in effects.items():
+        attempt = {"event_id": UUID(person.rows["events"][event_type]), "token": uuid4()}
+        for query in (jobs.start, *queries):
+            yield query, attempt
+        yield jobs.complete, attempt | {"result": "{}"}
+        yield jobs.fail, attempt | {"error": "TimeoutError"}
