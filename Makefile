@@ -45,10 +45,11 @@ bench-limits: .venv/.installed ## Measure what the rate limits cost, with and wi
 bench-audit: .venv/.installed ## Measure what the trail costs: recorded readings, sealing, verifying
 	@$(BIN)/python -m tests.load.audit
 
-lint: .venv/.installed ## Check style and types
+lint: .venv/.installed ## Check style, types and, on a fresh database, the policies (TEST_DATABASE_URL)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m tests.lint_policies
 
 schema: .venv/.installed ## Make the database at DATABASE_URL what this code expects
 	@$(BIN)/python -m app.schema

@@ -333,7 +333,7 @@ def at_the_door(person: Person) -> Iterator[tuple[sql.Query, Given]]:
         yield auth.refresh, {"old_hash": refresh_hash, "new_hash": b"newer", "seconds": 60}
     yield limits.take, {"subject": "login as", "want": 1, "limit": 10, "seconds": 60}
     yield limits.forgive, {"account": "login as", "address": "login from"}
-    yield sql.load("health").oldest_job, {}
+    yield sql.load("health").queue, {}
 
 
 def of_jobs(person: Person) -> Iterator[tuple[sql.Query, Given]]:
