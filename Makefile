@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run demo test lint contract mutants plans openapi schema check seed api worker jobs psql audit permissions heads verify-chain suspend resume bench-streams bench-limits bench-audit
+.PHONY: help run demo test test-pg lint contract mutants plans pooler openapi schema check seed api worker jobs psql audit permissions heads verify-chain suspend resume bench-streams bench-limits bench-audit bench-signature bench-jobs
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,12 +23,24 @@ demo: .venv/.installed ## Play real claims through a running `make run` (BASE_UR
 test: .venv/.installed ## Run the tests (TEST_DATABASE_URL, TEST_DATABASE=testcontainers)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
+# Debian's folder first, then whatever pg_config of PATH belongs to, then the package's own.
+test-pg: .venv/.installed ## Run the tests on another major version, where it is installed (PG=15 to 18)
+	@for bin in /usr/lib/postgresql/$(PG)/bin "$$(pg_config --bindir 2>/dev/null)" \
+		"$$($(BIN)/python -c 'from app.postgres import binaries; print(binaries())')"; do \
+		case "$$("$$bin/postgres" --version 2>/dev/null)" in *" $(PG)."*) \
+			TEST_DATABASE_URL= TEST_DATABASE= POSTGRES_BIN="$$bin" exec $(MAKE) --no-print-directory test;; esac; \
+	done; echo "test-pg: no PostgreSQL '$(PG)' is installed here (PG=15, 16, 17 or 18)" >&2; exit 2
+
 contract: .venv/.installed ## Try the running API against its own contract, at length (CONTRACT_EXAMPLES, CONTRACT_SEED)
 	@CONTRACT_EXAMPLES=$${CONTRACT_EXAMPLES:-50} CONTRACT_PHASES=examples,coverage,fuzzing,stateful \
 		$(BIN)/python -m pytest -s tests/test_contract.py
 
 mutants: .venv/.installed ## Break the database's guard in every way there is, and print who notices
 	@$(BIN)/python -m pytest -q -s tests/test_mutants.py
+
+pooler: .venv/.installed ## Run the API's tests through PgBouncer in transaction mode, if it is installed
+	@POOLER_MODULES="api claims claim_lists claim_work resources people idempotency idempotency_races access isolation forgery \
+		attacks_ids attacks_login attacks_sideways" $(BIN)/python -m pytest tests/test_pooler.py
 
 plans: .venv/.installed ## Judge the plans of every statement over 300,000 claims (PLANS_CLAIMS)
 	@PLANS_CLAIMS=$${PLANS_CLAIMS:-300000} $(BIN)/python -m pytest -s tests/test_plans.py
@@ -44,6 +56,12 @@ bench-limits: .venv/.installed ## Measure what the rate limits cost, with and wi
 
 bench-audit: .venv/.installed ## Measure what the trail costs: recorded readings, sealing, verifying
 	@$(BIN)/python -m tests.load.audit
+
+bench-jobs: .venv/.installed ## Measure jobs: events a second, commit to effect, what each part is worth (EVENTS)
+	@$(BIN)/python -m tests.load.jobs
+
+bench-signature: .venv/.installed ## Measure what signing the context costs, with and without in turn
+	@$(BIN)/python -m tests.load.signature
 
 lint: .venv/.installed ## Check style, types and, on a fresh database, the policies (TEST_DATABASE_URL)
 	@$(BIN)/ruff check .

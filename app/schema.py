@@ -20,6 +20,7 @@ from yoyo import get_backend, read_migrations
 
 from app.config import Settings, read_settings
 from app.context import pads
+from app.versions import Unsafe, look_at
 
 ROOT = Path(__file__).parent.parent
 SQL = ROOT / "sql"
@@ -42,10 +43,6 @@ def digest() -> str:
     for path in [*sorted(MIGRATIONS.glob("*.sql")), *made_from, *sorted((SQL / "data").iterdir())]:
         whole.update(path.name.encode() + b"\0" + path.read_bytes())
     return whole.hexdigest()
-
-
-class Unsafe(Exception):
-    """The database is not the one this code expects, or the login could bypass row-level security."""
 
 
 DIFFERENCES = """
@@ -85,7 +82,11 @@ def _compare(row: tuple[Any, ...] | None) -> list[str]:
 
 
 async def refuse_unsafe(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Raises Unsafe unless the schema is as expected and the login can't get around row-level security."""
+    """Raises Unsafe unless the schema is as expected and the login can't get around row-level security.
+
+    A server that lacks security fixes is only warned about.
+    """
+    look_at(connection)
     if found := await differences(connection):
         raise Unsafe(f"schema: {'; '.join(found)}. Run `make schema`.")
     row = await (await connection.execute(BYPASSES)).fetchone()
@@ -98,6 +99,7 @@ def _admin(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
     """An administrator's connection that holds the lock: two schema steps at once run one after the other."""
     assert settings.database_url
     with psycopg.connect(settings.database_url, autocommit=True, application_name="claims-schema") as connection:
+        look_at(connection)
         connection.execute("select pg_advisory_lock(%s)", [LOCK])
         yield connection
 
@@ -239,13 +241,17 @@ def _yoyo_url(settings: Settings) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code: 0 when the schema is as expected, 1 when --check found differences."""
+    """The exit code: 0 when the schema is as expected, 1 when --check found differences, 2 when there is no going on."""
     settings = read_settings(need=("database_url",))
-    if arguments == ["--check"]:
-        found = check(settings)
-        print("\n".join(found) or "the schema is as expected")
-        return 1 if found else 0
-    apply(settings)
+    try:
+        if arguments == ["--check"]:
+            found = check(settings)
+            print("\n".join(found) or "the schema is as expected")
+            return 1 if found else 0
+        apply(settings)
+    except Unsafe as error:
+        print(error, file=sys.stderr)
+        return 2
     print("the schema is applied")
     return 0
 

@@ -1,6 +1,7 @@
 """A real PostgreSQL for every test: one server a run, one database cloned from a template for each test.
 
 TEST_DATABASE_URL names another server (an administrator's login); TEST_DATABASE=testcontainers starts one in Docker.
+TEST_POOLER_URL names a pooler in front of it, which the API then goes through.
 """
 
 import os
@@ -13,6 +14,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import msgspec
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -91,6 +93,7 @@ def settings_for(server_url: str, database: str) -> Settings:
         worker_database_url=url_for(server_url, database, "claims_worker", "worker-password"),
         token_keys=KEYS,
         pool_size=8,
+        prepared_statements=os.environ.get("PREPARED_STATEMENTS") or "on",
     )
 
 
@@ -217,7 +220,10 @@ def settings(server_url: str, template: str) -> Iterator[Settings]:
         admin.execute(f"revoke all on database {name} from public")
         admin.execute(f"grant connect on database {name} to claims_api, claims_worker, claims_auditor")
         try:
-            yield settings_for(server_url, name)
+            own = settings_for(server_url, name)
+            if pooler := os.environ.get("TEST_POOLER_URL"):
+                own = msgspec.structs.replace(own, api_database_url=url_for(pooler, name, "claims_api", "api-password"))
+            yield own
         finally:
             admin.execute(f"drop database {name} with (force)")
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests import lint_policies
 from tests.lint_policies import lint, verify
+from tests.test_isolation import TABLES
 
 TENANT = "organization_id = current_setting('app.organization_id')::uuid"
 

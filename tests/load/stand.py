@@ -74,8 +74,8 @@ def _is_ready(address: str) -> bool:
 
 
 @contextmanager
-def stand(**environ: str) -> Iterator[Stand]:
-    """An organization with an admin, a provider and a patient, served by one API process."""
+def ground() -> Iterator[tuple[Settings, str, str]]:
+    """A server with the schema and an organization that has an admin, a provider and a patient; nobody serves it yet."""
     with tempfile.TemporaryDirectory(prefix="claims-load-") as folder:
         Path(folder).chmod(0o711)
         server = Embedded(Path(folder) / "postgres", durable=False).start()
@@ -95,12 +95,22 @@ def stand(**environ: str) -> Iterator[Stand]:
                 connection.execute(
                     "insert into procrastinate.procrastinate_workers (last_heartbeat) values ('infinity')"
                 )
-            with served(settings, **environ) as (address, pid):
-                login = httpx.post(f"{address}/api/auth/login", json={"email": "admin@load.test", "password": PASSWORD})
-                headers = {"Authorization": f"Bearer {login.json()['data']['accessToken']}"}
-                yield Stand(address, pid, headers, patient, provider, settings)
+            yield settings, patient, provider
         finally:
             server.stop("immediate")
+
+
+def headers_at(address: str) -> dict[str, str]:
+    """What the admin sends along, logged in there."""
+    login = httpx.post(f"{address}/api/auth/login", json={"email": "admin@load.test", "password": PASSWORD})
+    return {"Authorization": f"Bearer {login.json()['data']['accessToken']}"}
+
+
+@contextmanager
+def stand(**environ: str) -> Iterator[Stand]:
+    """The ground, served by one API process."""
+    with ground() as (settings, patient, provider), served(settings, **environ) as (address, pid):
+        yield Stand(address, pid, headers_at(address), patient, provider, settings)
 
 
 def plant(connection: psycopg.Connection[Any]) -> tuple[str, str]:
