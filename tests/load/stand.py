@@ -90,11 +90,11 @@ def ground() -> Iterator[tuple[Settings, str, str]]:
             )
             schema.apply(settings)
             with psycopg.connect(url) as connection:
-                patient, provider = plant(connection)
                 # No job is measured here, and readiness wants a worker that lives.
                 connection.execute(
                     "insert into procrastinate.procrastinate_workers (last_heartbeat) values ('infinity')"
                 )
+                patient, provider = plant(connection)
             yield settings, patient, provider
         finally:
             server.stop("immediate")
