@@ -248,6 +248,8 @@ def struct_in(type_: Any) -> type[Struct] | None:
 def _readable(message: str, name: str) -> str:
     if "matching regex" in message:
         return f"Is not a well-formed {name}"
+    if message.startswith("Invalid enum value"):  # msgspec's own words repeat it
+        return "Is none of the values known here"
     return message.replace("`", "")
 
 

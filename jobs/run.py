@@ -1,12 +1,12 @@
 """Running a job once, inside the tenant of its event, and what becomes of it when it fails."""
 
+from asyncio import CancelledError
 from typing import Any
 from uuid import UUID, uuid4
 
 import procrastinate
 import psycopg
 from procrastinate.jobs import Job
-from psycopg_pool import PoolTimeout, TooManyRequests
 
 from app import sql
 from app.errors import Unavailable
@@ -40,14 +40,14 @@ class Interrupted(Exception):
 class Retry(procrastinate.BaseRetryStrategy):
     """Three attempts in all, with 1 s and 2 s between them; what was interrupted comes again after a second, for free."""
 
-    def get_retry_decision(self, *, exception: BaseException, job: Job) -> procrastinate.RetryDecision | None:
-        """None where the job is dead."""
-        wait = exception.wait if isinstance(exception, Failed) else 1
-        return None if wait is None or job.attempts >= GIVEN_UP_AFTER else _in(wait)
-
-
-def _in(seconds: int) -> procrastinate.RetryDecision:
-    return procrastinate.RetryDecision(retry_in={"seconds": seconds})
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> procrastinate.RetryDecision | None:  # noqa: ARG002
+        """None where the job is dead, which its log says, too; or was none of ours: its arguments name no event."""
+        match exception:
+            case Failed(wait=int(wait)):
+                return procrastinate.RetryDecision(retry_in={"seconds": wait})
+            case Interrupted() | CancelledError():
+                return procrastinate.RetryDecision(retry_in={"seconds": 1})
+        return None
 
 
 async def run_once(job: Job, organization_id: str, event_id: str) -> str:
@@ -62,25 +62,29 @@ async def run_once(job: Job, organization_id: str, event_id: str) -> str:
     try:
         # After a failure alone: what went along may have been the reason.
         ((status, _),) = await _run(given, queries.run, more=0 if job.attempts else MORE)
-    except (PoolTimeout, TooManyRequests, Unavailable):
-        raise Interrupted from None
     except psycopg.Error as error:
         if _went_away(error):
             raise Interrupted from None
         return await _fail(given, redacted(error), permanent=(error.sqlstate or "")[:2] in PERMANENT)
+    except Unavailable:
+        raise Interrupted from None
+    except Exception as error:
+        return await _fail(given, type(error).__name__, permanent=False)
     return str(status)
 
 
 def _went_away(error: psycopg.Error) -> bool:
-    """The connection broke, or the server is going down or coming up."""
-    return error.sqlstate is None or error.sqlstate[:3] in ("57P", "08P") or error.sqlstate[:2] == "08"
+    """No connection could be had or it broke, or the server is going down or coming up."""
+    return error.sqlstate is None or error.sqlstate[:3] == "57P" or error.sqlstate[:2] == "08"
 
 
 async def _fail(given: dict[str, Any], what: str, *, permanent: bool) -> str:
     """Writes the failure down and raises Failed; returns where another attempt has finished the job meanwhile."""
     try:
         found = await _run(given, queries.fail, error=what, permanent=permanent)
-    except (psycopg.Error, PoolTimeout, TooManyRequests, Unavailable):
+    except psycopg.errors.InvalidAuthorizationSpecification:
+        raise Failed(what, None) from None  # there is no such event, and nowhere to write it down
+    except (psycopg.Error, Unavailable):
         raise Interrupted from None
     if not found:
         return "done before"

@@ -52,6 +52,8 @@ def connector(settings: Settings) -> Connector:
         min_size=2,
         max_size=8,
         timeout=5,
+        # Its pauses between two attempts to connect double: after a long outage the worker would stay away as long again.
+        reconnect_timeout=5,
         configure=_configure,
         kwargs={"application_name": "claims-worker", "connect_timeout": 2},
     )

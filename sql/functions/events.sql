@@ -35,30 +35,6 @@ begin
 end
 $$;
 
--- The days of the visit that a discharge closes, both included, in the organization's time zone: from the admission with the same
--- visit number, or the last one not yet discharged; without one from the first event of that visit, or else 30 days back.
-create or replace function app.visit_days(discharge app.patient_status_events, out first_day date, out last_day date)
-language sql stable set search_path = app, pg_catalog, pg_temp as $$
-    with zone as (select timezone from organizations where organization_id = organization_id()),
-    start as (
-        select coalesce(
-            (select max(occurred_at) from patient_status_events a
-             where a.patient_id = discharge.patient_id and a.event_type = 'admission'
-               and a.occurred_at <= discharge.occurred_at and a.visit_number = discharge.visit_number),
-            (select max(occurred_at) from patient_status_events a
-             where a.patient_id = discharge.patient_id and a.event_type = 'admission'
-               and a.occurred_at <= discharge.occurred_at and discharge.visit_number is null
-               and not exists (
-                   select from patient_status_events d
-                   where d.patient_id = a.patient_id and d.event_type = 'discharge' and d.event_id <> discharge.event_id
-                     and d.occurred_at between a.occurred_at and discharge.occurred_at)),
-            (select min(occurred_at) from patient_status_events e
-             where e.patient_id = discharge.patient_id and e.visit_number = discharge.visit_number
-               and e.occurred_at < discharge.occurred_at),
-            discharge.occurred_at - interval '30 days') as at)
-    select (start.at at time zone timezone)::date, (discharge.occurred_at at time zone timezone)::date from start, zone
-$$;
-
 -- Whether an event of the kind undoes this one: it happened later, is of the same visit, and no other of this one's type stands in
 -- between. It may have arrived first.
 create or replace function app.is_undone(e app.patient_status_events, undoing text) returns boolean
@@ -74,6 +50,34 @@ begin
               and b.occurred_at between e.occurred_at and u.occurred_at
               and (u.visit_number is null or b.visit_number = u.visit_number)));
 end
+$$;
+
+-- The days of the visit that a discharge closes, both included, in the organization's time zone: from the admission with the same
+-- visit number, or the last one not yet discharged; without one from the first event of that visit, or else 30 days back. What was
+-- cancelled bounds no visit.
+create or replace function app.visit_days(discharge app.patient_status_events, out first_day date, out last_day date)
+language sql stable set search_path = app, pg_catalog, pg_temp as $$
+    with zone as (select timezone from organizations where organization_id = organization_id()),
+    start as (
+        select coalesce(
+            (select max(occurred_at) from patient_status_events a
+             where a.patient_id = discharge.patient_id and a.event_type = 'admission'
+               and a.occurred_at <= discharge.occurred_at and a.visit_number = discharge.visit_number
+               and not is_undone(a, 'admission_cancelled')),
+            (select max(occurred_at) from patient_status_events a
+             where a.patient_id = discharge.patient_id and a.event_type = 'admission'
+               and a.occurred_at <= discharge.occurred_at and discharge.visit_number is null
+               and not is_undone(a, 'admission_cancelled')
+               and not exists (
+                   select from patient_status_events d
+                   where d.patient_id = a.patient_id and d.event_type = 'discharge' and d.event_id <> discharge.event_id
+                     and d.occurred_at between a.occurred_at and discharge.occurred_at
+                     and not is_undone(d, 'discharge_cancelled'))),
+            (select min(occurred_at) from patient_status_events e
+             where e.patient_id = discharge.patient_id and e.visit_number = discharge.visit_number
+               and e.occurred_at < discharge.occurred_at),
+            discharge.occurred_at - interval '30 days') as at)
+    select (start.at at time zone timezone)::date, (discharge.occurred_at at time zone timezone)::date from start, zone
 $$;
 
 -- The claims that an event leaves alone, all for the same reason.
@@ -141,7 +145,7 @@ begin
 end
 $$;
 
--- Cancelled admission or discharge: what the last one before it moved goes back, where nothing has touched it since.
+-- Cancelled admission or discharge: what the last one before it moved goes back; what was moved on since is left alone.
 create or replace function app.undo_last(e app.patient_status_events, undone text, moved_to text, back_to text) returns jsonb
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
@@ -150,12 +154,18 @@ declare
         where u.patient_id = e.patient_id and u.event_type = undone and u.occurred_at <= e.occurred_at
           and (e.visit_number is null or u.visit_number = e.visit_number)
         order by u.occurred_at desc limit 1);
+    touched uuid[] := array(
+        select c.claim_id from claims c
+        where c.patient_id = e.patient_id and c.status_event_id is distinct from last_one
+          and exists (select from claim_status_history h
+                      where h.claim_id = c.claim_id and h.event_id = last_one and h.to_status = moved_to)
+        order by c.claim_id);
 begin
-    return move_claims(array(
+    return left_alone(touched, 'it was moved since') || move_claims(array(
         select c.claim_id from claims c
         where c.patient_id = e.patient_id and c.status = moved_to and c.status_event_id = last_one
         order by c.claim_id
-        for update), back_to, e.event_id, format('the %s was cancelled', undone));
+        for update), back_to, e.event_id, format('the %s was cancelled', undone)) - 'skipped';
 end
 $$;
 

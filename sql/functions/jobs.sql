@@ -22,7 +22,8 @@ end
 $$;
 
 -- The job's event, and up to p_more others of the organization that wait first in line for their patients: a deep queue is worked
--- off in fewer transactions. One that fails is left to its own job.
+-- off in fewer transactions. One that fails is left to its own job, and so is one that would be waited for: the job itself must not
+-- suffer from what goes along.
 create or replace function app.run_job(p_event_id uuid, p_token uuid, p_more integer, out status text, out along integer)
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
@@ -31,16 +32,22 @@ declare
 begin
     status := finish_event(p_event_id, p_token);
     if p_more > 0 then
+        perform set_config('lock_timeout', '50ms', true);
         for waiting in select w.* from waiting_jobs(p_more) w loop
+            exit when clock_timestamp() > now() + interval '1 second';
             begin
                 perform ctx.turn_to(waiting.event_id);
                 perform finish_event(waiting.event_id, p_token);
                 done := done || waiting.id;
-            exception when others then
+            exception when others or query_canceled then
                 null;
             end;
         end loop;
-        perform end_jobs(done);
+        begin
+            perform end_jobs(done);
+        exception when others then
+            null;  -- an earlier event of one of these patients has come in and begun meanwhile: each own job will find it done
+        end;
     end if;
     along := cardinality(done);
 end

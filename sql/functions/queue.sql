@@ -2,7 +2,7 @@
 -- security, so product roles and jobs get to it through these functions alone.
 
 -- Jobs of the context's organization that could run now, locked until the end of the transaction: those at the head of the queue whose
--- patient has nothing before them.
+-- patient has nothing before them. One that failed before runs by itself.
 create or replace function app.waiting_jobs(p_at_most integer) returns table (id bigint, event_id uuid)
 language plpgsql security definer set search_path = procrastinate, pg_catalog, pg_temp as $$
 begin
@@ -14,7 +14,7 @@ begin
         select h.id from procrastinate_jobs h
         where h.status = 'todo' and (h.scheduled_at is null or h.scheduled_at <= now())
         order by h.priority desc, h.id limit 4 * p_at_most)
-      and j.status = 'todo' and j.queue_name = 'patient_status'
+      and j.status = 'todo' and j.queue_name = 'patient_status' and j.attempts = 0
       and j.args ->> 'organization_id' = current_setting('app.organization_id')
       and not exists (
         select from procrastinate_jobs before
@@ -39,7 +39,8 @@ end
 $$;
 
 -- Jobs that nobody works on any more stand in the queue again: of workers whose last heartbeat is p_stalled_after old, and those that
--- began p_overdue_after ago, longer than any job may take: their worker lives, but could not say how they ended.
+-- began p_overdue_after ago, longer than any job may take (upkeep: eleven minutes, since sealing may take ten): their worker lives, but
+-- could not say how they ended. Where the next of its kind stands in the queue already (queueing_lock), the lost one has failed.
 create or replace function app.rescue_jobs(p_stalled_after interval, p_overdue_after interval) returns integer
 language plpgsql set search_path = procrastinate, pg_catalog, pg_temp as $$
 declare
@@ -47,14 +48,18 @@ declare
 begin
     delete from procrastinate_workers w where w.last_heartbeat < now() - p_stalled_after;
     with lost as (
-        select j.id from procrastinate_jobs j
+        select j.id, case when exists (
+                select from procrastinate_jobs other where other.status = 'todo' and other.queueing_lock = j.queueing_lock)
+            then 'failed' else 'todo' end::procrastinate_job_status as becomes
+        from procrastinate_jobs j
         where j.status = 'doing'
           and (j.worker_id is null
-               or (select max(e.at) from procrastinate_events e where e.job_id = j.id and e.type = 'started') < now() - p_overdue_after)
+               or (select max(e.at) from procrastinate_events e where e.job_id = j.id and e.type = 'started')
+                  < now() - case j.queue_name when 'upkeep' then interval '11 minutes' else p_overdue_after end)
         for update skip locked
     )
     update procrastinate_jobs j
-    set status = 'todo', attempts = j.attempts + 1, scheduled_at = null, worker_id = null, abort_requested = false
+    set status = lost.becomes, attempts = j.attempts + 1, scheduled_at = null, worker_id = null, abort_requested = false
     from lost where j.id = lost.id;
     get diagnostics rescued = row_count;
     return rescued;

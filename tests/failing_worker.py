@@ -1,0 +1,28 @@
+"""A worker that gets stuck: before the effect of the job of HANGS_BEFORE, after that of HANGS_AFTER. Nothing goes along."""
+
+import asyncio
+import os
+import sys
+
+from procrastinate.cli import main
+
+from jobs import run
+
+run.MORE = 0
+_run = run._run
+
+
+async def stuck(given, query, **more):
+    """As jobs.run._run, and then for ever."""
+    if str(given["event_id"]) == os.environ["HANGS_BEFORE"]:
+        await asyncio.Event().wait()
+    found = await _run(given, query, **more)
+    if str(given["event_id"]) == os.environ["HANGS_AFTER"]:
+        await asyncio.Event().wait()
+    return found
+
+
+run._run = stuck
+
+if __name__ == "__main__":
+    sys.exit(main())

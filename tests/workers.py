@@ -1,0 +1,195 @@
+"""Workers as real processes, people and claims by the dozen, and faults planted where a job has its effect."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+
+from app.config import Settings
+from tests.conftest import As, Cast
+from tests.test_slice import until
+
+_numbers = count(1)
+
+FAULTS = """
+set search_path = public;
+create table faults (patient_id uuid, what text);
+create function fault() returns trigger language plpgsql security definer set search_path = public, pg_catalog as $$
+declare
+    said text := (select what from faults f where f.patient_id = new.patient_id);
+begin
+    case
+        when said is null then null;
+        when said = 'lock' then perform pg_advisory_xact_lock_shared(hashtext(new.patient_id::text));
+        when said = 'sleep' then perform pg_sleep(30);
+        when said = 'pause' then perform pg_sleep(1);
+        when said = 'end' then perform pg_terminate_backend(pg_backend_pid());
+        else raise exception using errcode = said, message = 'of ' || new.patient_id, detail = new.event_id;
+    end case;
+    return new;
+end $$;
+create trigger zz_fault before update on app.job_processing_logs for each row when (new.status = 'completed')
+    execute function fault();
+update schema_admin.state set catalog = schema_admin.fingerprint();
+set search_path = app, procrastinate
+"""
+"""What an effect meets for the patients in `faults`: an error of this SQLSTATE, a lock that the test holds, a statement without
+end, or the end of its own backend. It is the effect's last step, so that whatever it did has to be undone."""
+
+JOBS = """
+select j.event_id, j.status, j.attempts, j.error, j.result, q.status, q.attempts
+from job_processing_logs j
+left join procrastinate.procrastinate_jobs q on q.args ->> 'event_id' = j.event_id::text
+where j.event_id = any (%s) order by j.event_id, q.id
+"""
+
+
+def jobs_of(as_root: psycopg.Connection[Any], *events: Any) -> list[Any]:
+    """(event, log's status, attempts, error, result, queue's status, its attempts) by event; a row for each time it was queued."""
+    return as_root.execute(JOBS, [[UUID(str(event)) for event in events]]).fetchall()
+
+
+class Workers:
+    """Worker processes over a database; whatever still runs at the end must end by SIGTERM with 0."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._environ = os.environ | {
+            "WORKER_DATABASE_URL": settings.worker_database_url or "",
+            "PROCRASTINATE_APP": "jobs.app",
+        }
+        self._started: list[tuple[subprocess.Popen[bytes], Any]] = []
+
+    def start(self, module: str = "procrastinate", **environ: str) -> subprocess.Popen[bytes]:
+        """One more; `until(is_listening(...))` says when it waits for jobs."""
+        output = tempfile.NamedTemporaryFile()  # noqa: SIM115
+        command = [sys.executable, "-m", module, "worker"]
+        process = subprocess.Popen(command, env=self._environ | environ, stdout=output, stderr=subprocess.STDOUT)
+        self._started.append((process, output))
+        return process
+
+    def output(self, process: subprocess.Popen[bytes]) -> str:
+        """What it has said so far."""
+        output = next(file for one, file in self._started if one is process)
+        return Path(output.name).read_text()
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        running = [process for process, _ in self._started if process.poll() is None]
+        for process in running:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        codes = [process.wait(20) for process in running]
+        said = [self.output(process) for process, _ in self._started]
+        if failed[0]:
+            print(*said, sep="\n----\n")
+        assert codes == [0] * len(codes), "\n----\n".join(said)
+        for _, output in self._started:
+            output.close()
+
+
+def listening(as_root: psycopg.Connection[Any], workers: int = 1) -> Callable[[], Any]:
+    """A condition: so many workers wait for jobs."""
+
+    async def condition() -> bool:
+        text = "select count(*) from pg_stat_activity where datname = current_database() and query like 'LISTEN%%'"
+        return as_root.execute(text).fetchone() == (workers,)
+
+    return condition
+
+
+def blocked(as_root: psycopg.Connection[Any], backends: int, query: str = "%run_job%") -> Callable[[], Any]:
+    """A condition: so many of the workers' statements like this wait for a lock; it gives their backends."""
+
+    async def condition() -> list[int]:
+        found = as_root.execute(
+            "select pid from pg_stat_activity where datname = current_database() and usename = 'claims_worker' "
+            "and wait_event_type = 'Lock' and query like %s",
+            [query],
+        ).fetchall()
+        return [pid for (pid,) in found] if len(found) == backends else []
+
+    return condition
+
+
+OVER = ("succeeded", "failed", "aborted", "cancelled", None)
+
+
+def ended(
+    as_root: psycopg.Connection[Any], events: list[Any], *states: str, queue: tuple[str | None, ...] = OVER
+) -> Callable[[], Any]:
+    """A condition: these events' jobs are in one of the states, and so in the queue; it gives their rows."""
+    states = states or ("completed", "failed")
+
+    async def condition() -> list[Any]:
+        rows = jobs_of(as_root, *events)
+        over = all(row[1] in states and row[5] in queue for row in rows)
+        return rows if rows and over else []
+
+    return condition
+
+
+def run(connection: psycopg.Connection[Any], who: Cast, event: Any, more: int = 0) -> tuple[str, int]:
+    """What a worker's statement does, in a transaction that stays open."""
+    connection.execute("select set_config('role', ctx.enter_job(%s, %s), true)", [who.organization, event])
+    row = connection.execute("select status, along from app.run_job(%s, %s, %s)", [event, uuid4(), more]).fetchone()
+    assert row
+    return row
+
+
+class World:
+    """Patients with a claim each, and what happens to them, as an admin reports it."""
+
+    def __init__(self, admin: As, who: Cast) -> None:
+        self._admin = admin
+        self._who = who
+
+    async def _made(self, path: str, body: dict[str, Any]) -> str:
+        answer = await self._admin.post(path, body)
+        assert answer.is_success, answer.text
+        return str(answer.json()["data"]["id"])
+
+    async def patient(self, **more: Any) -> str:
+        """Somebody new."""
+        number = f"W-{next(_numbers)}"
+        body = {"memberNumber": number, "firstName": "Wil", "lastName": "World", "dateOfBirth": "1990-01-01"}
+        return await self._made("/api/patients", body | more)
+
+    async def claim(self, patient: str, **more: Any) -> str:
+        """A submitted claim of theirs."""
+        body = {"patientId": patient, "providerId": str(self._who.ana_provider), "diagnosisCode": "I10"}
+        return await self._made("/api/claims", body | {"amount": 10, "serviceDate": "2026-11-10"} | more)
+
+    async def event(self, patient: str, kind: str = "admission", at: str = "2026-11-10T10:00:00Z", **more: Any) -> str:
+        """Something that happened to them."""
+        body = {"patientId": patient, "eventType": kind, "occurredAt": at} | more
+        return await self._made("/api/patient-status", body)
+
+    async def admitted(self, people: int) -> list[tuple[str, str, str]]:
+        """So many new patients, each with a claim, admitted: (patient, claim, event)."""
+
+        async def one() -> tuple[str, str, str]:
+            patient = await self.patient()
+            return patient, await self.claim(patient), await self.event(patient)
+
+        return [await one() for _ in range(people)]
+
+    async def moves(self, claim: str) -> list[tuple[str, str | None]]:
+        """(status, event) of every entry of its history."""
+        data = (await self._admin.get(f"/api/claims/{claim}")).json()["data"]
+        return [(one["to"], one["eventId"]) for one in data["statusHistory"]]
+
+
+async def meanwhile(*conditions: Any) -> list[Any]:
+    """All of them, however long each takes."""
+    return list(await asyncio.gather(*(until(condition) for condition in conditions)))
