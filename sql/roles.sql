@@ -52,9 +52,6 @@ create schema if not exists auth authorization claims_owner;
 create schema if not exists procrastinate authorization claims_owner;
 revoke all on schema public from public;
 alter default privileges for role claims_owner revoke execute on functions from public;
-alter default privileges for role claims_gate revoke execute on functions from public;
-alter default privileges for role claims_recorder revoke execute on functions from public;
-alter default privileges for role claims_sealer revoke execute on functions from public;
 
 grant usage on schema app to claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_sealer, claims_admin,
     claims_processor, claims_provider, claims_patient, claims_system;

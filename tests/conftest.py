@@ -334,5 +334,6 @@ def as_role(settings: Settings, casts: dict[str, Cast]) -> Iterator[Callable[...
 
     yield make
     for connection in opened:
-        connection.rollback()  # or the server would not count the last statement (tests/policy_coverage.py)
-        connection.close()
+        if not connection.closed:
+            connection.rollback()  # or the server would not count the last statement (tests/policy_coverage.py)
+            connection.close()

@@ -124,6 +124,8 @@ FAULTS = {
     ],
     "051": [
         Fault(NEW + "return 1", "auth.new(uuid)"),
+        Fault("create function auth.new(uuid) returns int language sql return 1", "auth.new(uuid)"),
+        Fault("grant execute on function organization_id to public", "app.organization_id()"),
         Fault(
             NEW + "return 1; revoke all on function auth.new from public; grant execute on function auth.new to public",
             "auth.new(uuid)",

@@ -215,8 +215,6 @@ alter function app.audit_head owner to claims_sealer;
 alter function app.seal_audit_logs owner to claims_gate;
 alter function app.verify_audit_logs owner to claims_gate;
 alter function app.audit_heads owner to claims_gate;
-revoke execute on function app.seal_organization, app.verify_organization, app.audit_head, app.seal_audit_logs, app.verify_audit_logs,
-    app.audit_heads, app.add_seal, app.audit_hash, app.seal_digest, app.audit_era from public;
 grant execute on function app.add_seal, app.audit_hash, app.seal_digest, app.audit_era to claims_sealer;
 grant execute on function app.seal_organization, app.verify_organization, app.audit_head to claims_gate;
 grant execute on function app.seal_audit_logs to claims_worker;

@@ -297,7 +297,6 @@ begin
         'record_denial(uuid, uuid, text, text, text, uuid, text, jsonb)']
     loop
         execute format('alter function auth.%s owner to claims_gate', gated);
-        execute format('revoke execute on function auth.%s from public', gated);
     end loop;
 end
 $$;

@@ -200,6 +200,6 @@ create or replace trigger claims_30_record after insert or update of status on a
     for each row execute function app.record_status();
 
 grant execute on function app.caller_role, app.caller_user_id, app.icd10, app.claim_limits, app.claim_problems,
-    app.claim_statuses, app.legal_move, app.check_move, app.appeal_window_days
+    app.claim_statuses, app.legal_move, app.refuse_move, app.check_move, app.appeal_window_days
     to claims_admin, claims_processor, claims_provider, claims_system, claims_patient;
 grant execute on function app.icd10 to claims_api;

@@ -36,7 +36,6 @@ language sql security definer set search_path = app, pg_catalog, pg_temp as $$
     returning claims
 $$;
 alter function app.take_next_claim owner to claims_gate;
-revoke execute on function app.take_next_claim from public;
 grant execute on function app.take_next_claim to claims_processor;
 
 -- Hands all of a user's claims that can still move to a processor, or to nobody; how many.
@@ -59,5 +58,4 @@ begin
     return moved;
 end
 $$;
-revoke execute on function app.reassign_claims from public;
 grant execute on function app.reassign_claims to claims_admin;

@@ -102,6 +102,7 @@ begin
 end
 $$;
 
-revoke execute on function app.bulk_move, app.import_claims from public;
+grant execute on function app.refusal to claims_admin, claims_processor, claims_provider, claims_system;
+grant execute on function app.is_same_claim to claims_admin, claims_provider;
 grant execute on function app.bulk_move to claims_admin, claims_processor;
 grant execute on function app.import_claims to claims_admin, claims_provider;

@@ -170,7 +170,6 @@ alter function ctx.turn_to owner to claims_gate;
 alter function ctx.mac owner to claims_gate;
 alter function ctx.valid owner to claims_gate;
 alter function ctx.is_known owner to claims_gate;
-revoke execute on all functions in schema ctx from public;
 grant execute on all functions in schema ctx to claims_gate;
 grant execute on function ctx.enter, ctx.knock, ctx.is_known to claims_api;
 grant execute on function ctx.enter_job to claims_worker;

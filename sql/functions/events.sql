@@ -181,7 +181,5 @@ begin
 end
 $$;
 
-revoke execute on function app.move_claims, app.visit_days, app.is_undone, app.left_alone, app.review_submitted, app.settle_visit,
-    app.undo_last, app.apply_event from public;
 grant execute on function app.move_claims, app.visit_days, app.is_undone, app.left_alone, app.review_submitted, app.settle_visit,
     app.undo_last, app.apply_event to claims_system;

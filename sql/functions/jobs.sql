@@ -65,7 +65,6 @@ language sql set search_path = app, pg_catalog, pg_temp as $$
     returning j.status, j.attempts
 $$;
 
-revoke execute on function app.finish_event, app.run_job, app.fail_job from public;
 grant execute on function app.finish_event, app.run_job, app.fail_job to claims_system;
 
 -- A failed job once more: its log row is pending again and the job stands in the queue, in one transaction. Two who ask at once
@@ -91,6 +90,5 @@ begin
 end
 $$;
 alter function app.retry_job owner to claims_recorder;
-revoke execute on function app.retry_job from public;
 grant execute on function app.retry_job to claims_admin;
 

@@ -38,7 +38,6 @@ $$;
 alter function auth.take owner to claims_gate;
 alter function auth.forgive owner to claims_gate;
 alter function auth.sweep_windows owner to claims_gate;
-revoke execute on function auth.take, auth.forgive, auth.sweep_windows from public;
 grant execute on function auth.take, auth.forgive to claims_api;
 
 select schema_admin.drop_policies('auth.windows');

@@ -22,7 +22,6 @@ language sql set search_path = procrastinate, pg_catalog, pg_temp as $$
         jsonb_build_object('organization_id', p_organization_id, 'event_id', p_event_id), null
     )]::procrastinate_job_to_defer_v1[])
 $$;
-revoke execute on function app.defer_job from public;
 grant execute on function app.defer_job to claims_recorder;
 
 alter function app.enqueue_event owner to claims_recorder;

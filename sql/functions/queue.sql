@@ -97,7 +97,6 @@ $$;
 alter function app.waiting_jobs owner to claims_recorder;
 alter function app.end_jobs owner to claims_recorder;
 alter function ctx.queue_state owner to claims_recorder;
-revoke execute on function app.waiting_jobs, app.end_jobs, app.rescue_jobs, app.forget_jobs, ctx.queue_state from public;
 grant execute on function app.waiting_jobs, app.end_jobs to claims_system;
 grant execute on function app.rescue_jobs, app.forget_jobs to claims_worker;
 grant execute on function ctx.queue_state to claims_api;

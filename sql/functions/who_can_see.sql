@@ -29,13 +29,11 @@ begin
             create or replace function app.sees_as_%1$s(p_table regclass, p_key jsonb) returns boolean
             language sql security definer set search_path = app, pg_catalog, pg_temp as 'select finds(p_table, p_key)';
             alter function app.sees_as_%1$s owner to claims_as_%1$s;
-            revoke execute on function app.sees_as_%1$s from public;
             grant execute on function app.sees_as_%1$s to claims_gate
             $f$, name);
     end loop;
 end
 $$;
-revoke execute on function app.finds from public;
 grant execute on function app.finds to claims_as_admin, claims_as_processor, claims_as_provider, claims_as_patient;
 
 -- The columns of the table's primary key after organization_id; of organizations that one. Raises unless it is a table of the schema
@@ -56,7 +54,6 @@ begin
     return coalesce(nullif(columns[2:], '{}'), columns);
 end
 $$;
-revoke execute on function app.tenant_key from public;
 grant execute on function app.tenant_key to claims_gate;
 
 -- p_key: the columns of tenant_key, in their order. No rows: nobody, or no such row. Every variable of a context is among the
@@ -93,5 +90,4 @@ begin
 end
 $$;
 alter function app.who_can_see owner to claims_gate;
-revoke execute on function app.who_can_see from public;
 grant execute on function app.who_can_see to claims_auditor;

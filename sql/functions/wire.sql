@@ -9,7 +9,6 @@ create or replace function app.major_units(cents bigint) returns numeric
 language sql immutable parallel safe
 return round(cents / 100.0, 2);
 
--- One claim; with its history where that is given.
 create or replace function app.claim_json(c app.claims) returns json
 language sql stable parallel safe
 return json_build_object(
@@ -32,10 +31,6 @@ return json_build_object(
     'createdAt', utc(c.created_at),
     'updatedAt', utc(c.updated_at),
     'version', c.version);
-
-create or replace function app.claim_json(c app.claims, history json) returns json
-language sql stable parallel safe
-return (claim_json(c)::jsonb || jsonb_build_object('statusHistory', history))::json;
 
 create or replace function app.provider_json(p app.providers) returns json
 language sql stable parallel safe
@@ -137,9 +132,9 @@ return json_build_object(
     'decisionDays', o.decision_days,
     'appealWindowDays', o.appeal_window_days);
 
-grant execute on function app.utc, app.major_units, app.claim_json(app.claims), app.claim_json(app.claims, json), app.provider_json,
-    app.patient_json, app.event_json, app.audit_json, app.diagnosis_code_json, app.settings_json to public;
+grant execute on function app.utc, app.major_units, app.claim_json, app.provider_json, app.patient_json, app.event_json, app.audit_json,
+    app.diagnosis_code_json, app.settings_json
+    to claims_admin, claims_processor, claims_provider, claims_patient;
 
 -- Everybody may see themselves among the users, and the jobs of the events they see; to list either is the admins' alone.
-revoke execute on function app.user_json, app.job_json from public;
 grant execute on function app.user_json, app.job_json to claims_admin;

@@ -10,12 +10,11 @@ begin
     loop
         execute format('alter function %s owner to claims_owner', made.name);
     end loop;
-    -- A function that runs as somebody else is for those it was granted to, never for everybody.
-    for made in
-        select p.oid::regprocedure as name from pg_proc p
-        where p.pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'ctx'::regnamespace) and p.prosecdef
-    loop
-        execute format('revoke execute on function %s from public', made.name);
-    end loop;
 end
 $$;
+
+-- A function is for those it was granted to, in the file that makes it; never for everybody.
+revoke execute on all functions in schema app, auth, ctx from public;
+-- What the migrations made: whoever writes a row needs its defaults and checks.
+grant execute on function app.uuid7, app.organization_id, app.new_claim_number, app.is_npi
+    to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_gate, claims_recorder, claims_sealer;

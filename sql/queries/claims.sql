@@ -59,7 +59,7 @@ from (
 
 -- name: get
 -- One claim with its history, oldest first; no row when it is missing or hidden from the caller. Reading it is recorded.
-select claim_json(c, (
+select (claim_json(c)::jsonb || jsonb_build_object('statusHistory', (
     select json_agg(json_build_object(
         'from', h.from_status,
         'to', h.to_status,
@@ -70,7 +70,7 @@ select claim_json(c, (
         'source', h.source,
         'eventId', h.event_id) order by h.version)
     from claim_status_history h
-    where h.claim_id = c.claim_id)), c.version
+    where h.claim_id = c.claim_id)))::json, c.version
 from claims c, record_act('read', 'claims', c.claim_id, c.patient_id)
 where c.claim_id = :claim_id;
 

@@ -1,0 +1,12 @@
+-- PUBLIC may execute every function that is made, until it is revoked: one that runs as its owner lends everybody its owner's rights,
+-- any other does for every login what it was made for. A function is for those it was granted to.
+select '051 function for everybody' as check,
+       format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) as object,
+       case when p.prosecdef then format('PUBLIC may execute it as %s', p.proowner::regrole) else 'PUBLIC may execute it' end as problem,
+       format('revoke execute on function %I.%I(%s) from public',
+              n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) as remedy
+from pg_proc p
+join pg_namespace n on n.oid = p.pronamespace
+cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
+where n.nspname in ('app', 'auth', 'ctx', 'schema_admin', 'procrastinate') and g.grantee = 0
+order by 2;
