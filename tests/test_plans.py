@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -22,22 +23,23 @@ from app.context import ENTER, KNOCK
 from app.sql import Query
 from tests import plan_cases as cases
 from tests.conftest import SIGNER, settings_for
-from tests.plan_cases import LARGEST, SMALLEST, Person
+from tests.plan_cases import EXEMPT, LARGEST, SMALLEST, Exempt, Person
 
 CLAIMS = int(os.environ.get("PLANS_CLAIMS", "30000"))
+FULL = CLAIMS > 100_000
 TINY = 8
 """Pages: a table that is no larger is read at once whatever the plan."""
-FEW = 3000
-"""Rows: about three milliseconds; so many may be thrown away for nothing."""
-SOME = CLAIMS // 4
-"""Rows, half of the largest tenant's claims: as many by a generic plan that PostgreSQL was forced to and would not choose itself,
+FEW = 100
+"""Rows: a page and its neighbours; so many may be thrown away for nothing."""
+SOME = CLAIMS * 2 // 5
+"""Rows, four fifths of the largest tenant's claims: as many by a generic plan that PostgreSQL was forced to and would not choose itself,
 so that no such plan reads a whole tenant."""
 QUIET = "-c auto_explain.log_min_duration=-1"
 MODES = [
     ("force_custom_plan", (LARGEST, SMALLEST)),
     ("auto", (SMALLEST, LARGEST)),
     ("force_generic_plan", (SMALLEST, LARGEST)),
-    ("force_generic_plan", (LARGEST, SMALLEST)),
+    *([("force_generic_plan", (LARGEST, SMALLEST))] if FULL else []),
 ]
 """How plans are made, and in whose context first: a generic plan is made for the first and kept for the second."""
 WATCHED = {
@@ -66,6 +68,9 @@ def planted(server_url: str, template: str) -> Iterator[Settings]:
             with psycopg.connect(settings.database_url, autocommit=True) as root:
                 root.execute(f"set plans.claims = {CLAIMS}")
                 root.execute((Path(__file__).parent / "plans_data.sql").read_text())
+                root.execute(
+                    "set default_statistics_target = 1000"
+                )  # all of 300,000 rows, and the same plans in every run
                 root.execute("vacuum (analyze)")
             for setting, value in WATCHED.items():
                 admin.execute(f"alter database {name} set {setting} = '{value}'")
@@ -80,8 +85,16 @@ def nodes(node: Node) -> Iterator[Node]:
         yield from nodes(child)
 
 
+class Waste(NamedTuple):
+    """So many rows that a node of a plan read for little."""
+
+    rows: int
+    what: str
+    is_scan: bool = False
+
+
 class Judge:
-    """Says what is wrong with a plan. large: the tables that hold rows of tenants and are more than TINY."""
+    """Says what a plan wastes. tenants: the tables that hold rows of tenants and are more than TINY."""
 
     def __init__(self, root: psycopg.Connection[Any]) -> None:
         pages = root.execute(
@@ -91,18 +104,16 @@ class Judge:
         self.tiny = {name for name, size, _ in pages if size <= TINY}
         self.tenants = {name for name, size, of_tenants in pages if of_tenants and size > TINY}
 
-    def faults(self, plan: Node, few: int) -> Iterator[str]:
-        """few: how many rows any node may throw away; beyond it ten times as many as it gives."""
+    def waste(self, plan: Node) -> Iterator[Waste]:
         for node in nodes(plan):
             table = node.get("Relation Name", node["Node Type"])
             loops = node.get("Actual Loops", 0)
             given = node.get("Actual Rows", 0) * loops
             removed = loops * sum(value for key, value in node.items() if key.startswith("Rows Removed by"))
-            # Who is given a tenth of what is read may read a table from end to end: no index gives that much faster.
-            if node["Node Type"] == "Seq Scan" and table in self.tenants and given < (given + removed) / 10:
-                yield f"reads {table} from end to end"
-            if table not in self.tiny and removed > max(few, 10 * given):
-                yield f"throws away {removed:.0f} rows of {table} for {given:.0f}"
+            if node["Node Type"] == "Seq Scan" and table in self.tenants and loops:
+                yield Waste(round(given + removed), f"reads {table} from end to end", is_scan=True)
+            elif table not in self.tiny and removed > max(FEW, 10 * given):
+                yield Waste(round(removed), f"throws away {removed:.0f} rows of {table} for {given:.0f}")
 
 
 def drawn(node: Node, depth: int = 0) -> str:
@@ -154,8 +165,7 @@ class Watch:
             for _ in range(times):
                 self._notices.clear()
                 try:
-                    with self._connection.transaction(force_rollback=True):
-                        self._connection.execute(f"/* {self._role} */ {query.text(given)}", given, prepare=True)
+                    self._run_once(query, given)
                 except psycopg.DatabaseError as error:
                     if person.work == "busy" or error.sqlstate not in ("INVAL", "CLASH"):
                         raise AssertionError(f"{query.name} as {self._role} {person.tenant}: {error}") from error
@@ -168,26 +178,43 @@ class Watch:
                     who = f"{person.work} in {person.tenant}"
                     yield Seen(query.name, self._role, who, filters, shown["Query Text"], shown["Plan"])
 
+    def _run_once(self, query: Query, given: Any) -> None:
+        text = f"/* {self._role} */ {query.text(given)}"
+        if query.name.split(".")[1] in ("list", "list_newest", "count"):
+            self._connection.execute(text, given, prepare=True)  # nothing to undo
+            self._connection.execute("show jit")  # ends the portal before: its plan is logged then
+            return
+        with self._connection.transaction(force_rollback=True):
+            self._connection.execute(text, given, prepare=True)
+
     def close(self) -> None:
         self._connection.close()
 
 
 PRODUCT = ("admin", "claims_processor", "provider", "patient")
-ROLES = (*PRODUCT, "door", "system")
+ROLES = (*PRODUCT, "door", "system", "worker")
 
 
-def asked_by(role: str, person: Person) -> tuple[tuple[str, Any], list[tuple[Query, Any]]] | None:
+def asked_by(
+    role: str, person: Person, *, in_every_order: bool
+) -> tuple[tuple[str, Any], list[tuple[Query, Any]]] | None:
     """How this person comes in in that role, and what is asked then; None where it does not."""
     if role == "door" and person.caller.role == "admin":
         return (KNOCK, SIGNER.knocking()), list(cases.at_the_door(person))
     if role == "system" and "discharge_cancelled" in (person.rows["events"] or {}):
         event = {"organization_id": person.caller.organization_id, "event_id": person.rows["events"]["admission"]}
         return (ENTER_JOB, event), list(cases.of_jobs(person))
+    if role == "worker" and (person.tenant, person.caller.role, person.work) == (LARGEST, "admin", "busy"):
+        return ("select 1", None), list(cases.of_workers())
     if role != person.caller.role:
         return None
     context = SIGNER.entering(person.caller, request_id="plans", address="", source="api", read_only=False)
     may = cases.run_by(role)
-    asked = [(query, given) for query, given in cases.everything(person) if statement(query) in may]
+    asked = [
+        (query, given)
+        for query, given in cases.everything(person, in_every_order=in_every_order)
+        if statement(query) in may
+    ]
     assert {statement(query) for query, _ in asked} == may  # nothing that the matrix allows goes unseen
     return (ENTER, context), asked
 
@@ -207,15 +234,23 @@ class Court:
             self._people = {tenant: cases.people(root, tenant) for tenant in (LARGEST, SMALLEST)}
         self.judged: Counter[str] = Counter()
         self.ran: set[str] = set()
+        self.used: dict[Exempt, int] = {}
 
     def _seen(self, role: str, mode: str, order: tuple[str, str]) -> Iterator[Seen]:
-        """Every statement as everybody of a role, in the one tenant and then in the other."""
-        url = self._settings.worker_database_url if role == "system" else self._settings.api_database_url
+        """Every statement as everybody of a role, in the one tenant and then in the other.
+
+        With few claims not all of it: lists in every order as the busiest of the largest tenant only.
+        """
+        url = self._settings.worker_database_url if role in ("system", "worker") else self._settings.api_database_url
         with closing(Watch(str(url), role, mode)) as watch:
             for person in (*self._people[order[0]], *self._people[order[1]]):
+                is_busy, is_custom = person.work == "busy", mode == "force_custom_plan"
+                if not (FULL or is_busy or (is_custom and person.tenant == LARGEST)):
+                    continue
+                whole = mode != "force_generic_plan" if FULL else is_custom and is_busy and person.tenant == LARGEST
                 # Five plans are made for what is asked, and then PostgreSQL decides whether one for everything will do.
-                times = 6 if mode == "auto" and (person.tenant, person.work) == (order[0], "busy") else 1
-                if coming := asked_by(role, person):
+                times = 6 if mode == "auto" and is_busy and person.tenant == order[0] else 1
+                if coming := asked_by(role, person, in_every_order=whole):
                     yield from watch.run(person, *coming, times)
             self.ran |= watch.ran
 
@@ -224,10 +259,31 @@ class Court:
         found: dict[tuple[str, ...], str] = {}
         for seen in (seen for role in roles for seen in self._seen(role, mode, order)):
             self.judged[f"{mode}, {order[0]} first"] += 1
-            for fault in self._judge.faults(seen.plan, SOME if mode == "force_generic_plan" else FEW):
-                key = (mode, order[0], seen.query, seen.role, seen.given)
-                found.setdefault(key, f"{' / '.join(key)} ({seen.person}): {fault}\n{seen.text}{drawn(seen.plan)}")
+            for waste in self._judge.waste(seen.plan):
+                if not self._is_allowed(seen, waste, mode):
+                    key = (mode, order[0], seen.query, seen.role, seen.given)
+                    found.setdefault(
+                        key, f"{' / '.join(key)} ({seen.person}): {waste.what}\n{seen.text}{drawn(seen.plan)}"
+                    )
         return list(found.values())
+
+    def _is_allowed(self, seen: Seen, waste: Waste, mode: str) -> bool:
+        if mode == "force_generic_plan" and (
+            # How far a count goes, and what a number begins with, is not known yet.
+            waste.rows <= SOME or seen.query.endswith(".count") or "claim_number" in seen.given
+        ):
+            return True
+        for line in EXEMPT:
+            if line.scans == waste.is_scan and all(
+                map(fnmatchcase, (seen.query, seen.role, seen.given), (line.query, line.role, line.filters))
+            ):
+                self.used[line] = max(self.used.get(line, 0), waste.rows)
+                return waste.rows <= line.most[FULL]
+        return False
+
+    def unused(self) -> list[Exempt]:
+        """Lines that nothing needed."""
+        return [line for line in EXEMPT if not line.scans and line.most[FULL] and line not in self.used]
 
 
 def test_every_statement_reads_little_more_than_it_gives(planted: Settings) -> None:
@@ -235,7 +291,8 @@ def test_every_statement_reads_little_more_than_it_gives(planted: Settings) -> N
     faults = [fault for mode, order in MODES for fault in court.faults(mode, order)]
     print(dict(court.judged))
     assert not faults, f"{len(faults)} faults:\n\n" + "\n\n".join(faults)
-    assert court.ran == {
+    assert not court.unused(), "nothing needs these exceptions any more"
+    assert court.ran | {"jobs.seal"} == {  # sealing reads the whole trail the first time: bench-audit has it
         statement(one) for path in sql.QUERIES.glob("*.sql") for one in sql.load(path.stem).all.values()
     }
     # Control: a list without its index is found.
