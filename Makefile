@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run demo test test-pg lint contract mutants plans pooler openapi schema check seed api worker jobs psql audit permissions heads verify-chain suspend resume bench-streams bench-limits bench-audit bench-signature bench-jobs
+.PHONY: help run demo test test-pg lint contract mutants plans pooler chaos openapi schema check seed api worker jobs psql audit permissions heads verify-chain suspend resume bench-streams bench-limits bench-audit bench-signature bench-jobs
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ contract: .venv/.installed ## Try the running API against its own contract, at l
 
 mutants: .venv/.installed ## Break the database's guard in every way there is, and print who notices
 	@$(BIN)/python -m pytest -q -s tests/test_mutants.py
+
+chaos: .venv/.installed ## Kill, freeze and cut off what runs under load, and look for anything lost or doubled (CHAOS_SECONDS, CHAOS_SEED)
+	@$(BIN)/python -m tests.load.chaos
 
 pooler: .venv/.installed ## Run the API's tests through PgBouncer in transaction mode, if it is installed
 	@POOLER_MODULES="api claims claim_lists claim_work resources people idempotency idempotency_races access isolation forgery \

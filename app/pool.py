@@ -46,7 +46,9 @@ def open_pool(settings: Settings) -> Pool:
         configure=partial(_configure, threshold=1 if settings.prepared_statements == "on" else None),
         timeout=0.8,
         max_waiting=settings.pool_size * 16,
+        # Else the pool waits ever longer after a failure, and is away as long again as the database was.
         reconnect_timeout=1,
+        reconnect_failed=AsyncConnectionPool.check,
         open=False,
     )
 

@@ -21,7 +21,7 @@ HEARTBEAT, STALLED_AFTER = 2.0, 8.0
 OVERDUE_AFTER = 6.0
 """Seconds: no job may take longer (claims_worker's statement_timeout ends it at three), so one that does was lost."""
 RESCUE_EVERY = 1.0
-FIRST_WAIT, LONGEST_WAIT, LIVED = 0.25, 10.0, 10.0
+FIRST_WAIT, LONGEST_WAIT, LIVED = 0.25, 2.0, 10.0
 """Seconds: before a worker that failed starts again, at most, and after how long a life the wait starts over."""
 
 
@@ -52,8 +52,9 @@ def connector(settings: Settings) -> Connector:
         min_size=2,
         max_size=8,
         timeout=5,
-        # Its pauses between two attempts to connect double: after a long outage the worker would stay away as long again.
-        reconnect_timeout=5,
+        # Else the pool waits ever longer after a failure, and is away as long again as the database was.
+        reconnect_timeout=1,
+        reconnect_failed=psycopg_pool.AsyncConnectionPool.check,
         configure=_configure,
         kwargs={"application_name": "claims-worker", "connect_timeout": 2},
     )

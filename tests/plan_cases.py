@@ -81,7 +81,7 @@ EXEMPT = [
     Exempt("claims.*", "admin", "provider_id, *", (0, 2_300), ONE_OF_TWO),
     Exempt("claims.*", "claims_processor", "provider_id*", (560, 2_200), ONE_OF_TWO),
     Exempt("claims.list.*amount_cents", "claims_processor", "*", (0, 2_900), WORKERS_OWN),
-    Exempt("claims.*", "provider|patient", "status*, unassigned", (0, 1_300), NOT_THEIRS),
+    Exempt("claims.*", "p*", "status*, unassigned", (0, 1_300), NOT_THEIRS),
     Exempt("claims.list.*", "provider", "unassigned", (0, 3_500), ONE_OF_TWO),
     Exempt("claims.*", "provider", "patient_id*", (0, 150), ONE_OF_TWO),
     Exempt("claims.list.*", "provider", "*statuses", (0, 7_200), SEVERAL),
