@@ -153,7 +153,7 @@ def _rules(connection: psycopg.Connection[Any]) -> None:
         for path in _state_files():
             _run(connection, path)
         _transitions(connection)
-        _diagnosis_codes(connection)
+        load_diagnosis_codes(connection)
         connection.execute(
             "insert into schema_admin.state (files, catalog) select %s, schema_admin.fingerprint() on conflict (one) "
             "do update set files = excluded.files, catalog = excluded.catalog, applied_at = excluded.applied_at",
@@ -174,14 +174,14 @@ def _transitions(connection: psycopg.Connection[Any]) -> None:
                     copy.write_row((old, new, role, scope, requires or None))
 
 
-def _diagnosis_codes(connection: psycopg.Connection[Any]) -> None:
+def load_diagnosis_codes(connection: psycopg.Connection[Any]) -> None:
     """The shipped release, unless it is loaded already."""
-    if connection.execute("select exists (select from diagnosis_codes)").fetchone() == (True,):
+    if connection.execute("select exists (select from app.diagnosis_codes)").fetchone() == (True,):
         return
     text = lzma.decompress((SQL / "data" / "icd10cm-2026-04.tsv.xz").read_bytes())
-    with connection.cursor().copy("copy diagnosis_codes (code, billable, description) from stdin") as copy:
+    with connection.cursor().copy("copy app.diagnosis_codes (code, billable, description) from stdin") as copy:
         copy.write(text)
-    connection.execute("analyze diagnosis_codes")
+    connection.execute("analyze app.diagnosis_codes")
 
 
 def _passwords(connection: psycopg.Connection[Any], settings: Settings) -> None:

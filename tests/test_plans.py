@@ -22,7 +22,7 @@ from app.config import Settings
 from app.context import ENTER, KNOCK
 from app.sql import Query
 from tests import plan_cases as cases
-from tests.conftest import SIGNER, settings_for
+from tests.conftest import SIGNER, load_all_codes, settings_for
 from tests.plan_cases import EXEMPT, LARGEST, SMALLEST, Exempt, Person
 
 CLAIMS = int(os.environ.get("PLANS_CLAIMS", "30000"))
@@ -66,6 +66,7 @@ def planted(server_url: str, template: str) -> Iterator[Settings]:
         try:
             admin.execute(f"grant connect on database {name} to claims_api, claims_worker")
             with psycopg.connect(settings.database_url, autocommit=True) as root:
+                load_all_codes(root)
                 root.execute(f"set plans.claims = {CLAIMS}")
                 root.execute((Path(__file__).parent / "plans_data.sql").read_text())
                 root.execute(
@@ -291,7 +292,7 @@ def test_every_statement_reads_little_more_than_it_gives(planted: Settings) -> N
     faults = [fault for mode, order in MODES for fault in court.faults(mode, order)]
     print(dict(court.judged))
     assert not faults, f"{len(faults)} faults:\n\n" + "\n\n".join(faults)
-    assert not court.unused(), "nothing needs these exceptions any more"
+    assert not (idle := court.unused()), "nothing needs these exceptions any more:\n" + "\n".join(map(str, idle))
     assert court.ran | {"jobs.seal"} == {  # sealing reads the whole trail the first time: bench-audit has it
         statement(one) for path in sql.QUERIES.glob("*.sql") for one in sql.load(path.stem).all.values()
     }

@@ -9,6 +9,7 @@ import pytest
 from app.diagnosis_codes import DiagnosisCode
 from app.job_runs import Job
 from app.wire import Answer
+from tests.conftest import load_all_codes
 from tests.test_people import until_two_wait_for_a_lock
 from tests.test_resources import problem
 
@@ -65,6 +66,7 @@ async def test_a_code_is_found_by_the_words_of_its_description(as_user):
 
 @pytest.mark.parametrize(("search", "which"), [("e10", "code like 'E10%'"), ("measles", r"description ~* '\mmeasles'")])
 async def test_no_code_is_lost_between_pages(as_user, as_root, search, which):
+    load_all_codes(as_root)
     paged = await walk(as_user("pia"), f"/api/diagnosis-codes?limit=9&search={search}")
     held = as_root.execute(f"select code from diagnosis_codes where {which} order by code").fetchall()
     assert [one["code"] for one in paged] == [code for (code,) in held]
@@ -72,6 +74,7 @@ async def test_no_code_is_lost_between_pages(as_user, as_root, search, which):
 
 
 async def test_all_codes_are_there_without_a_search(as_user, as_root):
+    load_all_codes(as_root)
     page = (await as_user("tom").get("/api/diagnosis-codes?offset=9990&limit=10")).json()
     first = "select code from diagnosis_codes order by code, valid_from offset 9990 limit 10"
     assert [one["code"] for one in page["data"]] == [code for (code,) in as_root.execute(first).fetchall()]
