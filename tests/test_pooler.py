@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -147,6 +148,7 @@ async def test_two_tenants_on_one_connection_see_each_their_own(settings, shared
         slug: {"Authorization": f"Bearer {make_token(caller(who, 'alma'), KEYS)}"} for slug, who in casts.items()
     }
     app = create_app(msgspec.structs.replace(settings, api_database_url=shared, prepared_statements=PREPARED))
+    given: Counter[str] = Counter()
     async with app.lifespan():
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -154,7 +156,11 @@ async def test_two_tenants_on_one_connection_see_each_their_own(settings, shared
                 asked = ["north", "south"] * 2
                 answers = await asyncio.gather(*(client.get("/api/claims", headers=headers[slug]) for slug in asked))
                 for slug, answer in zip(asked, answers, strict=True):
+                    if answer.status_code == 503:  # there is one connection for all, and a busy machine gave it to others
+                        continue
                     assert {one["id"] for one in answer.json()["data"]} == own[slug]
+                    given[slug] += 1
+    assert min(given["north"], given["south"]) > 50  # control: most were answered
 
 
 def test_whoever_comes_next_on_the_connection_has_no_context(shared, cast):
