@@ -156,7 +156,9 @@ async def test_two_tenants_on_one_connection_see_each_their_own(settings, shared
                 asked = ["north", "south"] * 2
                 answers = await asyncio.gather(*(client.get("/api/claims", headers=headers[slug]) for slug in asked))
                 for slug, answer in zip(asked, answers, strict=True):
-                    if answer.status_code == 503:  # there is one connection for all, and a busy machine gave it to others
+                    if (
+                        answer.status_code == 503
+                    ):  # there is one connection for all, and a busy machine gave it to others
                         continue
                     assert {one["id"] for one in answer.json()["data"]} == own[slug]
                     given[slug] += 1
