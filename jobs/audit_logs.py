@@ -3,6 +3,7 @@
 import logging
 
 from app import sql
+from app.pool import fetch
 from jobs import app
 
 log = logging.getLogger("claims.worker")
@@ -17,17 +18,16 @@ AT_MOST = 600_000
 async def seal_audit_logs(timestamp: int) -> int:  # noqa: ARG001
     """How many entries it sealed."""
     given = {"milliseconds": str(AT_MOST)}
-    async with app.connector.pool.connection() as connection, connection.transaction():  # type: ignore[attr-defined]
+    async with app.pool.connection() as connection, connection.transaction():
         await connection.execute(queries.allow.text(given), given)
         cursor = await connection.execute(queries.seal.text({}))
-        return int((await cursor.fetchone())[0])
+        ((sealed,),) = await cursor.fetchall()
+        return int(sealed)
 
 
 @app.periodic(cron="0 * * * *")
 @app.task(name="note_audit_heads", queue="upkeep")
 async def note_audit_heads(timestamp: int) -> None:  # noqa: ARG001
     """Whoever makes a chain anew can't make this log anew: sql/audit/verify_chain.sql reads it."""
-    async with app.connector.pool.connection() as connection:  # type: ignore[attr-defined]
-        cursor = await connection.execute(queries.heads.text({}))
-        for organization_id, number, digest in await cursor.fetchall():
-            log.info("audit seal %s %s %s", organization_id, number, digest)
+    for organization_id, number, digest in (await fetch(app.pool, [(queries.heads.text({}), {})]))[0]:
+        log.info("audit seal %s %s %s", organization_id, number, digest)

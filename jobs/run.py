@@ -95,4 +95,4 @@ async def _fail(given: dict[str, Any], what: str, *, permanent: bool) -> str:
 async def _run(given: dict[str, Any], query: Query, **more: Any) -> Rows:
     """The rows of a statement within the job's context, both in one round trip."""
     given = given | more
-    return (await fetch(app.connector.pool, [(ENTER, given), (query.text(given), given)]))[1]  # type: ignore[attr-defined]
+    return (await fetch(app.pool, [(ENTER, given), (query.text(given), given)]))[1]

@@ -1,6 +1,7 @@
 """What the queue forgets: completed jobs after a day, others after a week. job_processing_logs keeps every job for good."""
 
 from app import sql
+from app.pool import fetch
 from jobs import app
 
 queries = sql.load("jobs")
@@ -16,10 +17,8 @@ async def forget_jobs(timestamp: int) -> int:  # noqa: ARG001
     """In batches, so that no transaction is long; returns how many went."""
     given = {"completed_hours": COMPLETED_FOR, "failed_hours": FAILED_FOR, "at_most": AT_ONCE}
     forgotten = 0
-    async with app.connector.pool.connection() as connection:  # type: ignore[attr-defined]
-        while True:
-            cursor = await connection.execute(queries.forget.text(given), given)
-            ((went,),) = await cursor.fetchall()
-            forgotten += went
-            if went < AT_ONCE:
-                return forgotten
+    while True:
+        ((went,),) = (await fetch(app.pool, [(queries.forget.text(given), given)]))[0]
+        forgotten += went
+        if went < AT_ONCE:
+            return forgotten

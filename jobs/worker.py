@@ -12,6 +12,7 @@ from procrastinate.psycopg_connector import PsycopgConnector
 
 from app import schema, sql
 from app.config import Settings
+from app.pool import Pool, fetch
 
 log = logging.getLogger("claims.worker")
 queries = sql.load("jobs")
@@ -63,6 +64,11 @@ def connector(settings: Settings) -> Connector:
 class App(procrastinate.App):
     """Procrastinate's own worker ends at the first error of the database; this one starts again, later each time."""
 
+    @property
+    def pool(self) -> Pool:
+        """The connector's own."""
+        return self.connector.pool  # type: ignore[attr-defined]
+
     async def run_worker_async(self, **options: Any) -> None:
         """Until it is told to stop; with wait=False until there is nothing left to do."""
         self.perform_import_paths()  # type: ignore[no-untyped-call]
@@ -99,7 +105,7 @@ class App(procrastinate.App):
     async def _refresh(self) -> None:
         """Connections that are dead go, so that no statement finds out."""
         try:
-            await self.connector.pool.check()  # type: ignore[attr-defined]
+            await self.pool.check()
         except Exception as error:
             log.warning("the database is not back (%s)", type(error).__name__)
 
@@ -109,9 +115,7 @@ class App(procrastinate.App):
         while True:
             await asyncio.sleep(RESCUE_EVERY)
             try:
-                async with self.connector.pool.connection() as connection:  # type: ignore[attr-defined]
-                    cursor = await connection.execute(queries.rescue.text(given), given)
-                    ((rescued,),) = await cursor.fetchall()
+                ((rescued,),) = (await fetch(self.pool, [(queries.rescue.text(given), given)]))[0]
                 if rescued:
                     log.warning("%d jobs that nobody worked on any more stand in the queue again", rescued)
             except Exception as error:

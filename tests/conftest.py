@@ -4,9 +4,11 @@ TEST_DATABASE_URL names another server (an administrator's login); TEST_DATABASE
 TEST_POOLER_URL names a pooler in front of it, which the API then goes through.
 """
 
+import asyncio
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,7 +61,8 @@ def _fast_folder() -> str | None:
 
 
 @contextmanager
-def _embedded() -> Iterator[str]:
+def embedded_server() -> Iterator[str]:
+    """An administrator's URL of a server that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="claims-test-", dir=_fast_folder()) as folder:
         Path(folder).chmod(0o711)
         server = Embedded(Path(folder) / "postgres", durable=False).start()
@@ -75,7 +78,7 @@ def server_url() -> Iterator[str]:
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield url
         return
-    with _container() if os.environ.get("TEST_DATABASE") == "testcontainers" else _embedded() as url:
+    with _container() if os.environ.get("TEST_DATABASE") == "testcontainers" else embedded_server() as url:
         yield url
 
 
@@ -280,6 +283,15 @@ async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as anonymous:
             yield anonymous
+
+
+async def until(condition, seconds: float = 15.0):
+    """Waits for a condition, not for a time."""
+    deadline = time.monotonic() + seconds
+    while not (found := await condition()):
+        assert time.monotonic() < deadline, "it never came true"
+        await asyncio.sleep(0.02)
+    return found
 
 
 class As:

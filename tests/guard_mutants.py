@@ -161,7 +161,7 @@ BODIES = [
     ("ctx.enter", "and s.ended_at is null", ""),
     ("ctx.enter", " and session_user <> 'claims_api'", ""),
     ("ctx.enter", "if p_read_only", "if false"),
-    ("ctx.enter_job", "if not exists", "if false and not exists"),
+    ("ctx.enter_job", "perform ctx.turn_to(p_event_id)", "perform p_event_id"),
     ("ctx.turn_to", "if not exists", "if false and not exists"),
     *((f"app.{name}", "perform ctx.valid", "perform format") for name in ("waiting_jobs", "end_jobs")),
     *((f"app.{name}", "j.args ->> 'organization_id' = current_setting('app.organization_id')", "true")

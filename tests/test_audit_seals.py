@@ -11,8 +11,8 @@ import pytest
 from app import schema
 from app.context import ENTER
 from app.postgres import binaries
-from tests.conftest import entering
-from tests.test_slice import until, worker  # noqa: F401
+from tests.conftest import entering, until
+from tests.test_slice import worker  # noqa: F401
 
 UNSEALED = """
 select count(*) from audit_logs a

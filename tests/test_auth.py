@@ -13,8 +13,7 @@ import pytest
 from app import passwords
 from app.main import create_app
 from app.tokens import Caller, make_token, new_secret, secret_hash
-from tests.conftest import KEYS, PASSWORD, PASSWORD_HASH, ROLE
-from tests.test_slice import until
+from tests.conftest import KEYS, PASSWORD, PASSWORD_HASH, ROLE, until
 
 NEW = "another correct horse battery"
 SET_HASH = "update auth.credentials set password_hash = %s where email = %s"

@@ -13,9 +13,8 @@ import pytest
 
 from app.tokens import make_token
 from tests.attack_cases import npi
-from tests.conftest import KEYS, As, caller
+from tests.conftest import KEYS, As, caller, until
 from tests.test_faults import free_port
-from tests.test_slice import until
 from tests.workers import FAULTS, Workers, ended, listening
 
 MARK = "canary"

@@ -16,8 +16,7 @@ import pytest
 
 from app import schema
 from app.postgres import Embedded
-from tests.conftest import KEYS, plant_cast, settings_for
-from tests.test_slice import until
+from tests.conftest import KEYS, plant_cast, settings_for, until
 
 
 def free_port() -> int:

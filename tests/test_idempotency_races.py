@@ -7,8 +7,8 @@ import json
 import psycopg
 
 from tests.attack_cases import NDJSON, claim
+from tests.conftest import until
 from tests.test_idempotency import IMPORT, counted, everything, is_replay, keyed, provide
-from tests.test_slice import until
 
 
 async def test_a_request_that_fails_in_the_middle_leaves_nothing(as_user, as_root):

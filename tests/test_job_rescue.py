@@ -7,9 +7,9 @@ import statistics
 import psycopg
 import pytest
 
+from tests.conftest import until
 from tests.test_faults import own_server  # noqa: F401
 from tests.test_jobs import INSERT
-from tests.test_slice import until
 from tests.workers import FAULTS, Workers, World, blocked, ended, jobs_of, listening, meanwhile
 
 NOW = "select extract(epoch from clock_timestamp())::float"

@@ -6,7 +6,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.test_slice import until
+from tests.conftest import until
 from tests.workers import FAULTS, Workers, World, ended, jobs_of, listening
 
 WAITS = """

@@ -5,7 +5,7 @@ import asyncio
 import psycopg
 import pytest
 
-from tests.test_slice import until
+from tests.conftest import until
 from tests.workers import FAULTS, Workers, World, blocked, ended, jobs_of, listening, run
 
 QUEUED = "select status::text from procrastinate.procrastinate_jobs where queue_name = 'patient_status'"

@@ -2,8 +2,6 @@
 
 import os
 import subprocess
-import tempfile
-from pathlib import Path
 
 import httpx
 import psycopg
@@ -11,8 +9,8 @@ import pytest
 
 from app import schema
 from app.main import create_app
-from app.postgres import Embedded, binaries
-from tests.conftest import PASSWORD, settings_for, url_for
+from app.postgres import binaries
+from tests.conftest import PASSWORD, embedded_server, settings_for, url_for
 from tests.test_audit_seals import verify
 from tests.test_isolation import TABLES as TENANT_TABLES
 
@@ -30,13 +28,8 @@ def contents(connection):
 @pytest.fixture
 def elsewhere():
     """Another server, which knows nothing of this project."""
-    with tempfile.TemporaryDirectory(prefix="claims-restore-") as folder:
-        Path(folder).chmod(0o711)
-        server = Embedded(Path(folder) / "postgres", durable=False).start()
-        try:
-            yield server.url()
-        finally:
-            server.stop("immediate")
+    with embedded_server() as url:
+        yield url
 
 
 def run(program, *arguments):

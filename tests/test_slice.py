@@ -1,34 +1,16 @@
 """The whole way with a real worker process: an event arrives over HTTP, the worker moves the claim, others see nothing."""
 
-import asyncio
-import os
-import subprocess
-import sys
-import time
-
 import psycopg
 import pytest
+
+from tests.conftest import until
+from tests.workers import Workers
 
 
 @pytest.fixture
 def worker(settings):
-    environ = os.environ | {"WORKER_DATABASE_URL": settings.worker_database_url, "PROCRASTINATE_APP": "jobs.app"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "procrastinate", "worker"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    yield process
-    process.terminate()
-    output, _ = process.communicate(timeout=20)
-    assert process.returncode == 0, output.decode()
-
-
-async def until(condition, seconds: float = 15.0):
-    """Waits for a condition, not for a time."""
-    deadline = time.monotonic() + seconds
-    while not (found := await condition()):
-        assert time.monotonic() < deadline, "it never came true"
-        await asyncio.sleep(0.02)
-    return found
+    with Workers(settings) as workers:
+        yield workers.start()
 
 
 def event(cast, kind, **more):

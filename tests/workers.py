@@ -15,8 +15,7 @@ from uuid import UUID, uuid4
 import psycopg
 
 from app.config import Settings
-from tests.conftest import As, Cast
-from tests.test_slice import until
+from tests.conftest import As, Cast, until
 
 _numbers = count(1)
 

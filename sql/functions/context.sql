@@ -117,11 +117,8 @@ $$;
 create or replace function ctx.enter_job(p_organization_id uuid, p_event_id uuid) returns text
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 begin
-    perform ctx.assume(p_organization_id);
-    if not exists (select from patient_status_events where event_id = p_event_id) then
-        raise exception using errcode = '28000', message = 'no such event';
-    end if;
-    perform ctx.assume(p_organization_id, p_role => 'system', p_request_id => p_event_id::text, p_source => 'job');
+    perform ctx.assume(p_organization_id, p_role => 'system');
+    perform ctx.turn_to(p_event_id);  -- raises where there is no such event, and the variables go with the transaction
     return 'claims_system';
 end
 $$;

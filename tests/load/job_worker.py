@@ -1,4 +1,4 @@
-"""A worker with one of its parts taken out, for `make bench-jobs`: `python -m tests.load.job_worker [more|pool|commit]`."""
+"""A worker with one of its parts taken out, for `make bench-jobs`: `python -m tests.load.job_worker [more|pool]`."""
 
 import sys
 
@@ -14,8 +14,6 @@ def main(without: list[str]) -> None:
         connector = jobs.app.connector
         del worker.Connector._create_pool
         connector._pool_args.pop("configure")
-    if "poll" in without:  # Procrastinate's own five seconds
-        jobs.app.worker_defaults["fetch_job_polling_interval"] = 5.0
     from procrastinate.cli import main as procrastinate
 
     sys.argv = ["procrastinate", "worker"]

@@ -22,8 +22,7 @@ import psycopg
 from app import schema
 from app.config import Settings
 from app.postgres import Embedded
-from app.run import login_url
-from tests.load.stand import KEYS, PASSWORD, plant, served
+from tests.load.stand import PASSWORD, environ_for, plant, served, settings_at
 
 EVENTS = int(os.environ.get("EVENTS", "1000"))
 CLAIMS = 5
@@ -80,10 +79,7 @@ class Bench:
     @contextmanager
     def workers(self, count: int, *without: str) -> Iterator[None]:
         """So many worker processes, up when they have said that they live."""
-        environ = os.environ | {
-            "WORKER_DATABASE_URL": self.settings.worker_database_url or "",
-            "PROCRASTINATE_APP": "jobs.app",
-        }
+        environ = environ_for(self.settings)
         self.admin.execute("delete from procrastinate.procrastinate_workers")
         command = [sys.executable, "-m", "tests.load.job_worker", *without]
         processes = [
@@ -168,11 +164,7 @@ def bench() -> Iterator[Bench]:
                 admin.execute("alter system set track_commit_timestamp = on")
             server.stop()
             server.start()
-            settings = Settings(
-                environment="test", database_url=url, token_keys=KEYS,
-                api_database_url=login_url(url, "claims_api", "api-password"),
-                worker_database_url=login_url(url, "claims_worker", "worker-password"),
-            )  # fmt: skip
+            settings = settings_at(url)
             schema.apply(settings)
             with psycopg.connect(url, autocommit=True) as admin:
                 yield Bench(settings, admin)

@@ -1,9 +1,7 @@
 """What `make chaos` runs and hurts: a durable server, one API, two workers, and who starts them again."""
 
-import os
 import random
 import signal
-import socket
 import tempfile
 import time
 from collections import Counter
@@ -16,13 +14,13 @@ import httpx
 import psycopg
 
 from app import schema
+from app.children import Child
 from app.config import Settings
 from app.passwords import hash_password
 from app.postgres import Embedded
-from app.run import Child, login_url
 from tests.load.clients import Tenant
 from tests.load.faults import MOMENTS, Fault
-from tests.load.stand import KEYS, PASSWORD
+from tests.load.stand import PASSWORD, environ_for, settings_at
 
 READY_LIMIT, TRIED, STOPPED = 30.0, 5.0, 10.0
 """Seconds: until the API is ready; that a fault waits for something to hit; that everything gets to finish what it does."""
@@ -69,21 +67,8 @@ class Stage:
 
     def __init__(self, server: Embedded, settings: Settings, tenants: list[Tenant], folder: Path) -> None:
         self.server, self.settings, self.tenants = server, settings, tenants
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.address = f"http://127.0.0.1:{port}"
-        assert settings.api_database_url
-        assert settings.worker_database_url
-        environ = os.environ | {
-            "API_DATABASE_URL": settings.api_database_url,
-            "WORKER_DATABASE_URL": settings.worker_database_url,
-            "TOKEN_KEYS": ",".join(f"{kid}:{secret.decode()}" for kid, secret in KEYS.items()),
-            "PROCRASTINATE_APP": "jobs.app",
-            "PORT": str(port),
-            "RATE_LIMIT_USER": "100000000",
-            "RATE_LIMIT_ADDRESS": "100000000",
-        }
+        environ = environ_for(settings)
+        self.address = f"http://127.0.0.1:{environ['PORT']}"
         self.api = Process("the API", ["app"], environ, folder / "api.log")
         self.workers = [
             Process(f"worker {number}", ["procrastinate", "worker"], environ, folder / f"worker-{number}.log")
@@ -240,13 +225,7 @@ def staged(*, durable: bool = True, folder: Path | None = None) -> Iterator[Stag
         server = Embedded(folder / "postgres", durable=durable).start()
         stack.callback(server.stop, "immediate")
         url = server.url()
-        settings = Settings(
-            environment="test",
-            database_url=url,
-            api_database_url=login_url(url, "claims_api", "api-password"),
-            worker_database_url=login_url(url, "claims_worker", "worker-password"),
-            token_keys=KEYS,
-        )
+        settings = settings_at(url)
         schema.apply(settings)
         with psycopg.connect(url) as connection:
             tenants = [_plant(connection, slug) for slug in ("chaos-east", "chaos-west")]

@@ -38,22 +38,41 @@ class Stand:
     settings: Settings
 
 
-@contextmanager
-def served(settings: Settings, **environ: str) -> Iterator[tuple[str, int]]:
-    """The API as its operators start it, on a free port of 127.0.0.1: its address and process id."""
+def settings_at(url: str) -> Settings:
+    """What API and worker are told of the database at an administrator's URL."""
+    return Settings(
+        environment="test",
+        database_url=url,
+        api_database_url=login_url(url, "claims_api", "api-password"),
+        worker_database_url=login_url(url, "claims_worker", "worker-password"),
+        token_keys=KEYS,
+    )
+
+
+def environ_for(settings: Settings) -> dict[str, str]:
+    """The same as their processes take it, with a free port of 127.0.0.1 and limits that nobody reaches."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     assert settings.api_database_url
-    told = {
+    assert settings.worker_database_url
+    return os.environ | {
         "API_DATABASE_URL": settings.api_database_url,
+        "WORKER_DATABASE_URL": settings.worker_database_url,
         "TOKEN_KEYS": ",".join(f"{kid}:{secret.decode()}" for kid, secret in settings.token_keys.items()),
+        "PROCRASTINATE_APP": "jobs.app",
         "PORT": str(port),
         "RATE_LIMIT_USER": "100000000",
         "RATE_LIMIT_ADDRESS": "100000000",
     }
-    process = subprocess.Popen([sys.executable, "-m", "app"], env=os.environ | told | environ)
-    address = f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def served(settings: Settings, **environ: str) -> Iterator[tuple[str, int]]:
+    """The API as its operators start it, on a free port of 127.0.0.1: its address and process id."""
+    told = environ_for(settings)
+    process = subprocess.Popen([sys.executable, "-m", "app"], env=told | environ)
+    address = f"http://127.0.0.1:{told['PORT']}"
     try:
         deadline = time.monotonic() + 20
         while not _is_ready(address):
@@ -80,16 +99,9 @@ def ground() -> Iterator[tuple[Settings, str, str]]:
         Path(folder).chmod(0o711)
         server = Embedded(Path(folder) / "postgres", durable=False).start()
         try:
-            url = server.url()
-            settings = Settings(
-                environment="test",
-                database_url=url,
-                api_database_url=login_url(url, "claims_api", "api-password"),
-                worker_database_url=login_url(url, "claims_worker", "worker-password"),
-                token_keys=KEYS,
-            )
+            settings = settings_at(server.url())
             schema.apply(settings)
-            with psycopg.connect(url) as connection:
+            with psycopg.connect(server.url()) as connection:
                 # No job is measured here, and readiness wants a worker that lives.
                 connection.execute(
                     "insert into procrastinate.procrastinate_workers (last_heartbeat) values ('infinity')"
