@@ -93,3 +93,12 @@ async def test_a_new_password_and_logging_out_are_in_the_trail(as_user, cast):
     assert [(one.actor_user_id, one.entity_id, one.outcome) for one in entries] == [
         (cast.tom, cast.tom, "logged out"), (cast.tom, cast.tom, "changed its password"),
     ]  # fmt: skip
+
+
+def test_nobody_waits_for_the_disk_to_look_and_everybody_does_to_change(as_role):
+    alma = as_role("alma")
+    alma.execute("set local synchronous_commit = on")  # the server of the tests waits for no disk at all
+    alma.execute("select app.record_act('export', 'claims')")
+    assert alma.execute("show synchronous_commit").fetchone() == ("on",)
+    alma.execute("select app.record_act('read', 'claims')")
+    assert alma.execute("show synchronous_commit").fetchone() == ("off",)

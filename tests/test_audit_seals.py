@@ -13,6 +13,7 @@ from app.context import ENTER
 from app.postgres import binaries
 from tests.conftest import entering, until
 from tests.test_slice import worker  # noqa: F401
+from tests.workers import Workers
 
 UNSEALED = """
 select count(*) from audit_logs a
@@ -312,3 +313,22 @@ async def test_the_worker_seals_by_itself(as_root, cast, worker):  # noqa: F811
     # It begins with what was due in the last minutes, and is due every minute.
     await until(sealed, timedelta(seconds=75).total_seconds())
     assert verify(as_root) == []
+
+
+async def test_the_workers_log_holds_the_heads_and_is_taken_as_it_is(settings, as_root, entries, cast):
+    as_root.execute("set search_path = app, procrastinate")
+    job = "row('upkeep', 'note_audit_heads', 0, null, null, %s, null)::procrastinate_job_to_defer_v1"
+    as_root.execute(f"select procrastinate_defer_jobs_v1(array[{job}])", ['{"timestamp": 0}'])
+    with Workers(settings) as workers:
+        process = workers.start()
+
+        async def noted():
+            return workers.output(process).count("audit seal ") >= 2
+
+        await until(noted)
+        log = workers.output(process)
+    assert verify(as_root, log) == []
+    as_root.execute("delete from audit_seals where organization_id = %s", [cast.organization])
+    as_root.execute("delete from audit_logs where organization_id = %s", [cast.organization])
+    assert verify(as_root) == []  # control: without the log nobody knows
+    assert verify(as_root, log)[0][1] == "it is not the one that was noted"
