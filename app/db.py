@@ -15,11 +15,10 @@ import msgspec
 import psycopg
 from litestar import Response
 from litestar.di import NamedDependency
-from psycopg import AsyncConnection
 from psycopg.types.json import Json
-from psycopg_pool import PoolTimeout, TooManyRequests
 
 from app import sql
+from app.connection import Rows, Statements
 from app.context import ENTER, Signer
 from app.errors import (
     Conflict,
@@ -27,11 +26,10 @@ from app.errors import (
     IdempotencyMismatch,
     NotFound,
     PreconditionFailed,
-    Unavailable,
     from_database,
 )
 from app.pages import Cursors, Page
-from app.pool import ANSWER_WITHIN, Pool, Rows, Statements, execute, fetch
+from app.pool import Gone, Pool, Transaction
 from app.sql import Query
 from app.tokens import Caller
 from app.wire import envelope
@@ -81,6 +79,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     source: str = "api"
     read_only: bool = False
+    slow: bool = False
     key: str | None = None
     body_hash: bytes = b""
     versions: list[int] | None = None
@@ -89,8 +88,11 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 class Session:
     """One caller's way to the database; every call enters the caller's context anew."""
 
-    def __init__(self, pool: Pool, cursors: Cursors, signer: Signer, about: About, query: Any = None) -> None:
+    def __init__(
+        self, pool: Pool, cursors: Cursors, signer: Signer, about: About, gone: Gone | None = None, query: Any = None
+    ) -> None:
         self._pool = pool
+        self._gone = gone
         self._cursors = cursors
         self._signer = signer
         self._about = about
@@ -112,7 +114,7 @@ class Session:
 
     async def rows(self, *queries: Query, **given: Any) -> list[Rows]:
         """The rows of each query, all run in one transaction and one round trip."""
-        return (await fetch(self._pool, self._statements(queries, given)))[1:]
+        return (await self._pool.fetch(self._statements(queries, given), self._gone, slow=self._about.slow))[1:]
 
     async def run(self, build: Callable[[list[Rows]], Reply], *queries: Query, **given: Any) -> Any:
         """The answer that build makes of the queries' rows; what it raises undoes them where the request has a key.
@@ -122,20 +124,13 @@ class Session:
         if self._about.key is None:
             return build(await self.rows(*queries, **given)).response()
         # Whoever comes with a key that is in flight here waits without a connection: else a few of them would take them all.
-        async with alone((self._about.caller.user_id, self._about.path, self._about.key)):
-            try:
-                async with (
-                    asyncio.timeout(ANSWER_WITHIN),
-                    self._pool.connection() as connection,
-                    connection.transaction(),
-                ):
-                    return await self._once(connection, build, queries, given)
-            except TimeoutError:
-                raise Unavailable from None
+        flight = alone((self._about.caller.user_id, self._about.path, self._about.key))
+        async with flight, self._pool.transaction(self._gone) as transaction:
+            return await self._once(transaction, build, queries, given)
 
     async def _once(
         self,
-        connection: AsyncConnection[tuple[Any, ...]],
+        transaction: Transaction,
         build: Callable[[list[Rows]], Reply],
         asked: Sequence[Query],
         given: Mapping[str, Any],
@@ -145,7 +140,7 @@ class Session:
         key = {"path": about.path, "key": about.key, "body_hash": about.body_hash}
         (enter, take, *effect) = self._statements([queries.take, *asked], {**given, **key})
         try:
-            _, taken = await execute(connection, [enter, take])
+            _, taken = await transaction.run([enter, take])
         except psycopg.errors.LockNotAvailable:
             raise Conflict({"fields": {"Idempotency-Key": ["Is in flight"]}}) from None
         for same, status, headers, body in taken:
@@ -153,9 +148,9 @@ class Session:
                 raise IdempotencyMismatch
             again = msgspec.json.decode(headers, type=dict[str, str]) | {"Idempotent-Replayed": "true"}
             return Reply(body, status, again).response()
-        reply = build(await execute(connection, effect))
+        reply = build(await transaction.run(effect))
         kept = {**key, "status": reply.status, "headers": Json(reply.headers), "body": reply.body}
-        await connection.execute(queries.keep.text(kept), kept)
+        await transaction.commit([(queries.keep.text(kept), kept)])
         return reply.response()
 
     def reply(self, data: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Reply:
@@ -186,7 +181,7 @@ class Session:
         try:
             given = {"lines": msgspec.json.encode(lines).decode(), "key": self._about.key}
             return (await self.rows(query, **given))[0]
-        except (psycopg.Error, PoolTimeout, TooManyRequests) as error:
+        except psycopg.Error as error:
             raise from_database(error) from None
 
     async def changed(self, find: Query, change: Query, **given: Any) -> Any:

@@ -7,12 +7,10 @@ from uuid import UUID
 import psycopg
 from litestar.types import Scope
 from psycopg.types.json import Jsonb
-from psycopg_pool import PoolTimeout, TooManyRequests
 
 from app import sql
 from app.context import KNOCK
 from app.errors import Unavailable
-from app.pool import fetch
 from app.tokens import Caller
 
 log = logging.getLogger("claims.api")
@@ -37,8 +35,8 @@ async def record(scope: Scope, caller: Caller, status: int, request_id: str, add
         "asked": Jsonb({"method": scope.get("method"), "path": scope["path_template"]}),
     }
     try:
-        await fetch(state.pool, [(KNOCK, state.signer.knocking()), (queries.record_denial.text(given), given)])
-    except (psycopg.Error, PoolTimeout, TooManyRequests, Unavailable) as error:
+        await state.pool.fetch([(KNOCK, state.signer.knocking()), (queries.record_denial.text(given), given)])
+    except (psycopg.Error, Unavailable) as error:
         log.error("request %s: a denial is not in the trail (%s)", request_id, type(error).__name__)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -137,6 +138,12 @@ async def _check_json(request: Request[Any, Any, Any]) -> None:
         raise Invalid({"fields": problems(struct_in(field.annotation), sent)}) from None
 
 
+async def _gone(receive: Receive) -> None:
+    """Comes back when the client has hung up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def _session(state: State, caller: Caller, request: Request[Any, Any, Any], **more: Any) -> Session:
     about = About(
         caller=caller,
@@ -145,7 +152,7 @@ def _session(state: State, caller: Caller, request: Request[Any, Any, Any], **mo
         path=request.scope["path"],  # request.url would fail over a malformed Host
         **more,
     )
-    return Session(state.pool, state.cursors, state.signer, about)
+    return Session(state.pool, state.cursors, state.signer, about, partial(_gone, request.receive))
 
 
 async def provide_db(request: Request[Any, Caller, State]) -> Session:
@@ -156,6 +163,7 @@ async def provide_db(request: Request[Any, Caller, State]) -> Session:
     more = {
         "source": opt.get("source", "api"),
         "read_only": request.method in ("GET", "HEAD") and not opt.get("recorded"),
+        "slow": opt.get("slow", request.method not in ("GET", "HEAD")),
         "key": key,
         "body_hash": body_hash,
         "versions": _versions(request.headers.get("If-Match")) if request.method in ("PATCH", "PUT") else None,

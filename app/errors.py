@@ -4,7 +4,6 @@ from typing import Any, ClassVar
 
 import msgspec
 import psycopg
-from psycopg_pool import PoolTimeout, TooManyRequests
 
 
 class ApiError(Exception):
@@ -135,8 +134,6 @@ def from_database(error: Exception) -> ApiError:
 
     INVAL, CLASH and TRANS are raised by sql/functions; their detail is JSON made for the client.
     """
-    if isinstance(error, PoolTimeout | TooManyRequests):
-        return Unavailable()
     state = getattr(error, "sqlstate", None)
     diag = error.diag if isinstance(error, psycopg.Error) else None
     detail = diag.message_detail if diag else None

@@ -8,11 +8,9 @@ import psycopg
 from litestar import Response, get
 from litestar.datastructures import State
 from msgspec import Meta
-from psycopg_pool import PoolTimeout, TooManyRequests
 
 from app import schema, sql
 from app.errors import Unavailable
-from app.pool import ping
 from app.wire import Shape
 
 queries = sql.load("health")
@@ -52,9 +50,9 @@ async def ready(state: State) -> Response[Ready]:
     parts = Ready(database="ok", schema="ok", queue="ok")
     try:
         async with asyncio.timeout(0.9):
-            await ping(state.pool)
+            await state.pool.fetch([("select 1", {})])
             parts.schema, parts.queue = await _state(state)
-    except (psycopg.Error, PoolTimeout, TooManyRequests, TimeoutError, Unavailable):
+    except (psycopg.Error, TimeoutError, Unavailable):
         parts.database = "unreachable"
     fine = parts == Ready(database="ok", schema="ok", queue="ok")
     return Response(parts, status_code=200 if fine else 503, headers={} if fine else {"Retry-After": "1"})
@@ -64,9 +62,8 @@ async def _state(state: State) -> tuple[str, str]:
     """Schema and queue as they were at most LOOKED_AT_EVERY ago."""
     checked_at, result = getattr(state, "seen", (0.0, ("", "")))
     if time.monotonic() - checked_at > LOOKED_AT_EVERY:
-        async with state.pool.connection() as connection:
-            found = "; ".join(await schema.differences(connection)) or "ok"
-            ((waited, workers),) = await (await connection.execute(queries.queue.text({}))).fetchall()
+        found = "; ".join(await schema.differences(state.pool.fetch)) or "ok"
+        ((((waited, workers)),),) = await state.pool.fetch([(queries.queue.text({}), {})])
         result = (found, _queue(waited, workers))
         state.seen = (time.monotonic(), result)
     return result

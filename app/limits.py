@@ -11,7 +11,7 @@ from math import ceil
 
 from app import sql
 from app.errors import RateLimited
-from app.pool import Pool, fetch
+from app.pool import Pool
 
 queries = sql.load("limits")
 
@@ -86,6 +86,6 @@ class Limits:
         fresh = lease.ends <= time.monotonic()
         want = max(1, (self._limit if fresh else lease.beyond) // PARTS)
         given = {"subject": f"{self._kind}:{subject}", "want": want, "limit": self._limit, "seconds": WINDOW}
-        (((granted, remaining, reset_after),),) = await fetch(self._pool, [(queries.take.text(given), given)])
+        (((granted, remaining, reset_after),),) = await self._pool.fetch([(queries.take.text(given), given)])
         lease.left, lease.beyond = granted, remaining
         lease.ends = time.monotonic() + reset_after

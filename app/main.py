@@ -13,18 +13,15 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.types.empty import Empty
 from litestar.utils.scope.state import ScopeState
-from psycopg_pool import PoolTimeout, TooManyRequests
 
 from app import reference, schema
 from app.config import Settings, read_settings
 from app.entrance import Entrance, furnish, provide_db, provide_door, request_id
 from app.errors import BY_STATUS, ApiError, Invalid, from_database
-from app.pool import open_pool, redacted
+from app.pool import api_pool, redacted
 from app.wire import failure, problems, struct_in
 
 log = logging.getLogger("claims.api")
-# A statement that is refused aborts its pipeline; psycopg warns of that each time, and the refusal is an answer already.
-logging.getLogger("psycopg").addFilter(lambda record: "pipeline aborted" not in record.getMessage())
 
 MAX_BODY = 1_000_000
 """Bytes."""
@@ -82,11 +79,10 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
             # Of a body that could not be decoded, and that Litestar lets through.
             deep = isinstance(error, RecursionError)
             answer = Invalid.fields(body="Is nested too deeply" if deep else "Is not well-formed JSON")
-        case psycopg.Error() | PoolTimeout() | TooManyRequests():
+        case psycopg.Error():
             answer = from_database(error)
             if answer.status >= 500:
-                what = redacted(error) if isinstance(error, psycopg.Error) else type(error).__name__
-                log.error("request %s: %s", name, what)
+                log.error("request %s: %s", name, redacted(error))
         case _:
             answer = ApiError()
             log.error("request %s: %s", name, type(error).__name__, exc_info=_frames_only(error))
@@ -108,13 +104,12 @@ def _frames_only(error: Exception) -> tuple[type[Exception], Exception, Any]:
 
 @asynccontextmanager
 async def _life(settings: Settings, app: Litestar) -> AsyncIterator[None]:
-    pool = open_pool(settings)
+    pool = api_pool(settings)
     await pool.open()
     try:
         furnish(app.state, settings, pool)
-        async with pool.connection(timeout=10) as connection:
-            await schema.refuse_unsafe(connection)
-            await schema.refuse_unknown_key(connection, settings)
+        await schema.refuse_unsafe(pool.fetch)
+        await schema.refuse_unknown_key(pool.fetch, settings)
         yield
     finally:
         await pool.close()

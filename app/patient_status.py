@@ -7,10 +7,10 @@ from litestar import Response, get, post
 from litestar.params import JSONBody, PathParameter
 
 from app import sql
+from app.connection import Rows
 from app.db import Db, Reply
 from app.errors import IdempotencyMismatch
 from app.pages import Page
-from app.pool import Rows
 from app.wire import Answer, Body, Instant, JobResult, JobStatus, Name, Notes, Number, Shape, spelled
 
 queries = sql.load("patient_status")

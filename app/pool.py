@@ -1,98 +1,237 @@
-"""The pool of connections, and statements that go out together."""
+"""The pool of connections: who gets one and when, how long anybody waits, and what happens when the database is away."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.abc import Buffer
-from psycopg.adapt import Loader
-from psycopg_pool import AsyncConnectionPool
 
 from app.config import Settings
+from app.connection import Call, Connection, Rows, Statements
 from app.errors import Unavailable
 
-Pool = AsyncConnectionPool[AsyncConnection[tuple[Any, ...]]]
-Rows = list[tuple[Any, ...]]
-Statements = Sequence[tuple[str, Mapping[str, Any]]]
+Gone = Callable[[], Awaitable[None]]
+"""Comes back when whoever asked does not wait for the answer any more."""
 
-ANSWER_WITHIN = 6.0
-"""Seconds for one call; beyond claims_api's statement_timeout, so only a silent server is ever cut off by it."""
-
-
-class JsonBytes(Loader):
-    """JSON that PostgreSQL built is passed on as it is."""
-
-    def load(self, data: Buffer) -> bytes:
-        return bytes(data)
-
-
-async def _configure(connection: AsyncConnection[Any], threshold: int | None) -> None:
-    await connection.set_autocommit(True)
-    connection.prepare_threshold = threshold
-    connection.adapters.register_loader("json", JsonBytes)
+LOOKED_AT_EVERY = 0.25
+"""Seconds between two looks at a call that takes its time; the quick ones are never looked at."""
+CONNECTED_WITHIN, ANSWERED_WITHIN = 3, 24
+"""Looks: before a call that no connection was free for is 503, and before the server counts as silent (six seconds, beyond
+claims_api's statement_timeout)."""
+FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0
+"""Seconds between two tries to connect."""
+LIFETIME = 3600.0
+"""Seconds after which a connection is made anew: what a backend caches of plans and catalog only grows."""
 
 
-def open_pool(settings: Settings) -> Pool:
-    """A pool that is not open yet. Waiting is bounded in time and number: beyond it, 503 at once."""
-    assert settings.api_database_url
-    return AsyncConnectionPool(
-        settings.api_database_url,
-        min_size=min(4, settings.pool_size),
-        max_size=settings.pool_size,
-        kwargs={"application_name": "claims-api", "connect_timeout": 2},
-        configure=partial(_configure, threshold=1 if settings.prepared_statements == "on" else None),
-        timeout=0.8,
-        max_waiting=settings.pool_size * 16,
-        # Else the pool waits ever longer after a failure, and is away as long again as the database was.
-        reconnect_timeout=1,
-        reconnect_failed=AsyncConnectionPool.check,
-        open=False,
-    )
+class Pool:
+    """Up to size connections as one login. A call takes any that is free, else waits its turn; the last one used is taken first."""
 
+    def __init__(self, url: str, *, size: int, name: str, prepares: bool = True) -> None:
+        self._url, self._size, self._name, self._prepares = url, size, name, prepares
+        self._free: list[Connection] = []
+        self._all: set[Connection] = set()
+        self._waiting: deque[Call] = deque()
+        self._slow = asyncio.Semaphore(max(1, size * 3 // 4))
+        self._first = asyncio.Event()
+        self._growing: asyncio.Task[None] | None = None
+        self._closed = False
 
-async def execute(connection: AsyncConnection[tuple[Any, ...]], statements: Statements) -> list[Rows]:
-    """The rows of each statement, all sent in one round trip; one transaction where none is open."""
-    async with connection.pipeline():
-        cursors = [await connection.cursor().execute(text, given) for text, given in statements]
-    return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
+    async def open(self) -> None:
+        """Raises Unavailable where no connection can be had within ten seconds."""
+        self._grow()
+        try:
+            async with asyncio.timeout(10):
+                await self._first.wait()
+        except TimeoutError:
+            await self.close()
+            raise Unavailable from None
 
+    async def close(self) -> None:
+        """Whoever still waits is told."""
+        self._closed = True
+        if self._growing:
+            self._growing.cancel()
+        for call in self._waiting:
+            call.fail(Unavailable())
+        for connection in list(self._all):
+            connection.close()
 
-async def _forget_skipped(connection: AsyncConnection[tuple[Any, ...]]) -> None:
-    """Forgets what psycopg takes for prepared and the server never saw, because an error earlier in the pipeline skipped it.
+    async def fetch(self, statements: Statements, gone: Gone | None = None, *, slow: bool = False) -> list[Rows]:
+        """Runs the statements as one transaction in one round trip; the rows of each. slow: it may take long, or wait for others.
 
-    Else every later use of it on this connection fails with 26000 (psycopg 3.3.9). A rollback of its own forgets everything.
-    Behind a pooler that prepares under its own names that is all of them: closed, so that it forgets them too.
-    """
-    prepared = connection._prepared._names
-    if not prepared:
-        return
-    cursor = await connection.execute("select name from pg_prepared_statements", prepare=False)
-    there = {name.encode() for (name,) in await cursor.fetchall()}
-    for key in [key for key, name in prepared.items() if name not in there]:
-        connection._prepared._to_flush.append(prepared.pop(key))
+        Raises what the first that failed raised; Unavailable where the database is away or takes too long.
+        """
+        if slow:
+            async with self._lane():
+                return await self.fetch(statements, gone)
+        call = Call(statements)
+        self._take_on(call)
+        return await self._answer(call, gone)
 
-
-async def fetch(pool: Pool, statements: Statements) -> list[Rows]:
-    """Runs the statements as one transaction in one round trip; the rows of each."""
-    try:
-        async with asyncio.timeout(ANSWER_WITHIN), pool.connection() as connection:
+    @asynccontextmanager
+    async def transaction(self, gone: Gone | None = None) -> AsyncIterator["Transaction"]:
+        """Several round trips that are one transaction; what is raised inside undoes all of them."""
+        async with self._lane():
+            transaction = Transaction(self, gone)
             try:
-                return await execute(connection, statements)
+                yield transaction
+            finally:
+                transaction.leave()
+
+    @asynccontextmanager
+    async def _lane(self) -> AsyncIterator[None]:
+        """What is slow never has all connections: a quarter of them is left to what is quick."""
+        try:
+            async with asyncio.timeout(LOOKED_AT_EVERY * CONNECTED_WITHIN):
+                await self._slow.acquire()
+        except TimeoutError:
+            raise Unavailable from None
+        try:
+            yield
+        finally:
+            self._slow.release()
+
+    def _take_on(self, call: Call) -> None:
+        if len(self._waiting) >= 16 * self._size:
+            raise Unavailable
+        self._waiting.append(call)
+        self._match()
+
+    async def _answer(self, call: Call, gone: Gone | None) -> list[Rows]:
+        loop = asyncio.get_running_loop()
+        call.timer = loop.call_later(LOOKED_AT_EVERY, self._look, call, gone)
+        try:
+            return await call.answer
+        except asyncio.CancelledError:
+            if call.connection:
+                call.connection.cancel(call)
+            raise
+        finally:
+            call.timer.cancel()
+
+    def _match(self) -> None:
+        """Those who wait longest get what is free."""
+        while self._waiting and self._free:
+            call = self._waiting.popleft()
+            if call.answer.done():
+                continue
+            try:
+                self._free[-1].send(call)
+            except Exception as error:  # a value that can't be sent is its caller's affair alone
+                call.fail(error)
+            else:
+                if self._free and self._free[-1] is call.connection:
+                    self._free.pop()
+        if self._waiting:
+            self._grow()
+
+    def _look(self, call: Call, gone: Gone | None) -> None:
+        """At a call that takes its time: is somebody still waiting, and is there still hope?"""
+        if call.answer.done():
+            return
+        call.looks += 1
+        if call.connection is None and call.looks >= CONNECTED_WITHIN:
+            call.fail(Unavailable())
+        elif call.looks >= ANSWERED_WITHIN and call.connection:
+            call.fail(Unavailable())
+            call.connection.close()
+        if not call.answer.done():
+            call.timer = asyncio.get_running_loop().call_later(LOOKED_AT_EVERY, self._look, call, gone)
+            if gone and call.looks == 1:
+                watch = asyncio.ensure_future(self._watch(call, gone))
+                call.answer.add_done_callback(lambda _: watch.cancel())
+
+    async def _watch(self, call: Call, gone: Gone) -> None:
+        await gone()
+        call.fail(Unavailable())
+        if call.connection:
+            call.connection.cancel(call)
+
+    def give_back(self, connection: Connection) -> None:
+        """It can take the next call, unless something of the last caller is left on it."""
+        if not connection.clean or asyncio.get_running_loop().time() - connection.opened_at > LIFETIME:
+            connection.close()
+        else:
+            self._free.append(connection)
+            self._match()
+
+    def _lost(self, connection: Connection) -> None:
+        self._all.discard(connection)
+        if connection in self._free:
+            self._free.remove(connection)
+        self._grow()
+
+    def _grow(self) -> None:
+        if self._growing is None and self._wants_more():
+            self._growing = asyncio.ensure_future(self._connect())
+
+    def _wants_more(self) -> bool:
+        least = self._size if any(not call.answer.done() for call in self._waiting) else min(4, self._size)
+        return not self._closed and len(self._all) < least
+
+    async def _connect(self) -> None:
+        """As many as are wanted, one after the other; after a failure later each time, and never at the same time as others."""
+        wait = FIRST_WAIT
+        while self._wants_more():
+            try:
+                own = await psycopg.AsyncConnection.connect(
+                    self._url, autocommit=True, application_name=self._name, connect_timeout=2
+                )
             except psycopg.Error:
-                if not connection.broken:
-                    await _forget_skipped(connection)
-                raise
-    except TimeoutError:
-        raise Unavailable from None
+                await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311
+                wait = min(2 * wait, LONGEST_WAIT)
+                continue
+            wait = FIRST_WAIT
+            connection = Connection(own, prepares=self._prepares, free=self.give_back, gone=self._lost)
+            self._all.add(connection)
+            self._first.set()
+            self.give_back(connection)
+        self._growing = None
 
 
-async def ping(pool: Pool) -> None:
-    """Raises where the database can't be reached."""
-    async with pool.connection() as connection:
-        await connection.execute("select 1")
+class Transaction:
+    """One explicit transaction on one connection, as Pool.transaction gives it."""
+
+    def __init__(self, pool: Pool, gone: Gone | None) -> None:
+        self._pool, self._gone = pool, gone
+        self._connection: Connection | None = None
+
+    async def run(self, statements: Statements) -> list[Rows]:
+        """The rows of each, in one round trip."""
+        if self._connection:
+            call = Call(statements, held=True)
+            self._connection.send(call)
+            return await self._pool._answer(call, self._gone)
+        call = Call([("begin", {}), *statements], held=True)
+        self._pool._take_on(call)
+        try:
+            return (await self._pool._answer(call, self._gone))[1:]
+        finally:
+            self._connection = call.connection
+
+    async def commit(self, statements: Statements) -> None:
+        """Runs the last statements and ends the transaction, in one round trip."""
+        await self.run([*statements, ("commit", {})])
+
+    def leave(self) -> None:
+        """Gives the connection back; what was not committed is undone. One that is busy comes back by itself, or not at all."""
+        if not self._connection or self._connection.busy:
+            return None
+        if self._connection.clean:
+            return self._pool.give_back(self._connection)
+        undo = Call([("rollback", {})])
+        undo.answer.add_done_callback(lambda answer: answer.exception())
+        return self._connection.send(undo)
+
+
+def api_pool(settings: Settings) -> Pool:
+    """The API's, not open yet."""
+    assert settings.api_database_url
+    prepares = settings.prepared_statements == "on"
+    return Pool(settings.api_database_url, size=settings.pool_size, name="claims-api", prepares=prepares)
 
 
 def redacted(error: psycopg.Error) -> str:

@@ -7,7 +7,7 @@ import hashlib
 import lzma
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,15 @@ from psycopg.conninfo import conninfo_to_dict
 from yoyo import get_backend, read_migrations
 
 from app.config import Settings, read_settings
+from app.connection import Rows, Statements
 from app.context import pads
 from app.versions import Unsafe, look_at
 
 ROOT = Path(__file__).parent.parent
 SQL = ROOT / "sql"
 MIGRATIONS = ROOT / "migrations"
+Fetch = Callable[[Statements], Awaitable[list[Rows]]]
+"""How a running process asks: its pool's fetch."""
 LOCK = 0x636C61696D73
 """The advisory lock that one schema step holds: "claims" in ASCII."""
 
@@ -51,7 +54,7 @@ select s.files, s.catalog = schema_admin.fingerprint(),
 from schema_admin.state s"""
 
 BYPASSES = """
-select array_remove(array[
+select current_setting('server_version_num')::integer, session_user::text, array_remove(array[
     case when r.rolsuper then 'is a superuser' end,
     case when r.rolbypassrls then 'has BYPASSRLS' end,
     case when pg_has_role(r.oid, 'claims_owner', 'member') then 'is a member of claims_owner' end,
@@ -64,13 +67,13 @@ from pg_roles r
 where r.rolname = session_user"""
 
 
-async def differences(connection: psycopg.AsyncConnection[Any]) -> list[str]:
+async def differences(fetch: Fetch) -> list[str]:
     """How the database differs from this code; empty when it does not."""
     try:
-        row = await (await connection.execute(DIFFERENCES)).fetchone()
+        (rows,) = await fetch([(DIFFERENCES, {})])
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction):
-        row = None
-    return _compare(row)
+        rows = []
+    return _compare(rows[0] if rows else None)
 
 
 def _compare(row: tuple[Any, ...] | None) -> list[str]:
@@ -81,17 +84,17 @@ def _compare(row: tuple[Any, ...] | None) -> list[str]:
     return found + ([] if row[2] else ["it came here from another server"])
 
 
-async def refuse_unsafe(connection: psycopg.AsyncConnection[Any]) -> None:
+async def refuse_unsafe(fetch: Fetch) -> None:
     """Raises Unsafe unless the schema is as expected and the login can't get around row-level security.
 
     A server that lacks security fixes is only warned about.
     """
-    look_at(connection)
-    if found := await differences(connection):
+    (((version, login, bypasses),),) = await fetch([(BYPASSES, {})])
+    look_at(version)
+    if found := await differences(fetch):
         raise Unsafe(f"schema: {'; '.join(found)}. Run `make schema`.")
-    row = await (await connection.execute(BYPASSES)).fetchone()
-    if row and row[0]:
-        raise Unsafe(f"login: {connection.info.user} {' and '.join(row[0])}. Log in as claims_api or claims_worker.")
+    if bypasses:
+        raise Unsafe(f"login: {login} {' and '.join(bypasses)}. Log in as claims_api or claims_worker.")
 
 
 @contextmanager
@@ -99,7 +102,7 @@ def _admin(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
     """An administrator's connection that holds the lock: two schema steps at once run one after the other."""
     assert settings.database_url
     with psycopg.connect(settings.database_url, autocommit=True, application_name="claims-schema") as connection:
-        look_at(connection)
+        look_at(connection.info.server_version)
         connection.execute("select pg_advisory_lock(%s)", [LOCK])
         yield connection
 
@@ -209,11 +212,11 @@ def _context_keys(connection: psycopg.Connection[Any], settings: Settings) -> No
         )
 
 
-async def refuse_unknown_key(connection: psycopg.AsyncConnection[Any], settings: Settings) -> None:
+async def refuse_unknown_key(fetch: Fetch, settings: Settings) -> None:
     """Raises Unsafe unless the database knows the key that this process signs contexts with."""
     kid = next(iter(settings.token_keys))
-    row = await (await connection.execute("select ctx.is_known(%s)", [kid])).fetchone()
-    if row != (True,):
+    (((known,),),) = await fetch([("select ctx.is_known(%(kid)s)", {"kid": kid})])
+    if not known:
         raise Unsafe(f"key: the database does not know {kid}. Run `make schema` with the same TOKEN_KEYS.")
 
 

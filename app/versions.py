@@ -1,9 +1,6 @@
 """Which PostgreSQL this code runs on, and from which minor version on it has the fixes that row-level security leans on."""
 
 import logging
-from typing import Any
-
-import psycopg
 
 log = logging.getLogger("claims.versions")
 
@@ -26,7 +23,7 @@ def lacking(version: int) -> str | None:
     return f"PostgreSQL {major}.{minor} lacks security fixes: {major}.{PATCHED[major]} or newer is needed."
 
 
-def look_at(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+def look_at(version: int) -> None:
     """Warns in the log of a server that lacks fixes; raises Unsafe where it is too old. To be called once, at a process's start."""
-    if lack := lacking(connection.info.server_version):
+    if lack := lacking(version):
         log.warning(lack)

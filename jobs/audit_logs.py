@@ -3,7 +3,6 @@
 import logging
 
 from app import sql
-from app.pool import fetch
 from jobs import app
 
 log = logging.getLogger("claims.worker")
@@ -18,7 +17,7 @@ AT_MOST = 600_000
 async def seal_audit_logs(timestamp: int) -> int:  # noqa: ARG001
     """How many entries it sealed."""
     given = {"milliseconds": str(AT_MOST)}
-    async with app.pool.connection() as connection, connection.transaction():
+    async with app.queue_pool.connection() as connection, connection.transaction():
         await connection.execute(queries.allow.text(given), given)
         cursor = await connection.execute(queries.seal.text({}))
         ((sealed,),) = await cursor.fetchall()
@@ -29,5 +28,5 @@ async def seal_audit_logs(timestamp: int) -> int:  # noqa: ARG001
 @app.task(name="note_audit_heads", queue="upkeep")
 async def note_audit_heads(timestamp: int) -> None:  # noqa: ARG001
     """Whoever makes a chain anew can't make this log anew: sql/audit/verify_chain.sql reads it."""
-    for organization_id, number, digest in (await fetch(app.pool, [(queries.heads.text({}), {})]))[0]:
+    for organization_id, number, digest in (await app.pool.fetch([(queries.heads.text({}), {})]))[0]:
         log.info("audit seal %s %s %s", organization_id, number, digest)

@@ -9,8 +9,9 @@ import psycopg
 from procrastinate.jobs import Job
 
 from app import sql
+from app.connection import Rows
 from app.errors import Unavailable
-from app.pool import Rows, fetch, redacted
+from app.pool import redacted
 from app.sql import Query
 from jobs import app
 
@@ -95,4 +96,4 @@ async def _fail(given: dict[str, Any], what: str, *, permanent: bool) -> str:
 async def _run(given: dict[str, Any], query: Query, **more: Any) -> Rows:
     """The rows of a statement within the job's context, both in one round trip."""
     given = given | more
-    return (await fetch(app.pool, [(ENTER, given), (query.text(given), given)]))[1]
+    return (await app.pool.fetch([(ENTER, given), (query.text(given), given)]))[1]

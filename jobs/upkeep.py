@@ -1,7 +1,6 @@
 """What the queue forgets: completed jobs after a day, others after a week. job_processing_logs keeps every job for good."""
 
 from app import sql
-from app.pool import fetch
 from jobs import app
 
 queries = sql.load("jobs")
@@ -18,7 +17,7 @@ async def forget_jobs(timestamp: int) -> int:  # noqa: ARG001
     given = {"completed_hours": COMPLETED_FOR, "failed_hours": FAILED_FOR, "at_most": AT_ONCE}
     forgotten = 0
     while True:
-        ((went,),) = (await fetch(app.pool, [(queries.forget.text(given), given)]))[0]
+        ((went,),) = (await app.pool.fetch([(queries.forget.text(given), given)]))[0]
         forgotten += went
         if went < AT_ONCE:
             return forgotten

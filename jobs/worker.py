@@ -12,7 +12,7 @@ from procrastinate.psycopg_connector import PsycopgConnector
 
 from app import schema, sql
 from app.config import Settings
-from app.pool import Pool, fetch
+from app.pool import Pool
 
 log = logging.getLogger("claims.worker")
 queries = sql.load("jobs")
@@ -27,13 +27,24 @@ FIRST_WAIT, LONGEST_WAIT, LIVED = 0.25, 2.0, 10.0
 
 
 class Connector(PsycopgConnector):
-    """Opens only where the schema is as expected and the login can't get around row-level security."""
+    """Opens only where the schema is as expected and the login can't get around row-level security.
+
+    The queue's own statements go through psycopg's pool, those of the jobs through work.
+    """
+
+    work: Pool
 
     async def open_async(self, pool: psycopg_pool.AsyncConnectionPool[Any] | None = None) -> None:
         """Raises Unsafe otherwise."""
         await super().open_async(pool)
-        async with self.pool.connection() as connection:
-            await schema.refuse_unsafe(connection)
+        self.work = Pool(self._pool_args["conninfo"], size=8, name="claims-job")
+        await self.work.open()
+        await schema.refuse_unsafe(self.work.fetch)
+
+    async def close_async(self) -> None:
+        """Both pools."""
+        await self.work.close()
+        await super().close_async()
 
     async def _create_pool(self, pool_args: dict[str, Any]) -> psycopg_pool.AsyncConnectionPool[Any]:
         # Procrastinate's own asks every connection first whether it still lives: a round trip more for each statement.
@@ -66,7 +77,12 @@ class App(procrastinate.App):
 
     @property
     def pool(self) -> Pool:
-        """The connector's own."""
+        """What jobs run their statements through."""
+        return self.connector.work  # type: ignore[attr-defined]
+
+    @property
+    def queue_pool(self) -> psycopg_pool.AsyncConnectionPool[Any]:
+        """The queue's own, without a bound on how long a statement takes."""
         return self.connector.pool  # type: ignore[attr-defined]
 
     async def run_worker_async(self, **options: Any) -> None:
@@ -105,7 +121,7 @@ class App(procrastinate.App):
     async def _refresh(self) -> None:
         """Connections that are dead go, so that no statement finds out."""
         try:
-            await self.pool.check()
+            await self.queue_pool.check()
         except Exception as error:
             log.warning("the database is not back (%s)", type(error).__name__)
 
@@ -115,7 +131,7 @@ class App(procrastinate.App):
         while True:
             await asyncio.sleep(RESCUE_EVERY)
             try:
-                ((rescued,),) = (await fetch(self.pool, [(queries.rescue.text(given), given)]))[0]
+                ((rescued,),) = (await self.pool.fetch([(queries.rescue.text(given), given)]))[0]
                 if rescued:
                     log.warning("%d jobs that nobody worked on any more stand in the queue again", rescued)
             except Exception as error:

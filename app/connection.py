@@ -1,0 +1,230 @@
+"""A connection to PostgreSQL as libpq has it: what is sent together comes back together, in one round trip.
+
+psycopg opens it, converts values and rows, and names errors. Its own way of waiting watches the socket anew at every turn, which is
+half of what a short statement costs; here one reader stays for the connection's whole life (tests/load/RESULTS.md).
+"""
+
+import asyncio
+import re
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import psycopg
+from psycopg import pq
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader, PyFormat, Transformer
+from psycopg.errors import error_from_result
+
+Rows = list[tuple[Any, ...]]
+Statements = Sequence[tuple[str, Mapping[str, Any]]]
+
+PREPARED_AT_MOST = 200
+"""Statements kept prepared on a connection; beyond it the one that was not used for longest goes."""
+STALE = ("0A000", "26000")
+"""The plan no longer fits the table, or the statement is not there: the connection is made anew."""
+_NAMED = re.compile(r"%\((\w+)\)s|%%")
+
+
+class JsonBytes(Loader):
+    """JSON that PostgreSQL built is passed on as it is."""
+
+    def load(self, data: Buffer) -> bytes:
+        return bytes(data)
+
+
+@lru_cache(maxsize=2000)
+def numbered(text: str) -> tuple[bytes, tuple[str, ...]]:
+    """A statement with psycopg's %(name)s as PostgreSQL takes it, and the names by number."""
+    names: list[str] = []
+
+    def number(match: re.Match[str]) -> str:
+        if not (name := match.group(1)):
+            return "%"
+        if name not in names:
+            names.append(name)
+        return f"${names.index(name) + 1}"
+
+    return _NAMED.sub(number, text).encode(), tuple(names)
+
+
+class Call:
+    """Statements for one round trip, and the rows of each once they came back."""
+
+    __slots__ = ("answer", "connection", "held", "looks", "statements", "timer")
+
+    def __init__(self, statements: Statements, *, held: bool = False) -> None:
+        self.statements = statements
+        self.answer: asyncio.Future[list[Rows]] = asyncio.get_running_loop().create_future()
+        self.held = held
+        """Whether the connection stays the caller's afterwards, for what belongs to the same transaction."""
+        self.connection: Connection | None = None
+        self.looks = 0
+        self.timer: asyncio.TimerHandle | None = None
+
+    def fail(self, error: Exception) -> None:
+        """Whoever waits for it hears of it, unless it has heard already."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class Connection:
+    """One call at a time. free and gone are called when it can take the next, and when it is no more."""
+
+    def __init__(
+        self,
+        own: psycopg.AsyncConnection[Any],
+        *,
+        prepares: bool,
+        free: Callable[["Connection"], None],
+        gone: Callable[["Connection"], None],
+    ) -> None:
+        own.adapters.register_loader("json", JsonBytes)
+        self._own, self._pgconn, self._values = own, own.pgconn, Transformer(own)
+        self._prepares, self._free, self._gone = prepares, free, gone
+        self._prepared: OrderedDict[tuple[bytes, tuple[int, ...]], bytes] = OrderedDict()
+        self._made = 0
+        self._loop = asyncio.get_running_loop()
+        self._call: Call | None = None
+        self._awaited: deque[tuple[bytes, tuple[int, ...]] | bool] = deque()
+        self._rows: list[Rows] = []
+        self._error: psycopg.Error | None = None
+        self._cancelling: asyncio.Task[None] | None = None
+        self.opened_at = self._loop.time()
+        self._pgconn.nonblocking = 1
+        self._pgconn.enter_pipeline_mode()
+        self._socket = self._pgconn.socket
+        self._loop.add_reader(self._socket, self._readable)
+
+    def send(self, call: Call) -> None:
+        """Sends the call's statements; raises where one of its values can't be sent, and then none is."""
+        ready = [(source, *self._dumped(names, given)) for source, names, given in
+                 ((*numbered(text), given) for text, given in call.statements)]  # fmt: skip
+        self._call = call
+        call.connection = self
+        try:
+            for statement in ready:
+                self._put(*statement)
+            self._pgconn.pipeline_sync()
+            self._flush()
+        except psycopg.OperationalError as error:
+            self._lose(error)
+
+    def _dumped(self, names: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Sequence[Any], Any, Any]:
+        values = self._values.dump_sequence([given[name] for name in names], [PyFormat.AUTO] * len(names))
+        return values, self._values.types or (), self._values.formats
+
+    def _put(self, source: bytes, values: Sequence[Any], types: tuple[int, ...], formats: Any) -> None:
+        if not self._prepares:
+            self._pgconn.send_query_params(source, values, types, formats)
+            self._awaited.append(True)
+            return
+        key = (source, types)
+        if key in self._prepared:
+            self._prepared.move_to_end(key)
+        else:
+            if len(self._prepared) >= PREPARED_AT_MOST:
+                self._pgconn.send_close_prepared(self._prepared.popitem(last=False)[1])
+                self._awaited.append(False)
+            self._made += 1
+            self._prepared[key] = b"s%d" % self._made
+            self._pgconn.send_prepare(self._prepared[key], source, types)
+            self._awaited.append(key)
+        self._pgconn.send_query_prepared(self._prepared[key], values, formats)
+        self._awaited.append(True)
+
+    def _flush(self) -> None:
+        if self._pgconn.flush():
+            self._loop.add_writer(self._socket, self._writable)
+
+    def _writable(self) -> None:
+        try:
+            self._loop.remove_writer(self._socket)
+            self._flush()
+        except psycopg.OperationalError as error:
+            self._lose(error)
+
+    def _readable(self) -> None:
+        try:
+            self._pgconn.consume_input()
+            while self._call and not self._pgconn.is_busy():
+                if result := self._pgconn.get_result():
+                    self._take(result)
+        except psycopg.OperationalError as error:
+            self._lose(error)
+
+    def _take(self, result: pq.abc.PGresult) -> None:
+        """One statement's outcome, or the end of them all."""
+        if result.status == pq.ExecStatus.PIPELINE_SYNC:
+            return self._finish()
+        awaited = self._awaited.popleft()
+        if result.status == pq.ExecStatus.TUPLES_OK:
+            self._values.set_pgresult(result)
+            self._rows.append(self._values.load_rows(0, result.ntuples, tuple))
+        elif result.status == pq.ExecStatus.COMMAND_OK:
+            if awaited is True:
+                self._rows.append([])
+        else:  # the first that failed, and all that were skipped after it
+            if isinstance(awaited, tuple):
+                self._prepared.pop(awaited, None)
+            if result.status == pq.ExecStatus.FATAL_ERROR and self._error is None:
+                self._error = error_from_result(result)
+        return None
+
+    def _finish(self) -> None:
+        call, self._call = self._call, None
+        rows, self._rows = self._rows, []
+        error, self._error = self._error, None
+        assert call
+        if error:
+            call.fail(error)
+        elif not call.answer.done():
+            call.answer.set_result(rows)
+        if error and error.sqlstate in STALE:
+            self.close()
+        elif not call.held and not self._cancelling:
+            self._free(self)
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing of the last caller is left: no transaction is open, and with it no context."""
+        return self._pgconn.transaction_status == pq.TransactionStatus.IDLE
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way here or being cancelled, or nothing ever will be."""
+        return bool(self._call or self._cancelling) or self._socket < 0
+
+    def cancel(self, call: Call) -> None:
+        """Nobody waits for the call any more: the server ends it, and only then the connection is for others."""
+        if self._call is call and not self._cancelling:
+            call.held = False
+            self._cancelling = self._loop.create_task(self._cancel())
+
+    async def _cancel(self) -> None:
+        try:
+            await self._own.cancel_safe(timeout=2)
+        except psycopg.Error:
+            self.close()
+        self._cancelling = None
+        if not self.busy:
+            self._free(self)
+
+    def _lose(self, error: psycopg.Error) -> None:
+        call, self._call = self._call, None
+        self.close()
+        if call:
+            call.fail(self._error or error)
+
+    def close(self) -> None:
+        """At once; whoever waits for a call hears that it was lost."""
+        if self._socket < 0:
+            return
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket = -1
+        self._pgconn.finish()
+        if self._call:
+            self._call.fail(psycopg.OperationalError("the connection was closed"))
+        self._gone(self)
