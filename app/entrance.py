@@ -22,7 +22,7 @@ from app.errors import Invalid, Unauthorized, UnsupportedMediaType
 from app.limits import Limits, network
 from app.pages import Cursors
 from app.pool import Pool
-from app.tokens import Caller, read_token
+from app.tokens import Caller, Tokens
 from app.wire import Query as NoQuery
 from app.wire import problems, read_query, struct_in
 
@@ -37,7 +37,7 @@ class Entrance(ASGIMiddleware):
     scopes = (ScopeType.HTTP,)
 
     def __init__(self, keys: dict[str, bytes]) -> None:
-        self._keys = keys
+        self._tokens = Tokens(keys)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         answer = {"X-Request-Id": request_id(scope)}
@@ -72,7 +72,7 @@ class Entrance(ASGIMiddleware):
         scheme, _, token = (_header(scope, b"authorization") or "").partition(" ")
         if scheme.lower() != "bearer":
             raise Unauthorized
-        return read_token(token, self._keys)
+        return self._tokens.read(token)
 
 
 def request_id(scope: Scope) -> str:

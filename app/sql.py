@@ -3,11 +3,12 @@
 A statement begins with `-- name: <name>`. `:word` is a parameter. A line that ends in `-- if :word` stands only when that
 parameter is given (not None), so that one text serves every combination of filters without an OR in it. A line
 `-- sorts: <column> <type>, ...` makes a text for each column and direction, with `@sort`, `@type`, `@after` and `@direction`
-filled in from that line alone, so that no name ever comes from a client.
+filled in from that line alone, so that no name ever comes from a client. `limit :limit` is written out, an integer: with a parameter
+there PostgreSQL makes a plan for every execution.
 """
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,22 @@ class Query:
             for line in source.splitlines()
         ]
         self.options = frozenset(option for option, _ in self._lines if option)
-        self._texts: dict[frozenset[str], str] = {}
+        self._is_limited = "limit :limit" in source
         self.sorted: dict[str, Query] = {}
 
     def text(self, given: dict[str, Any]) -> str:
         """The statement for these parameters, with psycopg's placeholders."""
         chosen = frozenset(name for name in self.options if given.get(name) is not None)
-        if chosen not in self._texts:
-            kept = (line for option, line in self._lines if option is None or option in chosen)
-            self._texts[chosen] = _PARAMETER.sub(r"%(\1)s", "\n".join(line for line in kept if line.strip()))
-        return self._texts[chosen]
+        return self._compose(chosen, given.get("limit") if self._is_limited else None)
+
+    @lru_cache(maxsize=1000)  # noqa: B019  (queries live as long as the process)
+    def _compose(self, chosen: frozenset[str], limit: int | None) -> str:
+        kept = (line for option, line in self._lines if option is None or option in chosen)
+        words = {} if limit is None else {"limit": str(int(limit))}
+        return _PARAMETER.sub(
+            lambda found: words.get(found.group(1), f"%({found.group(1)})s"),
+            "\n".join(line for line in kept if line.strip()),
+        )
 
 
 def _read(name: str, source: str) -> Query:

@@ -15,6 +15,8 @@ from app.errors import Unauthorized
 ISSUER = AUDIENCE = "claims"
 TYPE = "at+jwt"
 """RFC 9068: no other JWT that these keys may ever sign can be taken for an access token."""
+KEPT = 10_000
+"""Tokens that a process remembers to have read."""
 LIFETIME, REFRESH_LIFETIME = 900, 30 * 86_400
 """Seconds: of an access token, and of a refresh token that is not used."""
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2}")
@@ -48,8 +50,8 @@ def make_token(caller: Caller, keys: dict[str, bytes], now: float | None = None)
     return jwt.encode(claims, key, algorithm="HS256", headers={"kid": kid, "typ": TYPE})
 
 
-def read_token(token: str, keys: dict[str, bytes]) -> Caller:
-    """The caller a bearer token names.
+def read_token(token: str, keys: dict[str, bytes]) -> tuple[Caller, int]:
+    """The caller a bearer token names, and when it expires (seconds since 1970).
 
     Raises Unauthorized when expired, unsigned or signed any other way (RFC 8725, 3.1), whatever else is wrong with it.
     """
@@ -72,13 +74,36 @@ def read_token(token: str, keys: dict[str, bytes]) -> Caller:
             raise Unauthorized
     except (jwt.PyJWTError, LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
         raise Unauthorized from None
-    return caller
+    return caller, claims["exp"]
 
 
 def _is_short_lived(claims: dict[str, Any]) -> bool:
     """Whether the times are what make_token writes; jwt would take text and fractions, and any lifetime."""
     times = (claims["iat"], claims["nbf"], claims["exp"])
     return all(type(one) is int for one in times) and claims["exp"] - claims["iat"] <= LIFETIME
+
+
+class Tokens:
+    """The tokens that were read lately: a client sends the same one for minutes, and reading it is a tenth of a short request.
+
+    A token is known by its whole text, which is its signature's, too; only its time can run out.
+    """
+
+    def __init__(self, keys: dict[str, bytes]) -> None:
+        self._keys = keys
+        self._read: dict[str, tuple[Caller, int]] = {}
+
+    def read(self, token: str) -> Caller:
+        """read_token, or what it said before."""
+        caller, expires = self._read.get(token, (None, 0))
+        if caller and expires > time.time():
+            return caller
+        self._read.pop(token, None)
+        caller, expires = read_token(token, self._keys)
+        if len(self._read) >= KEPT:
+            del self._read[next(iter(self._read))]
+        self._read[token] = caller, expires
+        return caller
 
 
 def new_secret() -> str:
