@@ -146,6 +146,8 @@ class Connection:
             self._lose(error)
 
     def _readable(self) -> None:
+        if not self.busy:  # who says something unasked is about to go: better that nobody gets this connection any more
+            return self.close()
         try:
             self._pgconn.consume_input()
             while self._call and not self._pgconn.is_busy():
@@ -153,6 +155,7 @@ class Connection:
                     self._take(result)
         except psycopg.OperationalError as error:
             self._lose(error)
+        return None
 
     def _take(self, result: pq.abc.PGresult) -> None:
         """One statement's outcome, or the end of them all."""

@@ -95,6 +95,8 @@ class Pool:
             self._slow.release()
 
     def _take_on(self, call: Call) -> None:
+        while self._waiting and self._waiting[0].answer.done():
+            self._waiting.popleft()
         if len(self._waiting) >= 16 * self._size:
             raise Unavailable
         self._waiting.append(call)

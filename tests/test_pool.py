@@ -1,0 +1,298 @@
+"""The pool and its connections under faults: whatever happens to one call, no other gets its answer, its context or its connection."""
+
+import asyncio
+import random
+from collections import Counter
+
+import psycopg
+import pytest
+
+from app.connection import PREPARED_AT_MOST
+from app.context import ENTER
+from app.errors import Unavailable
+from app.pool import Pool
+from tests.conftest import entering, until
+
+ME = [("select pg_backend_pid()", {})]
+SLEEP = [("select pg_sleep(%(seconds)s)", {"seconds": 30})]
+CONTEXT = [
+    ("select current_user::text, current_setting('app.organization_id', true), current_setting('app.mac', true)", {})
+]
+
+
+@pytest.fixture
+async def pool_of(settings):
+    """A pool of so many connections as the API has it."""
+    pools: list[Pool] = []
+
+    async def make(size: int) -> Pool:
+        pools.append(Pool(settings.api_database_url, size=size, name="test-pool"))
+        await pools[-1].open()
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        await pool.close()
+
+
+@pytest.fixture
+def backends(as_root):
+    """How many backends of the pool are in that state, or are there at all."""
+
+    def count(state: str = "%") -> int:
+        asked = "select count(*) from pg_stat_activity where application_name = 'test-pool' and state like %s"
+        return as_root.execute(f"{asked} and datname = current_database()", [state]).fetchone()[0]
+
+    return count
+
+
+async def pid(pool: Pool) -> int:
+    return (await pool.fetch(ME))[0][0][0]
+
+
+def is_(value):
+    """A condition to wait for, of something that is asked without waiting."""
+
+    async def ask():
+        return value()
+
+    return ask
+
+
+async def test_a_call_is_one_transaction(pool_of, as_root):
+    pool = await pool_of(1)
+    rows = await pool.fetch(
+        [("select 1, %(a)s::text, '{\"b\": 1}'::json", {"a": "ä"}), ("select from generate_series(1, 0)", {})]
+    )
+    assert rows == [[(1, "ä", b'{"b": 1}')], []]
+    taking = "select granted::integer from auth.take(%(subject)s, 1, 5, 60)"
+    before = as_root.execute("select count(*) from auth.windows").fetchone()
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        await pool.fetch([(taking, {"subject": "one"}), ("select 1 / %(n)s", {"n": 0}), ("select 1", {})])
+    assert as_root.execute("select count(*) from auth.windows").fetchone() == before
+    assert await pool.fetch([(taking, {"subject": "one"})]) == [[(1,)]]  # control: by itself it leaves a row
+    assert as_root.execute("select count(*) from auth.windows").fetchone() == (before[0] + 1,)
+
+
+async def test_a_value_that_cant_be_sent_costs_nobody_else_anything(pool_of):
+    pool = await pool_of(1)
+    mine = await pid(pool)
+    for value in ("nul \0", "half a pair \ud800"):
+        with pytest.raises((psycopg.DataError, UnicodeError)):
+            await pool.fetch([("select 1", {}), ("select %(text)s::text", {"text": value})])
+    assert await pid(pool) == mine
+
+
+async def test_a_backend_that_ends_in_the_middle_fails_its_own_call_alone(pool_of, as_root, backends):
+    pool = await pool_of(2)
+    doomed = asyncio.create_task(pool.fetch([*ME, *SLEEP, ("select 'after'", {})]))
+    await until(is_(lambda: backends("active")))
+    others = asyncio.gather(*(pool.fetch([("select %(n)s::integer", {"n": n})]) for n in range(30)))
+    as_root.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'test-pool' and query like '%pg_sleep%'"
+    )
+    with pytest.raises(psycopg.errors.AdminShutdown):
+        await doomed
+    assert [rows[0][0][0] for rows in await others] == list(range(30))
+
+
+async def test_backends_that_end_while_idle_are_noticed_before_anybody_gets_them(pool_of, as_root, backends):
+    pool = await pool_of(4)
+    listed = "select array_agg(pid) from pg_stat_activity where application_name = 'test-pool'"
+    for _ in range(5):
+        await until(is_(lambda: backends("idle") == 4))
+        (ended,) = as_root.execute(listed).fetchone()
+        as_root.execute("select pg_terminate_backend(one) from unnest(%s::integer[]) one", [ended])
+        there = "select count(*) from pg_stat_activity where pid = any (%s)"
+        await until(is_(lambda: as_root.execute(there, [ended]).fetchone() == (0,)))  # noqa: B023
+        for _turn in range(2):  # the loop looks at its sockets, and then does what they call for
+            await asyncio.sleep(0)
+        assert await pid(pool) not in ended
+
+
+async def test_who_gives_up_ends_the_statement_and_the_connection_stays(pool_of, backends):
+    pool = await pool_of(1)
+    mine, gone = await pid(pool), asyncio.Event()
+    left = asyncio.create_task(pool.fetch(SLEEP, gone.wait))
+    await until(is_(lambda: backends("active")))
+    gone.set()
+    with pytest.raises(Unavailable):
+        await left
+    await until(is_(lambda: not backends("active")), seconds=3)
+    assert await pid(pool) == mine
+    cancelled = asyncio.create_task(pool.fetch(SLEEP))
+    await until(is_(lambda: backends("active")))
+    cancelled.cancel()
+    next_one = asyncio.create_task(pid(pool))  # waits for the same connection, and is not hit by the cancellation
+    assert await next_one == mine
+
+
+async def test_a_client_that_hangs_up_ends_its_statement(settings, as_root, casts, client, as_user):
+    """Through the whole API: what waits for a lock is ended when nobody waits for the answer any more."""
+    await as_user("alma").get("/api/claims")
+    with psycopg.connect(settings.database_url) as holder:
+        holder.execute("lock table app.claims in access exclusive mode")
+        request = asyncio.create_task(as_user("alma").get("/api/claims"))
+        waiting = "select count(*) from pg_locks join pg_stat_activity using (pid) where not granted and datname = current_database()"
+        await until(is_(lambda: as_root.execute(waiting).fetchone()[0] == 1))
+        request.cancel()
+        await until(
+            is_(lambda: as_root.execute(waiting).fetchone()[0] == 0), seconds=1.5
+        )  # lock_timeout is two seconds
+        holder.rollback()
+    assert (await as_user("alma").get("/api/claims")).status_code == 200
+
+
+async def test_waiting_is_bounded_in_time_and_number(pool_of, backends):
+    pool = await pool_of(2)
+    loop = asyncio.get_running_loop()
+    busy = [asyncio.create_task(pool.fetch(SLEEP)) for _ in range(2)]
+    await until(is_(lambda: backends("active") == 2))
+    began = loop.time()
+    with pytest.raises(Unavailable):
+        await pid(pool)
+    assert 0.5 < loop.time() - began < 1.5
+    crowd = [asyncio.create_task(pid(pool)) for _ in range(32)]
+    await asyncio.sleep(0)
+    began = loop.time()
+    with pytest.raises(Unavailable):
+        await pid(pool)
+    assert loop.time() - began < 0.1  # at once: enough wait already
+    for one in busy:
+        one.cancel()
+    assert len({await one for one in crowd}) == 2
+    assert await pid(pool)
+
+
+async def test_what_is_slow_leaves_room_for_what_is_quick(pool_of, backends):
+    pool = await pool_of(4)
+    slow = [asyncio.create_task(pool.fetch(SLEEP, slow=True)) for _ in range(3)]
+    await until(is_(lambda: backends("active") == 3))
+    with pytest.raises(Unavailable):
+        await pool.fetch(ME, slow=True)
+    assert await pid(pool)
+    for one in slow:
+        one.cancel()
+    await until(is_(lambda: not backends("active")))
+    assert len({(await pool.fetch(ME, slow=True))[0][0][0] for _ in range(8)}) >= 1
+
+
+async def test_a_transaction_is_undone_by_whatever_goes_wrong_in_it(pool_of, as_root, backends):
+    pool = await pool_of(1)
+    taking = [("select from auth.take('held', 1, 5, 60)", {})]
+    held = "select count(*) from auth.windows where subject = sha256('held')"
+
+    async def raising() -> None:
+        async with pool.transaction() as transaction:
+            await transaction.run(taking)
+            raise LookupError
+
+    async def failing() -> None:
+        async with pool.transaction() as transaction:
+            await transaction.run(taking)
+            await transaction.run([("select 1 / 0", {})])
+
+    async def lingering() -> None:
+        async with pool.transaction() as transaction:
+            await transaction.run(taking)
+            await transaction.run(SLEEP)
+
+    for broken, error in ((raising, LookupError), (failing, psycopg.errors.DivisionByZero)):
+        with pytest.raises(error):
+            await broken()
+        assert await pid(pool)
+        assert as_root.execute(held).fetchone() == (0,)
+    task = asyncio.create_task(lingering())
+    await until(is_(lambda: backends("active")))
+    task.cancel()
+    assert await pid(pool)
+    assert as_root.execute(held).fetchone() == (0,)
+    assert backends("idle in transaction%") == 0
+    async with pool.transaction() as transaction:
+        await transaction.run(taking)
+        await transaction.commit([("select 1", {})])
+    assert as_root.execute(held).fetchone() == (1,)  # control: with its commit it stays
+
+
+async def test_no_context_outlives_its_call(pool_of, cast, backends):
+    pool = await pool_of(1)
+    inside = [(ENTER, entering(cast, "alma")), *CONTEXT]
+    assert (await pool.fetch(inside))[1][0][:2] == ("claims_admin", str(cast.organization))  # control
+    for ending in ([], [("select 1 / 0", {})], SLEEP):
+        call = asyncio.create_task(pool.fetch([*inside, *ending]))
+        if ending == SLEEP:
+            await until(is_(lambda: backends("active")))
+            call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        ((found,),) = await pool.fetch(CONTEXT)
+        assert (found[0], found[1] or "", found[2] or "") == ("claims_api", "", "")
+
+
+async def test_statements_are_kept_prepared_up_to_a_bound(pool_of):
+    pool = await pool_of(1)
+    for n in range(PREPARED_AT_MOST + 50):
+        assert await pool.fetch([(f"select {n}, %(n)s::integer", {"n": n})]) == [[(n, n)]]
+    kept = "select count(*) from pg_prepared_statements where statement like 'select %%, $1::integer'"
+    assert PREPARED_AT_MOST - 2 <= (await pool.fetch([(kept, {})]))[0][0][0] <= PREPARED_AT_MOST
+    assert await pool.fetch([("select 0, %(n)s::integer", {"n": 7})]) == [[(0, 7)]]
+
+
+async def test_a_statement_whose_result_changed_is_made_anew(pool_of, as_root):
+    pool = await pool_of(1)
+    as_root.execute("create table public.changing (a integer); grant select on public.changing to claims_api")
+    as_root.execute("grant usage on schema public to claims_api; insert into public.changing values (1)")
+    asked = [("select a from public.changing", {})]
+    assert await pool.fetch(asked) == [[(1,)]]
+    as_root.execute("alter table public.changing alter a type text")
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        await pool.fetch(asked)
+    assert await pool.fetch(asked) == [[("1",)]]
+
+
+async def test_ten_thousand_in_any_order_each_get_their_own(pool_of, casts, as_root):
+    """Good calls, failing ones, cancelled ones and backends that end, all at once: every answer is its caller's, in its tenant."""
+    pool, chance = await pool_of(5), random.Random(7)
+    outcomes: Counter[str] = Counter()
+    said = "select current_setting('app.organization_id'), current_setting('app.user_id'), %(n)s::integer, count(*) from claims"
+
+    async def one(n: int) -> None:
+        tenant, name = chance.choice(["north", "south"]), chance.choice(["alma", "ana", "pia", "tom"])
+        who, kind = casts[tenant], chance.choices(["good", "failing", "cancelled", "lost"], [85, 9, 5, 1])[0]
+        statements = [(ENTER, entering(who, name)), (f"/* {name} */ {said}", {"n": n})]
+        if kind == "failing":
+            statements.insert(chance.choice([1, 2]), ("select 1 / %(n)s", {"n": 0}))
+        if kind == "lost":
+            statements.insert(0, ("select pg_terminate_backend(pg_backend_pid())", {}))
+        call = asyncio.create_task(pool.fetch(statements))
+        if kind == "cancelled":
+            await asyncio.sleep(chance.random() / 500)
+            call.cancel()
+        try:
+            rows = (await call)[1]
+        except psycopg.errors.DivisionByZero:
+            outcomes["failing"] += kind == "failing"
+        except asyncio.CancelledError:
+            outcomes["cancelled"] += kind == "cancelled"
+        except psycopg.OperationalError:
+            outcomes["lost"] += kind == "lost"
+        else:
+            assert kind in ("good", "cancelled")
+            assert rows == [(str(who.organization), str(who.ids[name]), n, seen[tenant, name])]
+            outcomes[kind if kind == "good" else "too late"] += 1
+
+    async def client(numbers: range) -> None:
+        for n in numbers:
+            await one(n)
+
+    seen = {}
+    for tenant, who in casts.items():
+        for name in ("alma", "ana", "pia", "tom"):
+            rows = await pool.fetch([(ENTER, entering(who, name)), ("select count(*) from claims", {})])
+            seen[tenant, name] = rows[1][0][0]
+    assert {seen["north", "alma"], seen["north", "tom"]} == {2, 1}  # control: they see different things
+    await asyncio.gather(*(client(range(start, 10_000, 20)) for start in range(20)))
+    assert sum(outcomes.values()) == 10_000, outcomes
+    assert outcomes["good"] > 8000
+    assert min(outcomes["failing"], outcomes["cancelled"], outcomes["lost"]) > 20, outcomes
+    ((found,),) = await pool.fetch(CONTEXT)
+    assert (found[1] or "", found[2] or "") == ("", "")
