@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run demo test test-pg lint contract mutants plans pooler chaos openapi schema check seed api worker jobs psql audit permissions heads verify-chain suspend resume bench-streams bench-limits bench-audit bench-signature bench-jobs
+.PHONY: help run demo test test-pg lint contract mutants plans pooler chaos openapi schema check seed api worker jobs psql audit permissions heads verify-chain suspend resume bench bench-scale bench-memory bench-streams bench-limits bench-audit bench-signature bench-jobs
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -50,6 +50,15 @@ plans: .venv/.installed ## Judge the plans of every statement over 300,000 claim
 
 openapi: .venv/.installed ## Write openapi.json from the code
 	@$(BIN)/python -m app.reference > openapi.json
+
+bench: .venv/.installed ## Measure the API against the floor that PostgreSQL is (CLAIMS, BENCH_DIR, SECONDS, ROUNDS, CONNECTIONS, PROCESSES, ONLY)
+	@$(BIN)/python -m tests.load.bench $(ONLY)
+
+bench-scale: .venv/.installed ## Measure what a hundred times as many claims change (SIZES, BENCH_DIR)
+	@$(BIN)/python -m tests.load.bench_scale
+
+bench-memory: .venv/.installed ## Measure what 200,000 requests leave in one API process (REQUESTS, CLAIMS)
+	@$(BIN)/python -m tests.load.bench_memory
 
 bench-streams: .venv/.installed ## Measure what 100,000 lines in and out do to the API's memory (LINES)
 	@$(BIN)/python -m tests.load.streams

@@ -3,8 +3,8 @@
 A statement begins with `-- name: <name>`. `:word` is a parameter. A line that ends in `-- if :word` stands only when that
 parameter is given (not None), so that one text serves every combination of filters without an OR in it. A line
 `-- sorts: <column> <type>, ...` makes a text for each column and direction, with `@sort`, `@type`, `@after` and `@direction`
-filled in from that line alone, so that no name ever comes from a client. `limit :limit` is written out, an integer: with a parameter
-there PostgreSQL makes a plan for every execution.
+filled in from that line alone, so that no name ever comes from a client. The parameters of a line `-- written out: <word> ...` stand in
+the text as literals, integers or lower-case words alone: with a parameter there PostgreSQL would plan at every execution.
 """
 
 import re
@@ -16,6 +16,8 @@ QUERIES = Path(__file__).parent.parent / "sql" / "queries"
 _IF = re.compile(r"\s*-- if :(\w+)\s*$")
 _PARAMETER = re.compile(r"(?<!:):([a-z_]\w*)")
 _COMMENT = re.compile(r"\s*--.*$")
+_WRITTEN_OUT = re.compile(r"^-- written out: (.+)$", re.MULTILINE)
+_WORD = re.compile(r"[a-z_]+")
 _SORTS = re.compile(r"^-- sorts: (.+)\n", re.MULTILINE)
 
 
@@ -30,22 +32,34 @@ class Query:
             for line in source.splitlines()
         ]
         self.options = frozenset(option for option, _ in self._lines if option)
-        self._is_limited = "limit :limit" in source
+        match = _WRITTEN_OUT.search(source)
+        self._written_out = match.group(1).split() if match else []
         self.sorted: dict[str, Query] = {}
 
     def text(self, given: dict[str, Any]) -> str:
         """The statement for these parameters, with psycopg's placeholders."""
         chosen = frozenset(name for name in self.options if given.get(name) is not None)
-        return self._compose(chosen, given.get("limit") if self._is_limited else None)
+        return self._compose(chosen, tuple((name, _literal(given.get(name))) for name in self._written_out))
 
     @lru_cache(maxsize=1000)  # noqa: B019  (queries live as long as the process)
-    def _compose(self, chosen: frozenset[str], limit: int | None) -> str:
+    def _compose(self, chosen: frozenset[str], written_out: tuple[tuple[str, str | None], ...]) -> str:
         kept = (line for option, line in self._lines if option is None or option in chosen)
-        words = {} if limit is None else {"limit": str(int(limit))}
+        words = {name: literal for name, literal in written_out if literal}
         return _PARAMETER.sub(
             lambda found: words.get(found.group(1), f"%({found.group(1)})s"),
             "\n".join(line for line in kept if line.strip()),
         )
+
+
+def _literal(value: Any) -> str | None:
+    """As SQL; None where it is not given. Raises ValueError for anything that is neither an integer nor a lower-case word."""
+    if value is None:
+        return None
+    if type(value) is int:
+        return str(value)
+    if isinstance(value, str) and _WORD.fullmatch(value):
+        return f"'{value}'"
+    raise ValueError("only integers and words are written out")
 
 
 def _read(name: str, source: str) -> Query:

@@ -24,7 +24,7 @@ async def twelve(as_user, as_root, cast):
     return as_root.execute(
         "select claim_id::text as id, patient_id::text as patient, provider_id::text as provider, diagnosis_code as code, "
         "amount_cents as cents, service_date as day, claim_number as number, status, assigned_to::text as worker, created_at "
-        "from claims where organization_id = %s",
+        "from claims where organization_id = %s order by created_at",
         [cast.organization],
     ).fetchall()
 

@@ -1,4 +1,5 @@
 -- name: list_newest
+-- written out: limit
 -- What the caller may see of the trail, newest first.
 select json_build_array(a.at, a.audit_id), audit_json(a)
 from audit_logs a

@@ -6,6 +6,7 @@ values (coalesce(:claim_number, new_claim_number()), :patient_id, :provider_id, 
 returning claim_json(c), c.version;
 
 -- name: list
+-- written out: limit status
 -- sorts: created_at timestamptz, service_date date, amount_cents bigint
 -- Whatever the caller's policies let through. At most limit + 1 rows, so that a next page shows.
 select json_build_array(c.@sort, c.claim_id), claim_json(c)
@@ -33,6 +34,7 @@ offset :offset -- if :offset
 ;
 
 -- name: count
+-- written out: status
 -- As many as list would show, counted no further than 10,001.
 select count(*)
 from (

@@ -1,4 +1,5 @@
 -- name: list
+-- written out: limit
 -- Codes that begin with the search, or whose description holds all of its words; in their own order. A search finds its rows first
 -- and sorts them then: along the order it would take the words of one description after another. The values in selects of their own
 -- are worked out once.

@@ -14,6 +14,7 @@ returning json_build_object(
     'invitationToken', i.organization_id || '.' || :secret);
 
 -- name: list_newest
+-- written out: limit
 -- All of the organization's, newest first.
 select json_build_array(i.created_at, i.invitation_id), json_build_object(
     'id', i.invitation_id,

@@ -1,4 +1,5 @@
 -- name: list_newest
+-- written out: limit
 -- The organization's jobs, newest first.
 select json_build_array(j.created_at, j.job_id), job_json(j)
 from job_processing_logs j

@@ -19,6 +19,7 @@ join job_processing_logs j on j.event_id = e.event_id
 where e.idempotency_key = :idempotency_key;
 
 -- name: list_newest
+-- written out: limit
 -- A patient's events, newest first, each with the state and the result of its job.
 select json_build_array(e.created_at, e.event_id), event_json(e, j.status, j.result)
 from patient_status_events e

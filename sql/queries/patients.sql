@@ -10,6 +10,7 @@ from patients p
 where p.member_number = :member_number;
 
 -- name: list_newest
+-- written out: limit
 -- Newest first, whatever the caller's policies let through.
 select json_build_array(p.created_at, p.patient_id), patient_json(p)
 from patients p

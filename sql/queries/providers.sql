@@ -5,6 +5,7 @@ values (:npi, :name, :specialty, :email)
 returning provider_json(p);
 
 -- name: list_newest
+-- written out: limit
 -- Newest first; staff see all of their organization's, a patient those of its own claims and care.
 select json_build_array(p.created_at, p.provider_id), provider_json(p)
 from providers p

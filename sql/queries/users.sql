@@ -1,4 +1,5 @@
 -- name: list_newest
+-- written out: limit
 -- Everybody in the organization, newest first.
 select json_build_array(u.created_at, u.user_id), user_json(u)
 from users u

@@ -97,12 +97,8 @@ def plant(url: str, patient: str, provider: str) -> str:
     return str(made[0][0])
 
 
-def unsigned(settings: Settings) -> Settings:
-    """A copy of the database that no longer asks for signatures."""
-    assert settings.database_url
-    with psycopg.connect(make_conninfo(settings.database_url, dbname="template1"), autocommit=True) as admin:
-        admin.execute("create database unsigned template postgres")
-    url = settings.database_url.replace("/postgres?", "/unsigned?")
+def unsign(url: str) -> None:
+    """Lets the database ask for no signature any more, and make none of its own."""
     with psycopg.connect(url) as admin:
         admin.execute(UNSIGN)
         (assume,) = admin.execute("select pg_get_functiondef('ctx.assume'::regproc)").fetchone() or ("",)
@@ -111,6 +107,15 @@ def unsigned(settings: Settings) -> Settings:
         admin.execute(bare)
         # A scratch database: the API would rightly refuse to start on one that was changed by hand.
         admin.execute("update schema_admin.state set catalog = schema_admin.fingerprint()")
+
+
+def unsigned(settings: Settings) -> Settings:
+    """A copy of the database that no longer asks for signatures."""
+    assert settings.database_url
+    with psycopg.connect(make_conninfo(settings.database_url, dbname="template1"), autocommit=True) as admin:
+        admin.execute("create database unsigned template postgres")
+    url = settings.database_url.replace("/postgres?", "/unsigned?")
+    unsign(url)
     return msgspec.structs.replace(
         settings, database_url=url, api_database_url=login_url(url, "claims_api", "api-password")
     )

@@ -1,0 +1,223 @@
+"""`make bench`: every kind of request against the API, against the floor that PostgreSQL is under it, and what policies cost.
+
+Takes turns within one run, since the machine is never the same twice: an API's cell, then pgbench with the same statement in four round
+trips, in one, and without policies. CPU is what the kernel counts for the processes of API and PostgreSQL; trust it and ratios rather
+than rates. Names of operations as arguments, with a person after a colon where only one is meant: `list "get:provider, recent"`.
+Where an answer was no success the exit code is 1, and RESULTS.md stays as it is.
+"""
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+import httpx
+import psycopg
+
+from app import schema
+from app.context import Signer
+from tests.load import bench_report
+from tests.load.bench_cpu import Cpu
+from tests.load.bench_floor import CLIENTS, Floor, run_floor, without_policies
+from tests.load.bench_ground import Ground, claims_asked, ground, tidy
+from tests.load.bench_operations import OPERATIONS, Operation, Person, World, cast
+from tests.load.signature import unsign
+from tests.load.stand import served
+from tests.load.wrk import Load, load
+
+UNLIMITED = {"RATE_LIMIT_USER": "0", "RATE_LIMIT_ADDRESS": "0"}
+
+
+@dataclass(frozen=True)
+class Length:
+    """Seconds of a cell, turns of API and floors, connections. SHORT=1 is only to see that all of it runs."""
+
+    seconds: float = 0.3
+    rounds: int = 1
+    connections: tuple[int, ...] = (CLIENTS,)
+
+    @classmethod
+    def asked(cls) -> "Length":
+        """As the environment says."""
+        if os.environ.get("SHORT"):
+            return cls()
+        connections = os.environ.get("CONNECTIONS", "1,16,64").split(",")
+        return cls(
+            float(os.environ.get("SECONDS", "4")), int(os.environ.get("ROUNDS", "3")), tuple(map(int, connections))
+        )
+
+
+@dataclass(frozen=True)
+class Served:
+    """The API in one cell; CPU in milliseconds a request."""
+
+    load: Load
+    api: float
+    postgres: float
+
+
+@dataclass
+class Row:
+    """Everything that was measured of one operation by one person: the API by connections, the floor by its way."""
+
+    operation: str
+    person: str
+    served: dict[int, list[Served]] = field(default_factory=dict)
+    floors: dict[str, list[Floor]] = field(default_factory=dict)
+    memory: float = 0.0
+
+    def rate(self, connections: int = CLIENTS) -> float:
+        """The API's requests a second."""
+        return statistics.median(one.load.rate for one in self.served[connections])
+
+    def to_floor(self, way: str = "rls") -> float:
+        """The API's rate as a part of the floor's, each against its neighbour in time."""
+        pairs = zip(self.served[CLIENTS], self.floors[way], strict=True)
+        return statistics.median(one.load.rate / floor.rate for one, floor in pairs)
+
+    def overhead(self, with_: str = "rls", without: str = "where") -> float:
+        """PostgreSQL's CPU for a transaction with policies against the same without."""
+        pairs = zip(self.floors[with_], self.floors[without], strict=True)
+        return statistics.median(one.cpu / other.cpu for one, other in pairs)
+
+
+class Bench:
+    """The instrument: one API over one data set."""
+
+    def __init__(self, here: Ground, world: World, api: Cpu, length: Length) -> None:
+        self.here, self.world, self.api, self.length = here, world, api, length
+        self.postgres = Cpu(here.postmaster)
+        self.memory_before = api.memory()
+        self.rows: dict[tuple[str, str], Row] = {}
+        self.faults: list[str] = []
+        self._signer = Signer(*next(iter(here.settings.context_keys().items())))
+
+    def row(self, operation: Operation, person: Person) -> Row:
+        """The one that there is, or a new one."""
+        return self.rows.setdefault((operation.name, person.name), Row(operation.name, person.name))
+
+    def serve(self, operation: Operation, person: Person, connections: int, seconds: float | None = None) -> Served:
+        """The API's cell."""
+        requests, headers = operation.requests(self.world, person), person.headers()
+        before = self.api.spent(), self.postgres.quiet()
+        done = load(self.world.address, requests, headers, connections, seconds or self.length.seconds)
+        self._settle()
+        after = self.api.spent(), self.postgres.quiet()
+        if done.refused or done.broken:
+            self.faults.append(f"{operation.name} by {person.name}, {connections} connections: {done}")
+        return Served(done, *((late - early) / done.requests * 1000 for early, late in zip(before, after, strict=True)))
+
+    def _settle(self) -> None:
+        """Waits until the API has done what was under way when the load ended."""
+        busy = "select count(*) from pg_stat_activity where usename = 'claims_api' and state <> 'idle'"
+        while self.world.admin.execute(busy).fetchone() != (0,):
+            time.sleep(0.01)
+
+    def floor(self, operation: Operation, person: Person, way: str) -> Floor:
+        """pgbench's cell, which the rows know under `way`; one that begins with `where` is without policies."""
+        caller, shape = person.caller, way.removesuffix(" unsigned")
+        given = {
+            **operation.given(self.world, person),
+            "organization_id": caller.organization_id,
+            "user_id": caller.user_id,
+            "provider_id": person.provider_id,
+        }
+        script = operation.statement.script(shape, person.own)
+        with without_policies(self.world.admin) if shape == "where" else nullcontext():
+            signed = self._signer.entering(
+                caller,
+                request_id="bench",
+                address="127.0.0.1",
+                source="api",
+                read_only=operation.statement.read_only,
+            )
+            return run_floor(self.here.url, self.postgres, script, {**given, **signed}, self.length.seconds)
+
+    def turns(self, operation: Operation, person: Person) -> None:
+        """Fills a row: API and floors in turn, then the API with fewer and more connections."""
+        self._look(operation, person)
+        row = self.row(operation, person)
+        self.serve(operation, person, CLIENTS, min(self.length.seconds, 1))  # warms
+        for _ in range(self.length.rounds):
+            row.served.setdefault(CLIENTS, []).append(self.serve(operation, person, CLIENTS))
+            for way in ("rls", "flush", "where"):
+                row.floors.setdefault(way, []).append(self.floor(operation, person, way))
+        for connections in self.length.connections:
+            if connections != CLIENTS:
+                row.served[connections] = [self.serve(operation, person, connections)]
+        row.memory = self.api.memory()
+
+    def turns_unsigned(self, operation: Operation, person: Person) -> None:
+        """The same floors where no signature is asked for."""
+        row = self.row(operation, person)
+        for _ in range(self.length.rounds):
+            for way in ("rls unsigned", "where unsigned"):
+                row.floors.setdefault(way, []).append(self.floor(operation, person, way))
+
+    def _look(self, operation: Operation, person: Person) -> None:
+        """One answer is read before thousands are counted."""
+        method, path, body = operation.requests(self.world, person)[0]
+        answer = httpx.request(method, self.world.address + path, content=body, headers=person.headers(), timeout=30)
+        assert answer.status_code == operation.answer, f"{method} {path}: {answer.status_code} {answer.text}"
+        assert operation.is_right(answer.json(), person), f"{method} {path}: {answer.text}"
+
+
+@contextmanager
+def bench(here: Ground, length: Length) -> Iterator[Bench]:
+    """The instrument over a data set."""
+    with psycopg.connect(here.url, autocommit=True) as admin, served(here.settings, **UNLIMITED) as (address, pid):
+        yield Bench(here, World(address, admin, cast(admin)), Cpu(pid), length)
+
+
+def chosen(names: list[str], world: World) -> list[tuple[Operation, Person]]:
+    """What is named, or everything."""
+    every = [(operation, person) for operation in OPERATIONS for person in operation.people(world)]
+    return [
+        (operation, person)
+        for operation, person in every
+        if not names or {operation.name, f"{operation.name}:{person.name}"} & set(names)
+    ]
+
+
+@contextmanager
+def no_signatures(here: Ground) -> Iterator[None]:
+    """Contexts need none meanwhile."""
+    try:
+        unsign(here.url)
+        yield
+    finally:
+        with psycopg.connect(here.url) as admin:
+            admin.execute("update schema_admin.state set files = 'unsigned'")
+        schema.apply(here.settings)
+
+
+def measure(one: Bench, names: list[str]) -> None:
+    """Fills the rows, and prints each as soon as it is there."""
+    work = chosen(names, one.world)
+    for operation, person in work:
+        one.turns(operation, person)
+        print(bench_report.told(one.row(operation, person)), flush=True)
+    tidy(one.world.admin)
+    with no_signatures(one.here):
+        for operation, person in work:
+            one.turns_unsigned(operation, person)
+
+
+def main(names: list[str]) -> int:
+    """Prints the table and, where everything was measured and all was well, writes RESULTS.md."""
+    with ground(claims_asked()) as here, bench(here, Length.asked()) as one:
+        head = bench_report.head(one)
+        print(head, flush=True)
+        measure(one, names)
+        print(f"\n{bench_report.table(one)}\n")
+        print("\n".join(one.faults) or "every answer was a success")
+        if not (names or one.faults):
+            bench_report.write(head, one)
+        return int(bool(one.faults))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

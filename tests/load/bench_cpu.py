@@ -1,0 +1,50 @@
+"""CPU and memory of a process and its children, from /proc."""
+
+import os
+import time
+from pathlib import Path
+
+import psutil
+
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+"""Seconds: as finely as the kernel counts."""
+
+
+class Cpu:
+    """The CPU seconds that a process and all its children took, those that have ended too."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+
+    def spent(self) -> float:
+        """User and system, so far."""
+        return sum(_spent(one.pid) for one in (self._process, *self._process.children(recursive=True)))
+
+    def quiet(self) -> float:
+        """The same once no child ends any more: what a client used is counted when the last of its backends is gone."""
+        before = -1
+        while (now := len(self._process.children())) != before:
+            before = now
+            time.sleep(0.02)
+        return self.spent()
+
+    def memory(self) -> float:
+        """MiB in memory of it and its children; what they share counts once."""
+        return sum(_memory(one.pid) for one in (self._process, *self._process.children(recursive=True)))
+
+
+def _spent(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0.0
+    return sum(map(int, fields[11:15])) * TICK
+
+
+def _memory(pid: int) -> float:
+    """MiB, of shared pages a process's part; the resident set where that can't be read."""
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except PermissionError:
+        return float(psutil.Process(pid).memory_info().rss / 2**20)
+    return int(rollup.partition("\nPss:")[2].split()[0]) / 1024

@@ -1,0 +1,120 @@
+"""The floor under the API: pgbench runs the same statement in the same transaction, with plain columns instead of JSON and no HTTP.
+
+Ways: `rls` as the API's login, four round trips; `flush` the same in one, as the API sends it; `where` four round trips without policies,
+whose conditions the statement carries itself.
+"""
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from app.context import ENTER
+from app.postgres import binaries
+from tests.load.bench_cpu import TICK, Cpu
+
+CLIENTS = 16
+STARTS = 8
+"""Transactions of a client that only warm it: PostgreSQL plans five times before it settles on a plan."""
+ACTING = ["claims_admin", "claims_processor", "claims_provider", "claims_recorder"]
+"""Whose statements the policies judge in an operation: the caller's and those of its triggers."""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What pgbench did: transactions a second, and PostgreSQL's CPU for one in milliseconds."""
+
+    rate: float
+    cpu: float
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a transaction runs. text: `{own}` stands for what the policies would add. before: pgbench's own lines, which draw numbers."""
+
+    text: str
+    before: str = ""
+    read_only: bool = True
+
+    def script(self, way: str, own: str) -> str:
+        """The transaction as pgbench takes it."""
+        enter = ENTER.replace("%(", ":").replace(")s", "")
+        body = f"{enter};\n{self.text.format(own=own if way == 'where' else '')}"
+        if way == "flush":
+            return f"{self.before}\n\\startpipeline\n{body}\n\\endpipeline\n"
+        return f"{self.before}\nbegin;\n{body}\ncommit;\n"
+
+
+@contextmanager
+def without_policies(admin: psycopg.Connection[Any]) -> Iterator[None]:
+    """No policy applies to callers meanwhile. Not as another role: triggers ask which role of the product acts."""
+    try:
+        for role in ACTING:
+            admin.execute(f"alter role {role} bypassrls")
+        yield
+    finally:
+        for role in ACTING:
+            admin.execute(f"alter role {role} nobypassrls")
+
+
+def run_floor(url: str, cpu: Cpu, script: str, given: Mapping[str, Any], seconds: float) -> Floor:
+    """What CLIENTS clients do in so many seconds, without what they need to start.
+
+    seconds: less than a signature's minute; below one it is a few transactions of each client, with their start.
+    """
+    values = {name: _as_text(value) for name, value in given.items()}
+    if seconds < 1:
+        transactions, rate, spent = _pgbench(url, cpu, script, values, ["-t", str(STARTS)])
+        return Floor(rate, max(spent, TICK) / transactions * 1000)
+    start = _pgbench(url, cpu, script, values, ["-t", str(STARTS)])
+    whole = _pgbench(url, cpu, script, values, ["-T", str(round(seconds))])
+    return Floor(whole[1], (whole[2] - start[2]) / (whole[0] - start[0]) * 1000)
+
+
+def _pgbench(url: str, cpu: Cpu, script: str, values: Mapping[str, str], length: list[str]) -> tuple[int, float, float]:
+    """Transactions, transactions a second, PostgreSQL's CPU seconds."""
+    at = {name: str(value) for name, value in conninfo_to_dict(url).items()}
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
+        file.write(script)
+        file.flush()
+        given = [part for name, value in values.items() for part in ("-D", f"{name}={value}")]
+        command = [
+            *[
+                str(binaries() / "pgbench"),
+                "-n",
+                "-M",
+                "prepared",
+                "-c",
+                str(CLIENTS),
+                "-j",
+                "1",
+                *length,
+                *given,
+                "-f",
+                file.name,
+            ],
+            *["-h", at["host"], "-U", "claims_api", at.get("dbname", "postgres")],
+        ]
+        before = cpu.quiet()
+        done = subprocess.run(command, capture_output=True, text=True)
+        spent = cpu.quiet() - before
+    assert done.returncode == 0, f"{done.stderr}\n{script}"
+    assert "failed transactions: 0 " in done.stdout, done.stdout
+    transactions, rate = (
+        re.search(rf"^{what}([0-9.]+)", done.stdout, re.MULTILINE) for what in (".*processed: ", "tps = ")
+    )
+    assert transactions
+    assert rate
+    return int(transactions.group(1)), float(rate.group(1)), spent
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return f"\\x{value.hex()}"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,271 @@
+"""What is measured: each operation as HTTP has it and as SQL with plain columns, and who asks."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import httpx
+import psycopg
+
+from app.tokens import Caller, make_token
+from tests.load.bench_floor import CLIENTS, Statement
+from tests.load.stand import KEYS
+from tests.load.wrk import Request
+
+DEEP = 5000
+"""Claims before the deep page."""
+PATIENTS = 50
+"""The first so many of the tenant, whom everybody who creates claims may claim for."""
+
+
+class Walk(NamedTuple):
+    """Claims of the largest tenant: `count` of them, every `step`th from `first` on."""
+
+    first: int
+    step: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody of the largest tenant.
+
+    number: his among those of his role, and his provider's. own: what the policies let him see, by hand. status: one that many of these
+    claims have. sees, moves: claims to read and to move.
+    """
+
+    name: str
+    caller: Caller
+    number: int
+    provider_id: UUID
+    own: str
+    status: str
+    sees: Walk
+    moves: Walk | None
+
+    def headers(self) -> dict[str, str]:
+        """With a token that is new."""
+        return {"Authorization": f"Bearer {make_token(self.caller, KEYS)}", "Content-Type": "application/json"}
+
+
+@dataclass
+class World:
+    """Where the API is, and an administrator's connection to what it serves."""
+
+    address: str
+    admin: psycopg.Connection[Any]
+    people: list[Person] = field(default_factory=list)
+
+    def ask(self, person: Person, path: str) -> Any:
+        """The answer's JSON."""
+        return httpx.get(self.address + path, headers=person.headers(), timeout=30).raise_for_status().json()
+
+    def claims(self, walk: Walk, order: str) -> list[tuple[UUID, str]]:
+        """Ids and statuses of up to ten thousand claims of a walk that are no drafts."""
+        text = (
+            "select c.claim_id, c.status from generate_series(0, %s - 1) i, bench.tenants t, app.claims c where t.n = 1 "
+            "and c.organization_id = t.organization_id and c.claim_id = bench.claim_id(5 * (%s + %s * i)) and c.status <> 'draft'"
+        )
+        return self.admin.execute(
+            f"{text} order by {order} limit 10000", [walk.count, walk.first, walk.step]
+        ).fetchall()
+
+
+def cast(admin: psycopg.Connection[Any]) -> list[Person]:
+    """Everybody who asks, each with a session that is open."""
+    largest, few, opened = admin.execute("select largest, few, open from bench.plan").fetchone() or (0, 0, 0)
+    tenant, stride, recent = "and c.organization_id = :organization_id", largest // few, largest - 2 * few
+    working = f"{tenant} and c.assigned_to = :user_id and c.status <> 'draft'"
+    billing = f"{tenant} and c.provider_id = :provider_id"
+    theirs = Walk(recent + 2 - recent % 2, 2, few)
+    admins_open = Walk(theirs.first - 2 * opened, 2, opened)
+    rows: list[tuple[str, str, int, int, str, str, Walk, Walk | None]] = [
+        ("admin", "admin", 4, 1, tenant, "submitted", Walk(1, 1, largest), admins_open),
+        ("processor, recent", "claims_processor", 5, 1, working, "under_review", theirs, theirs),
+        (
+            "processor, spread",
+            "claims_processor",
+            5,
+            2,
+            working,
+            "paid",
+            Walk(stride, stride, few - 2 * few // stride - 1),
+            None,
+        ),
+        ("provider, recent", "provider", 6, 1, billing, "submitted", theirs._replace(first=theirs.first - 1), None),
+        (
+            "provider, spread",
+            "provider",
+            6,
+            2,
+            billing,
+            "paid",
+            Walk(stride + 1, stride, few - 2 * few // stride - 2),
+            None,
+        ),
+    ]
+    found = []
+    for name, role, kind, number, own, status, sees, moves in rows:
+        ids = admin.execute(
+            "insert into auth.sessions (organization_id, session_id, user_id) select u.organization_id, u.user_id, u.user_id "
+            "from app.users u, bench.tenants t where t.n = 1 and u.organization_id = t.organization_id "
+            "and u.user_id = bench.id(since_ms, %s, base + %s) on conflict (organization_id, session_id) do update set ended_at = null "
+            "returning organization_id, user_id, session_id, bench.provider_id(%s)",
+            [kind, number, number],
+        ).fetchone()
+        assert ids
+        found.append(Person(name, Caller(*ids[:3], role), number, ids[3], own, status, sees, moves))
+    return found
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One kind of request. requests: a person's; statement: the same for pgbench; given: the values that it names."""
+
+    name: str
+    requests: Callable[[World, Person], list[Request]]
+    statement: Statement
+    given: Callable[[World, Person], dict[str, Any]] = lambda world, person: {"status": person.status}
+    by: tuple[str, ...] = ("admin", "processor", "provider")
+    answer: int = 200
+
+    def people(self, world: World) -> list[Person]:
+        """Who may."""
+        return [person for person in world.people if person.name.startswith(self.by)]
+
+    def is_right(self, answer: dict[str, Any], person: Person) -> bool:
+        """Whether an answer gives what it should: a full page of the status asked for, a claim, counts of several."""
+        data = answer["data"]
+        if isinstance(data, list):
+            return [row["status"] for row in data] == ["paid" if self.name == "deep" else person.status] * 20
+        return bool(data["total"]["count"] > 1 if self.name == "stats" else data["id"])
+
+
+def listing(more: str = "") -> Callable[[World, Person], list[Request]]:
+    """The newest twenty of his status."""
+    return lambda world, person: [("GET", f"/api/claims?limit=20&status={person.status}{more}", "")]
+
+
+def deep(world: World, person: Person) -> list[Request]:
+    """By the API's own cursor: DEEP claims down, or half of the list where it is shorter."""
+    cursors = [""]
+    while len(cursors) <= DEEP // 100:
+        pagination = world.ask(person, f"/api/claims?limit=100&status=paid{cursors[-1]}")["meta"]["pagination"]
+        if not pagination["hasMore"]:
+            break
+        cursors.append(f"&cursor={pagination['nextCursor']}")
+    place = cursors[-1] if len(cursors) > DEEP // 100 else cursors[len(cursors) // 2]
+    return [("GET", f"/api/claims?limit=20&status=paid{place}", "")]
+
+
+def deep_place(world: World, person: Person) -> dict[str, Any]:
+    """Where the deep page begins."""
+    first = world.ask(person, deep(world, person)[0][1])["data"][0]
+    return {"status": "paid", "at": first["createdAt"], "id": first["id"]}
+
+
+def get(world: World, person: Person) -> list[Request]:
+    return [
+        ("GET", f"/api/claims/{claim}", "")
+        for claim, _ in world.claims(person.sees, "uuid_hash(c.claim_id), c.claim_id")
+    ]
+
+
+def create(world: World, person: Person) -> list[Request]:
+    day = (date.today() - timedelta(days=3)).isoformat()
+    found = world.admin.execute(
+        "select bench.patient_id(n), bench.provider_id(%(of)s + n %% %(spread)s) from generate_series(1, %(patients)s) as n",
+        claiming(world, person),
+    )
+    more = {"diagnosisCode": "E11.9", "amount": 123.45, "serviceDate": day, "notes": "Seen at the practice."}
+    bodies = ({"patientId": str(patient), "providerId": str(provider)} | more for patient, provider in found)
+    return [("POST", "/api/claims", json.dumps(body)) for body in bodies]
+
+
+def claiming(world: World, person: Person) -> dict[str, Any]:
+    """For whom: a provider for himself, an admin for eight."""
+    mine = person.caller.role == "provider"
+    return {"patients": PATIENTS, "of": person.number if mine else 3, "spread": 1 if mine else 8}
+
+
+def move(world: World, person: Person) -> list[Request]:
+    """Each claim to and fro, so that whoever begins again may."""
+    assert person.moves
+    bodies = {
+        "under_review": json.dumps({"status": "pending_info", "reason": "More is needed"}),
+        "pending_info": json.dumps({"status": "under_review"}),
+    }
+    there = world.claims(person.moves, "i")
+    back = [(claim, next(other for other in bodies if other != status)) for claim, status in there]
+    return [("PATCH", f"/api/claims/{claim}", bodies[status]) for claim, status in [*there, *back]]
+
+
+def moving(world: World, person: Person) -> dict[str, Any]:
+    """A part of the walk for each client: two that move one claim would wait for each other."""
+    assert person.moves
+    return {**person.moves._asdict(), "part": person.moves.count // CLIENTS, "k": 0}
+
+
+COLUMNS = """c.claim_id, c.claim_number, c.patient_id, c.provider_id, c.diagnosis_code, c.amount_cents, c.approved_cents, c.service_date,
+    c.status, c.notes, c.denial_reason, c.denial_code, c.assigned_to, c.submitted_at, c.processed_at, c.paid_at, c.created_at, c.updated_at,
+    c.version"""
+LIST = f"select {COLUMNS} from claims c where c.status = :status {{own}} order by c.created_at desc, c.claim_id desc limit 21;"
+COUNT = "select count(*) from (select from claims c where c.status = :status {own} limit 10001) as counted;"
+GET = f"""select {COLUMNS}, h.from_status, h.to_status, h.at, h.by_user_id, h.by_role, h.reason, h.source, h.event_id
+from claims c cross join record_act('read', 'claims', c.claim_id, c.patient_id)
+join claim_status_history h on h.organization_id = c.organization_id and h.claim_id = c.claim_id
+where c.claim_id = bench.claim_id(:n) {{own}} order by h.version;"""
+CREATE = f"""insert into claims as c (patient_id, provider_id, diagnosis_code, amount_cents, service_date, status, notes)
+values (bench.patient_id(:n), bench.provider_id(:p), 'E11.9', 12345, current_date - 3, 'submitted', 'Seen at the practice.')
+returning {COLUMNS};"""
+MOVE = f"""select 1 from claims c where c.claim_id = bench.claim_id(:n) {{own}};
+update claims as c
+set status = case c.status when 'under_review' then 'pending_info' else 'under_review' end, status_reason = 'More is needed',
+    denial_reason = null, denial_code = null, approved_cents = null
+where c.claim_id = bench.claim_id(:n) {{own}}
+returning {COLUMNS};"""
+STATS = """select c.status, count(*), sum(c.amount_cents), count(*) filter (where c.decision is not null),
+    count(*) filter (where c.decision = 'approved'), count(c.first_decided_at),
+    sum(extract(epoch from c.first_decided_at - c.submitted_at))
+from claims c where true {own} group by c.status;"""
+
+OPERATIONS = [
+    Operation("list", listing(), Statement(LIST)),
+    Operation("total", listing("&offset=0"), Statement(COUNT + "\n" + LIST)),
+    Operation(
+        "deep",
+        deep,
+        Statement(LIST.replace("{own}", "and (c.created_at, c.claim_id) <= (:at, :id) {own}")),
+        deep_place,
+        by=("admin",),
+    ),
+    Operation(
+        "get",
+        get,
+        Statement(GET, "\\set n 5 * (:first + :step * random(0, :count - 1))", read_only=False),
+        lambda world, person: person.sees._asdict(),
+    ),
+    Operation(
+        "stats", lambda world, person: [("GET", "/api/claims/stats", "")], Statement(STATS), lambda world, person: {}
+    ),
+    Operation(
+        "create",
+        create,
+        Statement(CREATE, "\\set n random(1, :patients)\n\\set p :of + :n % :spread", read_only=False),
+        claiming,
+        by=("admin", "provider"),
+        answer=201,
+    ),
+    Operation(
+        "move",
+        move,
+        Statement(
+            MOVE, "\\set k (:k + 1) % :part\n\\set n 5 * (:first + :step * (:client_id * :part + :k))", read_only=False
+        ),
+        moving,
+        by=("admin", "processor, recent"),
+    ),
+]

@@ -1,0 +1,110 @@
+"""The table of `make bench`, and tests/load/RESULTS.md, of which everything below its marker is written by hand and stays."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import statistics
+import subprocess
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import psycopg
+
+from tests.load.bench_floor import CLIENTS
+from tests.load.wrk import WRK, tool
+
+if TYPE_CHECKING:
+    from tests.load.bench import Bench, Row
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+KEPT = "<!-- what is below is written by hand and stays -->\n"
+HEADINGS = (
+    "operation", "by", "conn.", "requests/s", "p50 ms", "p99 ms", "p99/p50", "API CPU ms", "PG CPU ms", "API MiB", "floor tx/s",
+    "floor CPU ms", "one flush tx/s", "to floor", "RLS CPU", "RLS CPU, unsigned",
+)  # fmt: skip
+LEGEND = f"""Requests a second, latencies and CPU are the API's; CPU is milliseconds of a core for one request, of all processes of the API
+and of all of PostgreSQL's. The floor is pgbench with {CLIENTS} clients: the same statement with plain columns, in four round trips (BEGIN,
+context, statement, COMMIT) and in one flush; its CPU is PostgreSQL's in four. `to floor` is the API's rate at {CLIENTS} connections to that
+of the four round trips, median of the turns. `RLS CPU` is PostgreSQL's CPU for a transaction under the policies to the same without them,
+whose statement names the organization and the role's condition itself; `unsigned` where no policy asks for the context's signature."""
+
+
+def cells(row: Row) -> list[list[str]]:
+    """A line for each number of connections; the floor stands in that which has as many."""
+    lines = []
+    for connections, served in sorted(row.served.items()):
+        p50, p99, api, postgres = map(
+            statistics.median,
+            zip(*((one.load.p50, one.load.p99, one.api, one.postgres) for one in served), strict=True),
+        )
+        line = [row.operation, row.person, str(connections), f"{row.rate(connections):.0f}"]
+        line += [f"{p50:.2f}", f"{p99:.2f}", f"{p99 / p50:.1f}", f"{api:.2f}", f"{postgres:.2f}"]
+        lines.append(line + (_floors(row) if connections == CLIENTS else [""] * 7))
+    return lines
+
+
+def _floors(row: Row) -> list[str]:
+    rls, flush = (statistics.median(one.rate for one in row.floors[way]) for way in ("rls", "flush"))
+    cpu = statistics.median(one.cpu for one in row.floors["rls"])
+    unsigned = f"x{row.overhead('rls unsigned', 'where unsigned'):.2f}" if "rls unsigned" in row.floors else ""
+    return [
+        *[f"{row.memory:.0f}", f"{rls:.0f}", f"{cpu:.2f}", f"{flush:.0f}"],
+        *[f"{row.to_floor():.2f}", f"x{row.overhead():.2f}", unsigned],
+    ]
+
+
+def told(row: Row) -> str:
+    """What is known of a row so far, for whoever waits."""
+    named = (zip(HEADINGS, cell, strict=True) for cell in cells(row))
+    return "\n".join("  ".join(f"{name} {value}" for name, value in pairs if value) for pairs in named)
+
+
+def table(bench: Bench) -> str:
+    """All rows, as Markdown that is read as it stands too."""
+    lines = [list(HEADINGS), *[cell for row in bench.rows.values() for cell in cells(row)]]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    drawn = ["| " + " | ".join(map(str.ljust, one, widths)) + " |" for one in lines]
+    drawn.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(drawn)
+
+
+def head(bench: Bench) -> str:
+    """On what, with what, over what."""
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    wrk = re.search(r"\d[^ ]*", subprocess.run([WRK, "-v"], capture_output=True, text=True).stdout) if WRK else None
+    by = f"wrk {wrk[0]}" if wrk and tool(bench.length.seconds) == "wrk" else "a generator in Python, not wrk"
+    packages = ", ".join(f"{name} {version(name)}" for name in ("litestar", "psycopg", "uvicorn", "uvloop", "msgspec"))
+    built, claims, length = bench.here.built, bench.here.claims, bench.length
+    with psycopg.connect(bench.here.url) as admin:
+        (server,) = admin.execute("show server_version").fetchone() or ("",)
+        settings = admin.execute(
+            "select name, current_setting(name) from pg_settings where name in ('fsync', 'synchronous_commit', 'work_mem') "
+            "or source in ('configuration file', 'command line') and name in ('shared_buffers', 'max_connections') order by name"
+        ).fetchall()
+    return "\n".join(
+        [
+            f"- {date.today()}. {model[1] if model else platform.machine()}: {os.cpu_count()} cores that API, PostgreSQL and load share, "
+            f"{psutil.virtual_memory().total / 2**30:.0f} GiB, Linux {platform.release()}; load average before: {os.getloadavg()[0]:.1f}.",
+            f"- PostgreSQL {server}, Python {platform.python_version()}, {packages}; load by {by}, {length.seconds:g} s a cell, "
+            f"{length.rounds} turns.",
+            f"- {claims:,} claims of 100 organizations over two years, the largest with {claims // 5:,}; {built['size'] / 2**30:.1f} GiB, "
+            f"built in {sum(built['seconds'].values()):.0f} s ({_listed(built['seconds'].items(), ' ')}).",
+            f"- API: {os.environ.get('PROCESSES', '1')} process(es), {os.environ.get('POOL_SIZE', '16')} connections each, no rate limits, "
+            f"{bench.memory_before:.0f} MiB before. PostgreSQL: {_listed(settings, ' = ')}; all else as it comes.",
+        ]
+    )
+
+
+def _listed(pairs: Any, between: str) -> str:
+    return ", ".join(f"{name}{between}{value}" for name, value in pairs)
+
+
+def write(head: str, bench: Bench, path: Path = RESULTS) -> None:
+    """The file anew, down to what is written by hand."""
+    by_hand = (path.read_text() if path.exists() else "").partition(KEPT)[2] or "\n## What was tried\n"
+    path.write_text(f"# What `make bench` measured\n\n{head}\n\n{table(bench)}\n\n{LEGEND}\n\n{KEPT}{by_hand}")
