@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run demo test test-pg lint contract mutants plans pooler chaos openapi schema check seed api worker jobs psql audit permissions heads verify-chain suspend resume bench bench-scale bench-memory bench-streams bench-limits bench-audit bench-signature bench-jobs
+.PHONY: help run demo test test-pg lint contract mutants plans pooler chaos openapi schema check seed api worker jobs psql audit permissions heads verify-chain suspend resume bench bench-scale bench-memory bench-streams bench-limits bench-audit bench-signature bench-jobs bench-tallies verify-tallies
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -72,6 +72,9 @@ bench-audit: .venv/.installed ## Measure what the trail costs: recorded readings
 bench-jobs: .venv/.installed ## Measure jobs: events a second, commit to effect, what each part is worth (EVENTS)
 	@$(BIN)/python -m tests.load.jobs
 
+bench-tallies: .venv/.installed ## Measure what tallies cost writers and give statistics, in turn
+	@$(BIN)/python -m tests.load.tallies
+
 bench-signature: .venv/.installed ## Measure what signing the context costs, with and without in turn
 	@$(BIN)/python -m tests.load.signature
 
@@ -126,3 +129,7 @@ verify-chain: .venv/.installed ## Compare the trail with its seals, and with not
 		-f sql/audit/verify_chain.sql) || exit 2; \
 	if [ -n "$$found" ]; then printf '%s\n' "$$found"; exit 1; fi; \
 	echo "whole: no entry of the trail was touched after it was sealed"
+
+verify-tallies: .venv/.installed ## Compare the tallies of statistics with the claims; fails where they differ
+	@found=$$($(BIN)/python -m app.postgres psql -qXAt -v ON_ERROR_STOP=1 -f sql/verify_tallies.sql) || exit 2; \
+	if [ -n "$$found" ]; then printf '%s\n' "$$found"; exit 1; fi; echo "exact: the tallies are what the claims add up to"

@@ -15,6 +15,7 @@ CLOSING = {
 ALL, ALL_OF_EVERYBODY = "all", "of every organization"
 
 _CALLER = {
+    ":organization": "current_setting('app.organization_id')::uuid",
     ":user": "current_setting('app.user_id')::uuid",
     ":provider": "NULLIF(current_setting('app.provider_id'), '')::uuid",
     ":patient": "NULLIF(current_setting('app.patient_id'), '')::uuid",
@@ -33,6 +34,8 @@ WORDS = {
         "provider_id = :provider": "own by provider_id",
         "patient_id = :patient": "own by patient_id",
         "user_id = :user": "own by user_id",
+        "scope_id = :provider": "own by scope_id",
+        "scope_id = :organization": "of the whole organization",
         "assigned_to = :user": "own by assigned_to",
         "patient_id = :patient AND status <> 'draft'": "own by patient_id, no drafts",
         "assigned_to = :user AND status <> 'draft'": "own by assigned_to, no drafts",

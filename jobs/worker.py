@@ -21,7 +21,7 @@ HEARTBEAT, STALLED_AFTER = 2.0, 8.0
 """Seconds: how often a worker says that it lives, and after how long a silence it counts as dead."""
 OVERDUE_AFTER = 6.0
 """Seconds: no job may take longer (claims_worker's statement_timeout ends it at three), so one that does was lost."""
-RESCUE_EVERY = 1.0
+RESCUE_EVERY, FOLD_EVERY = 1.0, 2.0
 FIRST_WAIT, LONGEST_WAIT, LIVED = 0.25, 2.0, 10.0
 """Seconds: before a worker that failed starts again, at most, and after how long a life the wait starts over."""
 
@@ -90,11 +90,12 @@ class App(procrastinate.App):
         self.perform_import_paths()  # type: ignore[no-untyped-call]
         if not options.get("wait", True):
             return await super().run_worker_async(**options)
-        rescuer = asyncio.create_task(self._rescue())
+        besides = [asyncio.create_task(self._rescue()), asyncio.create_task(self._fold())]
         try:
             await self._keep_running(options)
         finally:
-            rescuer.cancel()
+            for one in besides:
+                one.cancel()
         return None
 
     async def _keep_running(self, options: dict[str, Any]) -> None:
@@ -136,6 +137,18 @@ class App(procrastinate.App):
                     log.warning("%d jobs that nobody worked on any more stand in the queue again", rescued)
             except Exception as error:
                 log.warning("no rescue this time (%s)", type(error).__name__)
+
+    async def _fold(self) -> None:
+        """Changes of claims into the tallies of statistics, in a tenth of the time at most: each organization is asked."""
+        loop, took = asyncio.get_running_loop(), 0.0
+        while True:
+            await asyncio.sleep(max(FOLD_EVERY, 9 * took))
+            began = loop.time()
+            try:
+                await self.pool.fetch([(queries.fold.text({}), {})])
+            except Exception as error:
+                log.warning("nothing folded this time (%s)", type(error).__name__)
+            took = loop.time() - began
 
 
 async def _when(event: asyncio.Event, call: Any) -> None:

@@ -121,6 +121,9 @@ def template(server_url: str) -> Iterator[str]:
             admin.execute("select pg_advisory_unlock(%s)", [schema.LOCK])
             with psycopg.connect(settings.database_url) as connection:
                 plant_cast(connection)
+                connection.execute(
+                    "select app.fold_claim_tallies(1)"
+                )  # of each organization's two changes one is folded
                 connection.commit()
                 connection.execute("select app.seal_audit_logs()")
             with psycopg.connect(settings.database_url, autocommit=True) as connection:

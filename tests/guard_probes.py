@@ -98,6 +98,21 @@ LINES = [
         "values ('{south.organization}', '{south.anas_claim}', 9, 'paid', 'admin', 'sql')", "recorder !, owner !"),
     ("update app.claim_status_history set reason = 'x'", ""),
     ("delete from app.claim_status_history", ""),
+    ("select from app.claim_tallies", "alma 1, ana 1, recorder 2, owner 0"),
+    ("insert into app.claim_tallies values ('{organization}', '{ana_provider}', current_date, 'paid', 1, 1, 1, 1, 1, 1)",
+        "recorder 1, owner !"),
+    ("insert into app.claim_tallies values ('{south.organization}', '{ana_provider}', current_date, 'paid', 1, 1, 1, 1, 1, 1)",
+        "recorder !, owner !"),
+    ("update app.claim_tallies set count = 0", "recorder 2, owner 0"),
+    ("update app.claim_tallies set scope_id = null", "owner 0"),
+    ("delete from app.claim_tallies", "recorder 2, owner 0"),
+    ("select from app.claim_tally_changes", "alma 7, ana 1, recorder 7, owner 0"),
+    ("insert into app.claim_tally_changes values ('{organization}', default, '{ana_provider}', current_date, 'paid', 1, 1, 1, 1, 1, 1)",
+        "recorder 1, owner !"),
+    ("insert into app.claim_tally_changes values "
+        "('{south.organization}', default, '{ana_provider}', current_date, 'paid', 1, 1, 1, 1, 1, 1)", "recorder !, owner !"),
+    ("update app.claim_tally_changes set count = 0", "owner 0"),
+    ("delete from app.claim_tally_changes", "recorder 7, owner 0"),
     ("select from app.patient_status_events", "alma 2, pia 1, ana 1, tom 1, system 2, gate 2, owner 0"),
     (f"insert into app.patient_status_events {EVENT.format('{tom_patient}')}", "alma 1, ana 1, owner INVAL"),
     (f"insert into app.patient_status_events {EVENT.format('{tina_patient}')}", "alma 1, ana INVAL, owner INVAL"),
@@ -206,8 +221,8 @@ LINES = [
 TABLES = sorted({re.search(r"(?:from|into|update) ((?!procrastinate;)\w+\.\w+)", sql)[1] for sql, _ in LINES})  # type: ignore[index]
 TENANT_TABLES = (
     "app.organizations", "app.users", "app.providers", "app.patients", "app.care_relationships", "app.claims",
-    "app.claim_status_history", "app.patient_status_events", "app.job_processing_logs", "app.audit_logs", "app.audit_seals",
-    "app.invitations", "app.idempotency_keys",
+    "app.claim_status_history", "app.claim_tallies", "app.claim_tally_changes", "app.patient_status_events",
+    "app.job_processing_logs", "app.audit_logs", "app.audit_seals", "app.invitations", "app.idempotency_keys",
 )  # fmt: skip
 GIVEN_AWAY = (
     "alter table {0} disable trigger user; grant select, insert, update, delete on {0} to claims_admin; "

@@ -11,9 +11,9 @@ BECOME = {
 
 CALLS = [
     ("owner", """
-        app.check_assignment() app.check_event() app.check_invitation() app.check_organization() app.keep_last_admin() app.make_claim()
-        app.move_claim() app.touch_claim()"""),
-    ("recorder", "app.add_tenant() app.audit_row() app.enqueue_event() app.link_care() app.record_status()"),
+        app.check_assignment() app.check_event() app.check_invitation() app.check_organization() app.counted_tallies()
+        app.keep_last_admin() app.make_claim() app.move_claim() app.recount_claim_tallies() app.touch_claim()"""),
+    ("recorder", "app.add_tenant() app.audit_row() app.enqueue_event() app.link_care() app.record_status() app.tally_claim()"),
     ("gate", """
         auth.add_organization(null,null) auth.add_user(null,null,null,null,null,null) auth.end_sessions() auth.sweep_windows()
         ctx.mac(null,null)"""),
@@ -25,7 +25,8 @@ CALLS = [
         auth.forgive(null,null) auth.login_failed(null,null,null,null) auth.open_session(null,null,null,null,null,null,null)
         auth.record_denial(null,null,null,null,null,null,null,null) auth.refresh(null,null,null) auth.register(null,null,null,null)
         auth.take(null,null,null,null) ctx.enter(null,null,null,null,null,null,null) ctx.is_known(null) ctx.knock(null,null,null)"""),
-    ("gate worker", "app.seal_audit_logs() ctx.enter_job(null,null)"),
+    ("gate worker", "app.fold_claim_tallies() app.seal_audit_logs() ctx.enter_job(null,null)"),
+    ("gate recorder", "app.fold_organization(null)"),
     ("gate system", "ctx.turn_to(null)"),
     ("gate auditor", "app.verify_audit_logs() app.who_can_see(null,null)"),
     ("gate worker auditor", "app.audit_heads()"),
@@ -34,7 +35,7 @@ CALLS = [
     ("as_alma as_pia as_ana as_tom owner", "app.finds(null,null)"),
     *((f"as_{who} gate", f"app.sees_as_{role}(null,null)") for who, role in (
         ("alma", "admin"), ("pia", "processor"), ("ana", "provider"), ("tom", "patient"))),
-    ("recorder owner", "app.defer_job(null,null,null,null)"),
+    ("recorder owner", "app.defer_job(null,null,null,null) app.tally_of(null,null)"),
     ("recorder api", "ctx.queue_state()"),
     ("recorder system", "app.end_jobs(null) app.waiting_jobs(null)"),
     ("system owner", """
@@ -55,7 +56,7 @@ CALLS = [
     ("alma pia ana tom owner", """
         app.all_words('') app.audit_json(null) app.claim_json(null) app.diagnosis_code_json(null)
         app.event_json(null) app.major_units(null) app.organization_json(null,null,null) app.patient_json(null)
-        app.provider_json(null) app.settings_json(null) app.utc(null)"""),
+        app.provider_json(null) app.settings_json(null) app.tallied_claims(null,null) app.utc(null)"""),
     ("alma pia ana tom system gate", "app.appeal_window_days() app.claim_limits()"),
     ("alma pia ana tom system owner", """
         app.caller_role() app.caller_user_id() app.check_move(null,null,null) app.claim_problems(null) app.claim_statuses()
@@ -79,6 +80,8 @@ SCENARIOS = [
     Probe("alma", "update app.claims set notes = 'x'; select from app.claims where claim_id = '{bens_claim}' and version = 2", "1"),
     Probe("alma", f"insert into app.claims {TOMS_BY_ANA}; select from app.claim_status_history", "8"),
     Probe("alma", f"insert into app.claims {TINAS_BY_ANA}; select from app.care_relationships", "3"),
+    Probe("alma", f"insert into app.claims {TOMS_BY_ANA}; select from app.claim_tally_changes", "8"),
+    Probe("alma", "update app.claims set status = 'voided' where claim_id = '{bens_claim}'; select from app.claim_tally_changes", "9"),
     # The other tables' triggers.
     Probe("ana", f"insert into app.patients {PATIENT}; select from app.patients", "2"),
     Probe("alma", f"insert into app.patient_status_events {EVENT.format('{south.tom_patient}')}", "INVAL"),
@@ -190,6 +193,8 @@ SCENARIOS = [
             "select from app.waiting_jobs(9)", f"select app.end_jobs({ANY_JOBS})", "select ctx.turn_to('{south.toms_event}')")),
     *(Probe("worker", f"select from {call}", "1") for call in (
         "app.rescue_jobs('1 day', '1 day')", "app.forget_jobs(1, 1, 1)", "ctx.enter_job('{organization}', '{toms_event}')")),
+    # Tallies: folded one change of each organization, that of bens_claim, which adds no day and no status.
+    Probe("worker", "select app.fold_claim_tallies(1); reset session authorization; select from app.claim_tallies", "6"),
     # The trail under seal: no row where it is whole, one for each organization where it is not.
     Probe("worker", "select pg_current_xact_id(); select app.seal_audit_logs()", "P0001"),
     *(Probe(who, "select from app.audit_heads()", "2") for who in ("worker", "auditor")),

@@ -87,14 +87,6 @@ EXEMPT = [
     Exempt("claims.list.*", "provider", "assigned_to*", (0, 310), ONE_OF_TWO),
     Exempt("claims.count", "provider", "*status*", (160, 5_400), ONE_OF_TWO),
     Exempt("claims.list.*amount_cents", "admin", "*status", (0, 3_300), ONE_OF_TWO),
-    Exempt(
-        "claims.stats",
-        "admin",
-        "",
-        (38_000, 380_000),
-        "every claim of the organization is counted and summed",
-        scans=True,
-    ),
     Exempt("patients.*", "claims_processor", "*", (1_900, 19_000), IN_CARE),
     Exempt("patients.*", "provider", "*", (1_900, 19_000), IN_CARE),
     Exempt("audit_logs.*", "patient", "action*", (0, 180), OWN_TRAIL),
@@ -448,5 +440,6 @@ def of_workers() -> Iterator[tuple[sql.Query, Given]]:
     jobs = sql.load("jobs")
     yield jobs.rescue, {"stalled_after": timedelta(seconds=30), "overdue_after": timedelta(minutes=10)}
     yield jobs.forget, {"completed_hours": 24, "failed_hours": 720, "at_most": 1000}
+    yield jobs.fold, {}
     yield jobs.heads, {}
     yield jobs.allow, {"milliseconds": "0"}

@@ -215,3 +215,4 @@ do $$ declare one record; begin
     for one in select * from later loop execute one.definition; end loop;
 end $$;
 reset session_replication_role;
+select recount_claim_tallies();

@@ -38,13 +38,18 @@ def run(program, *arguments):
     assert done.returncode == 0, (command, done.stderr)
 
 
-async def test_a_backup_is_whole_without_the_administrator(settings, as_root, cast, elsewhere, tmp_path):
-    as_root.execute("do 'begin create role claims_backup login bypassrls in role pg_read_all_data; "
-                    "exception when duplicate_object then null; end'")  # fmt: skip
+@pytest.fixture
+def by_backup(settings, as_root):
+    """The URL of a login that may read everything, as sql/README.md makes it."""
+    as_root.execute("create role claims_backup login bypassrls in role pg_read_all_data")
     as_root.execute(
         "do $$ begin execute format('grant connect on database %I to claims_backup', current_database()); end $$"
     )
-    by_backup = url_for(settings.database_url, as_root.info.dbname, "claims_backup")
+    yield url_for(settings.database_url, as_root.info.dbname, "claims_backup")
+    as_root.execute("drop owned by claims_backup; drop role claims_backup")
+
+
+async def test_a_backup_is_whole_without_the_administrator(settings, as_root, cast, elsewhere, tmp_path, by_backup):
     run("pg_dumpall", "--roles-only", "--no-role-passwords", "-d", by_backup, "-f", tmp_path / "roles.sql")
     run("pg_dump", "-Fc", "--exclude-table-data=ctx.keys", "-f", tmp_path / "claims.dump", by_backup)
     assert b"claims_gate" in (tmp_path / "roles.sql").read_bytes()

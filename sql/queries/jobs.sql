@@ -17,6 +17,10 @@ select rescue_jobs(:stalled_after, :overdue_after);
 -- Up to :at_most jobs that ended so long ago go from the queue; how many. job_processing_logs keeps them for good.
 select forget_jobs(:completed_hours, :failed_hours, :at_most);
 
+-- name: fold
+-- Changes of claims into the tallies of their organizations; how many.
+select fold_claim_tallies();
+
 -- name: seal
 -- Every organization's entries of the trail that are final; how many.
 select seal_audit_logs();

@@ -173,3 +173,4 @@ where uuid_hash(claim_id) % 10 = 0 and current_setting('bench.part') = '0';
 
 -- phase: counts
 -- What the database keeps by itself (counts, sums) is filled here: no trigger ran.
+select recount_claim_tallies();

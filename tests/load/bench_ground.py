@@ -210,6 +210,7 @@ def tidy(admin: psycopg.Connection[Any]) -> None:
         ).rowcount
         for table, at in (("claims", "created_at"), ("claim_status_history", "at"), ("audit_logs", "at"))
     ]
+    admin.execute("truncate app.claim_tally_changes")
     admin.execute("reset session_replication_role")
     if any(added):
         admin.execute("vacuum (analyze) app.claims, app.claim_status_history, app.audit_logs")
