@@ -14,6 +14,7 @@ from app.errors import Unavailable
 from app.pool import redacted
 from app.sql import Query
 from jobs import app
+from jobs.worker import went_away
 
 queries = sql.load("jobs")
 
@@ -64,7 +65,7 @@ async def run_once(job: Job, organization_id: str, event_id: str) -> str:
         # After a failure alone: what went along may have been the reason.
         ((status, _),) = await _run(given, queries.run, more=0 if job.attempts else MORE)
     except psycopg.Error as error:
-        if _went_away(error):
+        if went_away(error):
             raise Interrupted from None
         return await _fail(given, redacted(error), permanent=(error.sqlstate or "")[:2] in PERMANENT)
     except Unavailable:
@@ -72,11 +73,6 @@ async def run_once(job: Job, organization_id: str, event_id: str) -> str:
     except Exception as error:
         return await _fail(given, type(error).__name__, permanent=False)
     return str(status)
-
-
-def _went_away(error: psycopg.Error) -> bool:
-    """No connection could be had or it broke, or the server is going down or coming up."""
-    return error.sqlstate is None or error.sqlstate[:3] == "57P" or error.sqlstate[:2] == "08"
 
 
 async def _fail(given: dict[str, Any], what: str, *, permanent: bool) -> str:

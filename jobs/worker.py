@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, LiteralString
 
 import procrastinate
 import psycopg
@@ -49,6 +49,26 @@ class Connector(PsycopgConnector):
     async def _create_pool(self, pool_args: dict[str, Any]) -> psycopg_pool.AsyncConnectionPool[Any]:
         # Procrastinate's own asks every connection first whether it still lives: a round trip more for each statement.
         return psycopg_pool.AsyncConnectionPool(**pool_args, open=False)
+
+    async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
+        """Once more where the connection breaks: how a job ended, unsaid, would close its patient's line until the rescue."""
+        try:
+            return await super().execute_query_async(query, **arguments)
+        except exceptions.ConnectorException as error:
+            if not went_away(error.__cause__):
+                raise
+        try:
+            await super().execute_query_async(query, **arguments)
+        except exceptions.ConnectorException as error:
+            if not isinstance(error.__cause__, psycopg.errors.RaiseException):
+                raise  # else it was done the first time, and only the answer was lost
+
+
+def went_away(error: BaseException | None) -> bool:
+    """No connection could be had or it broke, or the server is going down or coming up."""
+    if not isinstance(error, psycopg.Error):
+        return False
+    return error.sqlstate is None or error.sqlstate[:3] == "57P" or error.sqlstate[:2] == "08"
 
 
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:

@@ -95,6 +95,24 @@ async def test_a_database_that_goes_away_is_503_at_once_and_comes_back(own_serve
     await until(back, seconds=10)
 
 
+async def test_the_api_is_back_soon_after_a_long_outage(own_server, api):
+    server, _ = own_server
+    client, _ = api
+    headers = await token(client)
+    server.stop("immediate")
+    stopped = time.monotonic()
+    while time.monotonic() < stopped + 4:  # long enough for a pool that waits ever longer to be away a while more
+        assert (await client.get("/api/claims", headers=headers)).status_code == 503
+    server.start()
+    started = time.monotonic()
+
+    async def back():
+        return (await client.get("/api/claims", headers=headers)).status_code == 200
+
+    await until(back)
+    assert time.monotonic() - started < 2.5
+
+
 async def test_sigterm_finishes_the_requests_under_way(own_server, api):
     _, settings = own_server
     client, process = api

@@ -271,11 +271,51 @@ async def test_only_the_worker_sees_the_queue(settings, as_role, as_root, casts,
                 as_role(name).execute(text)
 
 
+WAITING = """
+insert into procrastinate.procrastinate_jobs (queue_name, task_name, lock, args)
+select 'patient_status', 'none', gen_random_uuid(),
+       jsonb_build_object('organization_id', %(organization)s::text, 'event_id', gen_random_uuid())
+from generate_series(1, 2000)
+"""
+READ = "select sum(seq_tup_read + idx_tup_fetch) from pg_stat_xact_user_tables where schemaname = 'procrastinate'"
+
+
+@pytest.mark.parametrize(
+    ("asked", "bound"),
+    [
+        ("select from procrastinate_fetch_job_v2(null::varchar[], null)", 10),
+        ("select from waiting_jobs(50)", 300),
+        ("select forget_jobs(24, 168, 1000)", 10),
+        ("select rescue_jobs('8 s', '6 s')", 10),
+    ],
+)
+async def test_a_plan_made_while_nothing_waited_serves_when_much_does(settings, as_root, cast, asked, bound):
+    """As a worker's are: rows read for one job, for fifty, and for none to forget or rescue, of 2000."""
+    as_root.execute("set search_path = procrastinate, app")
+    as_root.execute("vacuum analyze procrastinate_jobs, procrastinate_events")
+    # An operator needs no job's context.
+    url = settings.database_url if "waiting" in asked else settings.worker_database_url
+    with psycopg.connect(url, options="-c search_path=procrastinate,app", autocommit=True) as worker:
+        worker.execute("select set_config('app.organization_id', %s, false)", [str(cast.organization)])
+        for _ in range(10):
+            worker.execute(asked)
+        as_root.execute(WAITING, {"organization": cast.organization})
+        if asked.startswith(("select forget", "select rescue")):
+            as_root.execute("update procrastinate_jobs set status = 'doing'")
+            as_root.execute("update procrastinate_jobs set status = 'succeeded'")
+        with worker.transaction():
+            before = worker.execute(READ).fetchone()[0]
+            found = worker.execute(asked).rowcount
+            assert found == (50 if "waiting" in asked else 1)  # control
+            assert worker.execute(READ).fetchone()[0] - before <= bound
+
+
 AGED = """
 with made as (
     insert into procrastinate_jobs (queue_name, task_name, status, args)
     select 'patient_status', %(age)s, %(status)s::procrastinate_job_status, '{}' from generate_series(1, %(many)s) returning id)
-insert into procrastinate_events (job_id, type, at) select id, 'succeeded', now() - %(age)s::interval from made
+insert into procrastinate_events (job_id, type, at)
+select id, type::procrastinate_job_event_type, now() - %(age)s::interval from made, (values ('deferred'), ('succeeded')) as types (type)
 """
 
 

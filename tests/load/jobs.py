@@ -6,6 +6,7 @@ event and that of its effect. Rates are of the same events through the same data
 
 import asyncio
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -13,11 +14,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import psycopg
+from procrastinate.schema import SchemaManager
 
 from app import schema
 from app.config import Settings
@@ -26,6 +30,8 @@ from tests.load.stand import PASSWORD, environ_for, plant, served, settings_at
 
 EVENTS = int(os.environ.get("EVENTS", "1000"))
 CLAIMS = 5
+ORGANIZATIONS, EACH = 100, 8
+"""Where the events are of many: so many organizations, and events of each."""
 SECONDS = 15
 
 PLANT = """
@@ -43,6 +49,8 @@ where queue_name = 'patient_status'; set session_replication_role = default;
 vacuum analyze app.claims; vacuum analyze procrastinate.procrastinate_jobs; vacuum analyze procrastinate.procrastinate_events;
 vacuum analyze app.job_processing_logs; vacuum analyze app.patient_status_events"""
 
+EVERY = """
+insert into app.patient_status_events (patient_id, event_type, occurred_at) select unnest(%s::uuid[]), 'admission', now()"""
 ADMIT = "insert into app.patient_status_events (patient_id, event_type, occurred_at) values (%s, 'admission', now())"
 UNDONE = "select count(*) from app.job_processing_logs where status <> 'completed'"
 LATENCIES = """
@@ -50,27 +58,52 @@ select extract(epoch from pg_xact_commit_timestamp(j.xmin) - pg_xact_commit_time
 from app.job_processing_logs j join app.patient_status_events e on e.event_id = j.event_id where j.status = 'completed'"""
 
 
+@dataclass
+class Tenant:
+    """An organization, its admin, and its patients."""
+
+    organization: UUID
+    user: UUID
+    patients: list[UUID] = field(default_factory=list)
+
+
 class Bench:
-    """One organization with EVENTS patients of CLAIMS submitted claims each."""
+    """One organization with EVENTS patients of CLAIMS submitted claims each, and ORGANIZATIONS with EACH."""
 
     def __init__(self, settings: Settings, admin: psycopg.Connection) -> None:
         self.settings, self.admin = settings, admin
         with admin.transaction():
             _patient, provider = plant(admin)
-        ((self.organization, self.user),) = admin.execute("select organization_id, user_id from app.users").fetchall()
-        self.act(admin, lambda c: [c.execute(one, {"events": EVENTS, "claims": CLAIMS, "provider": provider})
-                                   for one in PLANT.split(";")])  # fmt: skip
+        self.tenant = Tenant(*admin.execute("select organization_id, user_id from app.users").fetchone())
+        self._people(self.tenant, EVENTS, provider)
+        self.others = [self._other(f"other-{number}") for number in range(ORGANIZATIONS)]
         admin.execute("analyze")
-        self.patients = [
-            one for (one,) in admin.execute("select patient_id from app.patients where member_number like 'E-%'")
-        ]
 
-    def act(self, connection: psycopg.Connection, do) -> None:
-        """In one transaction, as the organization's admin."""
+    def _other(self, name: str) -> Tenant:
+        with self.admin.transaction():
+            ((organization,),) = self.admin.execute("select auth.add_organization(%s, %s)", [name, name]).fetchall()
+            add_user = "select auth.add_user(%s, 'Admin', 'admin', null, null, 'none')"
+            ((user,),) = self.admin.execute(add_user, [f"{name}@load.test"]).fetchall()
+        tenant = Tenant(organization, user)
+        add_provider = "insert into app.providers (npi, name) values ('1234567893', 'Provider') returning provider_id"
+        ((provider,),) = self.act(self.admin, lambda c: c.execute(add_provider).fetchall(), tenant)
+        self._people(tenant, EACH, provider)
+        return tenant
+
+    def _people(self, tenant: Tenant, many: int, provider: UUID) -> None:
+        given = {"events": many, "claims": CLAIMS, "provider": provider}
+        self.act(self.admin, lambda c: [c.execute(one, given) for one in PLANT.split(";")], tenant)
+        found = "select patient_id from app.patients where member_number like 'E-%%' and organization_id = %s"
+        tenant.patients = [one for (one,) in self.admin.execute(found, [tenant.organization])]
+
+    def act(self, connection: psycopg.Connection, do, tenant: Tenant | None = None):
+        """In one transaction, as the organization's admin; what `do` returns."""
+        who = tenant or self.tenant
         with connection.transaction():
             enter = "select set_config('role', ctx.enter(%s, %s, null, 'bench', '', 'sql', false), true)"
-            connection.execute(enter, [self.organization, self.user])
-            do(connection)
+            connection.execute("reset role")
+            connection.execute(enter, [who.organization, who.user])
+            return do(connection)
 
     def reset(self) -> None:
         for statement in RESET.split(";"):
@@ -101,23 +134,40 @@ class Bench:
             assert time.monotonic() < deadline, "it never came true"
             time.sleep(0.01)
 
-    def drained(self, count: int, *without: str) -> float:
-        """Events a second that workers get through when all of them wait already."""
+    def drained(self, count: int, *without: str, of_many: bool = False) -> float:
+        """Events a second that workers get through when all of them wait already; of_many: an organization's after another's."""
         self.reset()
-        every = "insert into app.patient_status_events (patient_id, event_type, occurred_at) select unnest(%s::uuid[]), 'admission', now()"
+        waiting = [(self.tenant, self.tenant.patients)]
+        if of_many:
+            waiting = [(one, [one.patients[turn]]) for turn in range(EACH) for one in self.others]
         # Held back until the workers are up, so that no start of a process is measured.
         with psycopg.connect(self.settings.database_url) as other, self.workers(count, *without):
             with other.transaction():
-                self.act(other, lambda c: c.execute(every, [self.patients]))
+                for tenant, patients in waiting:
+                    self.act(other, lambda c: c.execute(EVERY, [patients]), tenant)  # noqa: B023
             started = time.perf_counter()
             self.await_(UNDONE, 0)
-            return EVENTS / (time.perf_counter() - started)
+            return sum(len(patients) for _, patients in waiting) / (time.perf_counter() - started)
+
+    def as_procrastinate_fetches(self) -> None:
+        """Its own function in the place of ours, and its index."""
+        self.admin.execute("set search_path = procrastinate")
+        for one in (
+            r"FUNCTION procrastinate_fetch_job_v2\(.*?\n\$\$;",
+            r"INDEX procrastinate_jobs_id_lock_idx_v1 .*?;",
+        ):
+            theirs = re.search("CREATE " + one, SchemaManager.get_schema(), re.DOTALL)[0]
+            self.admin.execute(theirs.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION").encode())
+        self.admin.execute("reset search_path")
+        self.admin.execute(
+            "update schema_admin.state set catalog = schema_admin.fingerprint()"
+        )  # or no worker would start
 
     def latencies(self, rate: float, seconds: float) -> list[float]:
         """Milliseconds from commit to effect, events coming at an even rate; at most EVENTS of them."""
         with psycopg.connect(self.settings.database_url, autocommit=True) as source:
             began = time.perf_counter()
-            for number, patient in enumerate(islice(cycle(self.patients), min(EVENTS, int(rate * seconds)))):
+            for number, patient in enumerate(islice(cycle(self.tenant.patients), min(EVENTS, int(rate * seconds)))):
                 time.sleep(max(0.0, began + number / rate - time.perf_counter()))
                 self.act(source, lambda c: c.execute(ADMIT, [patient]))  # noqa: B023
         self.await_(UNDONE, 0)
@@ -137,7 +187,7 @@ class Bench:
         async with httpx.AsyncClient(base_url=address) as client:
             login = await client.post("/api/auth/login", json={"email": "admin@load.test", "password": PASSWORD})
             client.headers["Authorization"] = f"Bearer {login.json()['data']['accessToken']}"
-            left = iter(self.patients)
+            left = iter(self.tenant.patients)
 
             async def one_after_another() -> None:
                 for patient in left:
@@ -201,12 +251,17 @@ def main() -> None:
         ):
             rate = statistics.median(here.drained(1, part) for _ in range(3))
             print(f"    {what}: x{whole / rate:.2f} ({whole:.0f} to {rate:.0f} events/s)")
-        here.admin.execute("drop index procrastinate.claims_jobs_lock")
-        here.admin.execute(
-            "update schema_admin.state set catalog = schema_admin.fingerprint()"
-        )  # or no worker would start
-        rate = here.drained(1, "more")
-        print(f"    neither that nor the index on locks: {rate:.0f} events/s")
+        of_many = {part: here.drained(1, *part, of_many=True) for part in ((), ("more",))}
+        print(
+            f"one worker, {EACH} events each of {ORGANIZATIONS} organizations: {of_many[()]:.0f} events/s, "
+            f"without taking along {of_many[('more',)]:.0f}"
+        )
+        ours = here.drained(1, "more")
+        here.as_procrastinate_fetches()
+        theirs = here.drained(1, "more")
+        print(
+            f"one event a job, our fetch against Procrastinate's: x{ours / theirs:.2f} ({theirs:.0f} to {ours:.0f} events/s)"
+        )
 
 
 if __name__ == "__main__":
