@@ -90,7 +90,9 @@ def ground(claims: int) -> Iterator[Ground]:
 def _folder(claims: int) -> Iterator[Path]:
     """Where the data set of these files is, or a temporary place."""
     if kept := os.environ.get("BENCH_DIR"):
-        key = hashlib.sha256(schema.digest().encode() + DATA.read_bytes()).hexdigest()[:12]
+        # Functions and policies are made anew at every start; what the rows stand in decides.
+        made_from = [DATA, *sorted(schema.MIGRATIONS.glob("*.sql"))]
+        key = hashlib.sha256(b"".join(path.read_bytes() for path in made_from)).hexdigest()[:12]
         folder = Path(kept) / f"claims-{claims}-{key}"
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("w") as lock:
