@@ -1,13 +1,15 @@
 """The rules of sql/policies in words, for sql/PERMISSIONS.md."""
 
+import re
+
 CLOSING = {
     "tenant": (
         "organization_id = current_setting('app.organization_id')::uuid",
         "no row outside the organization of the context",
     ),
     "signed": (
-        "(SELECT ctx.valid(CURRENT_USER) AS valid)",
-        "nor in a context that nobody entered, or not for this role",
+        "CASE WHEN organization_id = ((SELECT ctx.entered(CURRENT_USER) AS entered)) THEN true ELSE NULL::boolean END",
+        "nor of another than was entered, for this role",
     ),
 }
 """The restrictive policies <table>_<name> that every tenant table has: the rule, and its words."""
@@ -15,16 +17,17 @@ CLOSING = {
 ALL, ALL_OF_EVERYBODY = "all", "of every organization"
 
 _CALLER = {
-    ":organization": "current_setting('app.organization_id')::uuid",
-    ":user": "current_setting('app.user_id')::uuid",
-    ":provider": "NULLIF(current_setting('app.provider_id'), '')::uuid",
-    ":patient": "NULLIF(current_setting('app.patient_id'), '')::uuid",
+    "user": "current_setting('app.user_id')::uuid",
+    "provider": "NULLIF(current_setting('app.provider_id'), '')::uuid",
+    "patient": "NULLIF(current_setting('app.patient_id'), '')::uuid",
 }
 
 
 def _whole(rule: str) -> str:
-    for short, long in _CALLER.items():
-        rule = rule.replace(short, long)
+    for who, variable in _CALLER.items():
+        entered = f"(SELECT ctx.entered(CURRENT_USER, '{who}_id') AS entered)"
+        rule = re.sub(rf"([\w.]+) = :{who}\b", rf"\1 = {variable} AND ctx.same(\1, {entered})", rule)
+        rule = rule.replace(f":{who}", f"({entered})")
     return rule
 
 
@@ -35,7 +38,7 @@ WORDS = {
         "patient_id = :patient": "own by patient_id",
         "user_id = :user": "own by user_id",
         "scope_id = :provider": "own by scope_id",
-        "scope_id = :organization": "of the whole organization",
+        "scope_id = organization_id": "of the whole organization",
         "assigned_to = :user": "own by assigned_to",
         "patient_id = :patient AND status <> 'draft'": "own by patient_id, no drafts",
         "assigned_to = :user AND status <> 'draft'": "own by assigned_to, no drafts",
@@ -47,7 +50,8 @@ WORDS = {
             "untaken, or own by assigned_to"
         ),
         "accepted_at IS NULL": "not accepted yet",
-        "NULLIF(current_setting('app.provider_id'), '') IS NOT NULL": "any, for who is a provider",
+        "organization_id = current_setting('app.organization_id')::uuid": "of the organization",
+        ":provider IS NOT NULL": "any, for who is a provider",
         "(EXISTS (SELECT FROM patients p WHERE p.patient_id = job_processing_logs.patient_id))": "of patients it sees",
         "(EXISTS (SELECT FROM patients p WHERE p.patient_id = patient_status_events.patient_id))": "of patients it sees",
         "(EXISTS (SELECT FROM claims c WHERE c.claim_id = claim_status_history.claim_id))": "of claims it sees",

@@ -58,7 +58,7 @@ select current_setting('server_version_num')::integer, session_user::text, array
     case when r.rolsuper then 'is a superuser' end,
     case when r.rolbypassrls then 'has BYPASSRLS' end,
     case when pg_has_role(r.oid, 'claims_owner', 'member') then 'is a member of claims_owner' end,
-    case when exists (select from unnest(array['claims_gate', 'claims_recorder', 'claims_sealer']) as definer
+    case when exists (select from unnest(array['claims_gate', 'claims_usher', 'claims_recorder', 'claims_sealer']) as definer
                       where pg_has_role(r.oid, definer, 'member'))
         then 'is a member of a definer role' end,
     case when exists (select from pg_class c where c.relowner = r.oid and c.relnamespace = 'app'::regnamespace)

@@ -4,7 +4,7 @@ do $$
 declare
     name text;
 begin
-    foreach name in array array['claims_owner', 'claims_gate', 'claims_recorder', 'claims_sealer', 'claims_admin', 'claims_processor',
+    foreach name in array array['claims_owner', 'claims_gate', 'claims_usher', 'claims_recorder', 'claims_sealer', 'claims_admin', 'claims_processor',
                                 'claims_provider', 'claims_patient', 'claims_system']
     loop
         if not exists (select from pg_roles where rolname = name) then
@@ -53,10 +53,10 @@ create schema if not exists procrastinate authorization claims_owner;
 revoke all on schema public from public;
 alter default privileges for role claims_owner revoke execute on functions from public;
 
-grant usage on schema app to claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_sealer, claims_admin,
+grant usage on schema app to claims_api, claims_worker, claims_auditor, claims_gate, claims_usher, claims_recorder, claims_sealer, claims_admin,
     claims_processor, claims_provider, claims_patient, claims_system;
 grant usage on schema ctx, schema_admin to claims_api, claims_worker, claims_auditor;
-grant usage on schema ctx to claims_gate, claims_recorder, claims_sealer, claims_admin, claims_processor, claims_provider, claims_patient,
+grant usage on schema ctx to claims_gate, claims_usher, claims_recorder, claims_sealer, claims_admin, claims_processor, claims_provider, claims_patient,
     claims_system;
-grant usage on schema auth to claims_api, claims_gate, claims_recorder, claims_admin, claims_processor, claims_provider, claims_patient;
+grant usage on schema auth to claims_api, claims_gate, claims_usher, claims_recorder, claims_admin, claims_processor, claims_provider, claims_patient;
 grant usage on schema procrastinate to claims_worker, claims_recorder;

@@ -22,7 +22,7 @@ from tests.guard_scenarios import BECOME, CALLS, SCENARIOS
 
 ROLES = {
     "alma": "claims_admin", "pia": "claims_processor", "ana": "claims_provider", "tom": "claims_patient", "system": "claims_system",
-    "gate": "claims_gate", "recorder": "claims_recorder", "sealer": "claims_sealer", "owner": "claims_owner",
+    "gate": "claims_gate", "usher": "claims_usher", "recorder": "claims_recorder", "sealer": "claims_sealer", "owner": "claims_owner",
     "api": "claims_api", "worker": "claims_worker", "auditor": "claims_auditor",
     "as_alma": "claims_as_admin", "as_pia": "claims_as_processor", "as_ana": "claims_as_provider", "as_tom": "claims_as_patient",
 }  # fmt: skip
@@ -37,7 +37,7 @@ PEOPLE = {
     "system": "set session authorization claims_worker; "
     "select set_config('role', ctx.enter_job('{organization}', '{toms_event}'), true)",
     # Roles that nobody logs in as: by an operator, whom <table>_signed lets pass.
-    **{who: _ASSUME.format("pia", "", ROLES[who]) for who in ("gate", "recorder", "sealer", "owner")},
+    **{who: _ASSUME.format("pia", "", ROLES[who]) for who in ("gate", "usher", "recorder", "sealer", "owner")},
     **{f"as_{who}": _ENTER.format(who, ROLES[f"as_{who}"]) for who in ("alma", "pia", "ana", "tom")},
     "stray": _ASSUME.format("ana", "provider", "claims_provider"),
     **{who: _LOGIN.format(ROLES[who]) for who in ("api", "worker", "auditor")},

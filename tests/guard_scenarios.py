@@ -15,16 +15,16 @@ CALLS = [
         app.keep_last_admin() app.make_claim() app.move_claim() app.recount_claim_tallies() app.touch_claim()"""),
     ("recorder", "app.add_tenant() app.audit_row() app.enqueue_event() app.link_care() app.record_status() app.tally_claim()"),
     ("gate", """
-        auth.add_organization(null,null) auth.add_user(null,null,null,null,null,null) auth.end_sessions() auth.sweep_windows()
-        ctx.mac(null,null)"""),
-    ("gate owner", """
-        app.tenant_key(null) ctx.assume(null) ctx.at_door() ctx.door() ctx.role_name(null) ctx.stated()
-        ctx.verify(null,null,null,null)"""),
+        auth.add_organization(null,null) auth.add_user(null,null,null,null,null,null) auth.end_sessions() auth.sweep_windows()"""),
+    ("gate owner", "app.tenant_key(null) ctx.at_door() ctx.door() ctx.own_mac(null)"),
+    ("gate usher owner", """
+        ctx.assume(null) ctx.mac(null,null,null) ctx.role_name(null) ctx.stated() ctx.verify(null,null,null,null)"""),
     ("gate api", """
         auth.accept_invitation(null,null,null,null) auth.find_hash(null) auth.find_invitation(null,null) auth.find_logins(null,null)
         auth.forgive(null,null) auth.login_failed(null,null,null,null) auth.open_session(null,null,null,null,null,null,null)
         auth.record_denial(null,null,null,null,null,null,null,null) auth.refresh(null,null,null) auth.register(null,null,null,null)
-        auth.take(null,null,null,null) ctx.enter(null,null,null,null,null,null,null) ctx.is_known(null) ctx.knock(null,null,null)"""),
+        auth.take(null,null,null,null) ctx.is_known(null) ctx.knock(null,null,null)"""),
+    ("gate usher api", "ctx.enter(null,null,null,null,null,null,null)"),
     ("gate worker", "app.fold_claim_tallies() app.seal_audit_logs() ctx.enter_job(null,null)"),
     ("gate recorder", "app.fold_organization(null)"),
     ("gate system", "ctx.turn_to(null)"),
@@ -59,12 +59,12 @@ CALLS = [
         app.provider_json(null) app.settings_json(null) app.tallied_claims(null,null) app.utc(null)"""),
     ("alma pia ana tom system gate", "app.appeal_window_days() app.claim_limits()"),
     ("alma pia ana tom system owner", """
-        app.caller_role() app.caller_user_id() app.check_move(null,null,null) app.claim_problems(null) app.claim_statuses()
+        app.caller_role() app.check_move(null,null,null) app.claim_problems(null) app.claim_statuses()
         app.legal_move(null,null) app.refuse_move(null,null)"""),
     ("alma pia ana tom system owner api", "app.icd10('')"),
     ("alma pia ana tom system owner gate recorder", "app.refuse(null) app.refuse_now(null)"),
-    ("alma pia ana tom system owner gate recorder sealer", """
-        app.is_npi('') app.new_claim_number() app.organization_id() app.uuid7() ctx.valid(null)"""),
+    ("alma pia ana tom system owner gate recorder sealer", "app.is_npi('') app.new_claim_number() app.organization_id() app.uuid7()"),
+    ("alma pia ana tom system owner gate usher recorder sealer", "ctx.entered(null) ctx.same(null,null)"),
 ]  # fmt: skip
 """Who may call which functions, its owner among them; everybody else is refused."""
 
@@ -155,11 +155,16 @@ SCENARIOS = [
     *(Probe("alma", f"select set_config('app.{name}', '{value}', true); select from app.claims", "28000") for name, value in (
         ("organization_id", "{south.organization}"), ("user_id", "{pia}"), ("session_id", "{pia}"), ("role", "claims_processor"),
         ("provider_id", "{ana_provider}"), ("patient_id", "{tom_patient}"), ("request_id", "x"), ("address", "x"), ("source", "job"))),
+    # A context that is bent while a statement runs.
+    Probe("alma", "set enable_indexscan = off; set enable_bitmapscan = off; "
+        "select set_config('app.organization_id', '{south.organization}', true) from app.claims", "1"),
+    Probe("alma", "select ctx.entered(null)", "28000"),
     # Entering.
     Probe("api", "{enter_pia}; select from app.claims", "1"),
     Probe("api", "{enter_reading}; update app.claims set notes = 'x'", "25006"),
     Probe("api", "{enter_unsigned}", "28000"),
     Probe("api", "{enter_late}", "28000"),
+    Probe("api", "select ctx.enter('{organization}', '{pia}', '{pia}', '', '', 'api', false)", "28000"),
     Probe("api", "{enter_mixed}", "28000"),
     Probe("api", "{enter_without_session}", "28000"),
     Probe("api", "{enter_by_anas_session}", "28000"),

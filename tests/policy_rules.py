@@ -13,7 +13,7 @@ from pgrls.rules import all_rules
 from pgrls.violations import Violation
 
 GATES = {
-    "claims_gate", "claims_recorder", "claims_sealer",
+    "claims_gate", "claims_usher", "claims_recorder", "claims_sealer",
     "claims_as_admin", "claims_as_processor", "claims_as_provider", "claims_as_patient",
 }  # fmt: skip
 """Who owns the definer functions. Nobody logs in as these or may become them (sql/audit/070)."""

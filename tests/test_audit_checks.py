@@ -27,7 +27,10 @@ EXTRA = (
     "create table extra (organization_id uuid, at date); create policy extra_open on extra to claims_admin using (true); "
     "create policy extra_tenant on extra as "
 )
-SIGNED = "drop policy users_signed on users; create policy users_signed on users as {} using ((select ctx.valid(current_user)))"
+SIGNED = (
+    "drop policy users_signed on users; create policy users_signed on users as {} "
+    "using (case when organization_id = (select ctx.entered(current_user)) then true end)"
+)
 MEND_EXTRA = f"drop policy extra_tenant on extra; create policy extra_tenant on extra as restrictive using {TENANT}"
 NEW = "create function auth.new(uuid) returns int language sql security definer "
 DATABASE = "do $$ begin execute format('alter database %I set app.role = admin', current_database()); end $$"
@@ -69,6 +72,14 @@ FAULTS = {
         Fault("drop policy claims_tenant on claims", "app.claims"),
         Fault("drop policy users_signed on users", "app.users"),
         Fault(SIGNED.format("restrictive for select"), "app.users", SIGNED.format("restrictive")),
+        Fault("alter policy users_signed on users using ((select ctx.entered(current_user)) is not null)", "app.users",
+              SIGNED.format("restrictive")),
+    ],
+    "023": [
+        Fault("alter policy claims_processor_select on claims using (assigned_to = current_setting('app.user_id')::uuid)",
+              "app.claims: claims_processor_select"),
+        Fault("alter policy claims_admin_insert on claims with check (organization_id = organization_id())",
+              "app.claims: claims_admin_insert"),
     ],
     "030": [
         Fault(

@@ -1,7 +1,9 @@
 """SQL injected into the API runs as its login, inside a request: it gets to no other tenant's row and to no other role's right."""
 
 import time
+from contextlib import suppress
 from itertools import product
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -14,6 +16,7 @@ PRODUCT = ["claims_admin", "claims_processor", "claims_provider", "claims_patien
 OTHERS = [
     "claims_owner",
     "claims_gate",
+    "claims_usher",
     "claims_recorder",
     "claims_sealer",
     "claims_system",
@@ -111,6 +114,160 @@ def test_discarding_everything_leaves_no_context(settings, cast):
             connection.execute("select * from claims")
 
 
+PLANS = {
+    "every row": "set local enable_indexscan = off; set local enable_bitmapscan = off; set local enable_indexonlyscan = off",
+    "an index": "set local enable_seqscan = off",
+}
+"""The ways of a scan: the rule of a policy is asked at every row, or once, before the first."""
+
+
+def seen_while_it_changes(connection, table, key, variable, value):
+    """What a statement shows of key while a variable becomes another: after the first row, between two rows that are fetched, and back
+    to what it was between two keys of an index."""
+    bend = f"set_config('app.{variable}', '{value}', true)"
+    (own,) = connection.execute(f"select current_setting('app.{variable}')").fetchone()
+    ways = [
+        [f"select {key}, {bend} from {table}"],
+        [f"declare seen cursor for select {key} from {table}", "fetch 1 from seen", f"select {bend}", "fetch all from seen"],
+        *(
+            [f"select {bend}", f"select {key} from {table} where {column} >= (select {least} where {unbend} <> '')"]
+            for unbend in [f"set_config('app.{variable}', '{own}', true)"]
+            for column, least in ((key, f"'{UUID(int=0)}'::uuid"), ("service_date", "'-infinity'::date"))
+            if column == key or table == "claims"
+        ),
+    ]  # fmt: skip
+    for way in ways:
+        with suppress(*FORGED), connection.transaction(force_rollback=True):
+            for statement in way:
+                cursor = connection.execute(statement)
+                if cursor.description and cursor.description[0].name == key:
+                    yield from (row[0] for row in cursor.fetchall())
+
+
+def shown(connection, plan, *what):
+    connection.execute(PLANS[plan])
+    return set(seen_while_it_changes(connection, *what))
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_tenant_that_changes_within_a_statement_shows_no_row(as_root, as_role, cast, other, plan):
+    bent = {}
+    for table, who in product(TABLES, ("alma", "pia", "ana", "tom")):
+        connection = as_role(who)
+        bent[table, who] = shown(connection, plan, table, "organization_id", "organization_id", str(other.organization))
+        connection.close()
+    assert set().union(*bent.values()) == {cast.organization}
+    assert sum(map(bool, bent.values())) > 20  # control: their own rows
+    # Control: where a policy asks whether the context is a real one, and takes the tenant from the variable.
+    as_root.execute("alter policy claims_signed on claims using ((select ctx.entered(current_user)) is not null)")
+    assert other.anas_claim in shown(
+        as_role("alma"), plan, "claims", "claim_id", "organization_id", str(other.organization)
+    )
+
+
+SCOPES = {
+    "pia": ("user_id", "paul", "alter policy claims_processor_select on claims using (assigned_to = current_setting('app.user_id')::uuid)"),
+    "ana": ("provider_id", "ben_provider",
+            "alter policy claims_provider_select on claims using (provider_id = current_setting('app.provider_id')::uuid)"),
+    "tom": ("patient_id", "tina_patient",
+            "alter policy claims_patient_select on claims using (patient_id = current_setting('app.patient_id')::uuid)"),
+}  # fmt: skip
+"""Who sees a part of the organization: by which variable, whose part is another, and the policy that would believe the variable."""
+
+
+@pytest.mark.parametrize("who", SCOPES)
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_scope_that_changes_within_a_statement_shows_no_row(as_root, as_role, cast, plan, who):
+    variable, whose, believing = SCOPES[who]
+    as_root.execute("update claims set assigned_to = %s where claim_id = %s", [cast.paul, cast.bens_claim])
+    keys = {"claims": "claim_id", "patients": "patient_id", "providers": "provider_id", "care_relationships": "patient_id",
+            "users": "user_id", "claim_status_history": "claim_id", "patient_status_events": "event_id",
+            "job_processing_logs": "job_id", "audit_logs": "audit_id"}  # fmt: skip
+    read = 0
+    for table, key in keys.items():
+        connection = as_role(who)
+        own = attempt(connection, f"select {key} from {table}")
+        own = {row[0] for row in own} if isinstance(own, list) else set()
+        assert shown(connection, plan, table, key, variable, str(cast.ids[whose])) <= own, table
+        read += bool(own)
+        connection.close()
+    assert read >= 5  # control
+    as_root.execute(believing)  # control
+    assert cast.bens_claim in shown(as_role(who), "every row", "claims", "claim_id", variable, str(cast.ids[whose]))
+
+
+def test_nobody_is_put_down_for_what_another_did(as_role, cast):
+    """The user changes before a trigger writes it into the row, and back before the trail is written."""
+    bend = "set_config('app.user_id', %(paul)s, true) || ''"
+    unbend = "set_config('app.user_id', %(pia)s, true)"
+    given = {"paul": str(cast.paul), "pia": str(cast.pia)}
+    pia = as_role("pia")
+    move = f"update claims set status = 'under_review', notes = {{}} returning status_by, {unbend}"
+    assert attempt(pia, move.format(bend), given) in FORGED
+    assert attempt(pia, move.format("'x'"), given) == [(cast.pia, str(cast.pia))]  # control
+
+
+def test_a_context_is_bent_by_no_name_of_the_caller(as_role, as_root, cast, other):
+    """The caller's search_path, temporary objects, and asking for the answer oneself."""
+    for statement in ("create temp table keys (kid text)", "create function pg_temp.sha256(bytea) returns bytea return $1",
+                      "create schema mine", "create table app.keys (kid text)"):  # fmt: skip
+        assert attempt(as_role("alma"), statement) is psycopg.errors.InsufficientPrivilege, statement
+    alma = as_role("alma")
+    alma.execute("set local search_path = pg_temp, app, pg_catalog")
+    assert alma.execute("select count(*) from app.claims").fetchone()[0] == 2  # control
+    assert alma.execute("select ctx.entered('claims_usher')").fetchone() == (cast.organization,)
+    forge(alma, other, "alma", "admin")
+    assert alma.execute("select ctx.entered('claims_usher')").fetchone() == (other.organization,)  # what it set itself
+    assert attempt(alma, "select ctx.entered(null)") in FORGED
+    assert attempt(alma, "select * from app.claims") in FORGED
+
+
+def test_a_prepared_statement_and_a_second_login_are_judged_anew(settings, cast, other):
+    with psycopg.connect(settings.api_database_url, autocommit=True) as connection:
+        connection.prepare_threshold = None  # else psycopg forgets what is prepared at every rollback
+        with connection.transaction():
+            connection.execute(ENTER, entering(cast, "alma"))
+            connection.execute("prepare mine as select organization_id from claims")
+            for _ in range(7):  # a plan for all from the sixth on
+                assert {one for (one,) in connection.execute("execute mine")} == {cast.organization}  # control
+            for who in ("postgres", "claims_worker", "claims_gate"):
+                become = psycopg.sql.SQL("set session authorization {}").format(psycopg.sql.Identifier(who))
+                assert attempt(connection, become) is psycopg.errors.InsufficientPrivilege
+            forge(connection, other, "alma", "admin")
+            assert attempt(connection, "execute mine") in FORGED
+        with connection.transaction():
+            connection.execute(ENTER, entering(cast, "tom"))
+            assert len(connection.execute("execute mine").fetchall()) == 1  # the patient's policies
+            connection.execute("set local role claims_admin")
+            assert attempt(connection, "execute mine") in FORGED
+        connection.execute("set role claims_admin")
+        with pytest.raises(FORGED):
+            connection.execute("execute mine")
+
+
+def test_what_was_entered_stands_until_something_else_is(settings, cast, other):
+    """Two contexts in one transaction, and a third that is refused: no mixture of them, and no half of the one that failed."""
+    tenants = "select distinct organization_id from claims"
+    with psycopg.connect(settings.api_database_url) as connection:
+        connection.execute(ENTER, entering(cast, "alma"))
+        refused = entering(other, "alma") | {"signature": b"x"}
+        ended = entering(other, "alma") | {"user_id": cast.alma}
+        for given in (refused, ended):
+            connection.execute("set local role none")
+            assert attempt(connection, ENTER, given) is psycopg.errors.InvalidAuthorizationSpecification
+            connection.execute("set local role claims_admin")
+            assert attempt(connection, tenants) == [(cast.organization,)]
+        (north,) = connection.execute("select current_setting('app.mac')").fetchone()
+        connection.execute("set local role none")
+        connection.execute(ENTER, entering(other, "ana"))
+        assert attempt(connection, tenants) == [(other.organization,)]
+        connection.execute("set local role claims_admin")  # whom north was entered for
+        assert attempt(connection, tenants) in FORGED
+        connection.execute("set local role claims_provider")
+        connection.execute("select set_config('app.mac', %s, true)", [north])
+        assert attempt(connection, tenants) in FORGED
+
+
 FUNCTIONS = {
     "select * from app.take_next_claim()": "claims_processor",
     "select app.record_act('read', 'claims')": "claims_admin",
@@ -148,7 +305,7 @@ def test_every_function_that_the_api_may_call_as_somebody_else_is_tried(as_root)
         [PRODUCT],
     ).fetchall()
     tried = "".join(FUNCTIONS)
-    assert [name for (name,) in found if name != "valid" and f".{name}(" not in tried] == []
+    assert [name for (name,) in found if name != "entered" and f".{name}(" not in tried] == []
 
 
 DOOR = [
@@ -280,7 +437,8 @@ def test_the_keys_can_be_read_and_used_by_nobody(as_role, as_root, settings):
     )  # control: the test's and the database's own
     for statement in (
         "select * from ctx.keys",
-        "select ctx.mac('self', '')",
+        "select ctx.mac('', '', '')",
+        "select ctx.own_mac('')",
         "select ctx.assume(null)",
         "select ctx.stated()",
     ):

@@ -1,5 +1,5 @@
 -- A SECURITY DEFINER function runs as its owner: a superuser sees every row, claims_owner may take every policy away. They belong to
--- claims_gate, claims_recorder or claims_sealer, who own no table.
+-- claims_gate, claims_usher, claims_recorder or claims_sealer, who own no table.
 select '052 definer owned too high' as check,
        format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) as object,
        format('runs as %s%s', r.rolname,

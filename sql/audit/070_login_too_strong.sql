@@ -2,8 +2,9 @@
 -- Other superusers are administrators and left out; a login that is a member of one of our roles is not.
 with ours as (
     select oid from pg_roles
-    where rolname in ('claims_owner', 'claims_gate', 'claims_recorder', 'claims_sealer', 'claims_admin', 'claims_processor',
-                      'claims_provider', 'claims_patient', 'claims_system', 'claims_api', 'claims_worker', 'claims_auditor')
+    where rolname in ('claims_owner', 'claims_gate', 'claims_usher', 'claims_recorder', 'claims_sealer', 'claims_admin',
+                      'claims_processor', 'claims_provider', 'claims_patient', 'claims_system', 'claims_api', 'claims_worker',
+                      'claims_auditor')
 ),
 logins as (
     select r.* from pg_roles r
@@ -21,7 +22,8 @@ found (login, problem, remedy) as (
     select l.rolname, format('can become %I', r.rolname), format('revoke %I from %I, or from the role in between', r.rolname, l.rolname)
     from logins l join pg_roles r on r.oid <> l.oid and pg_has_role(l.oid, r.oid, 'member')
     where not l.rolsuper  -- a superuser is a member of everything
-      and (r.rolname in ('claims_owner', 'claims_gate', 'claims_recorder', 'claims_sealer') or r.rolname like 'claims\_as\_%' or r.rolsuper or r.rolbypassrls)
+      and (r.rolname in ('claims_owner', 'claims_gate', 'claims_usher', 'claims_recorder', 'claims_sealer')
+           or r.rolname like 'claims\_as\_%' or r.rolsuper or r.rolbypassrls)
     union all
     select l.rolname, format('owns %I.%I', n.nspname, c.relname), format('alter table %I.%I owner to claims_owner', n.nspname, c.relname)
     from logins l join pg_class c on c.relowner = l.oid join pg_namespace n on n.oid = c.relnamespace

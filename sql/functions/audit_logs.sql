@@ -42,10 +42,12 @@ create or replace function app.record_act(
     p_after jsonb default null)
 returns void
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+declare
+    done text;
 begin
     if p_action = 'read' then
         -- Nobody waits for the disk over what was only looked at; a crash may take the last second's readings with it, and no change.
-        perform set_config('synchronous_commit', 'off', true);
+        done := set_config('synchronous_commit', 'off', true);
     end if;
     insert into audit_logs (
         actor_user_id, actor_role, action, entity, entity_id, patient_id, after, request_id, address, outcome)

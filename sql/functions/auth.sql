@@ -202,7 +202,7 @@ $$;
 create or replace function auth.log_out(p_refresh_hash bytea) returns boolean
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 begin
-    perform ctx.valid(current_user);  -- no tenant table is asked here
+    perform ctx.entered(current_user);  -- no tenant table is asked here
     update auth.sessions s set ended_at = coalesce(s.ended_at, now())
     where s.organization_id = organization_id() and s.user_id = current_setting('app.user_id')::uuid
       and s.session_id = case
@@ -313,8 +313,11 @@ select schema_admin.drop_policies('auth.credentials'), schema_admin.drop_policie
 revoke all on auth.credentials, auth.sessions, auth.refresh_tokens from public;
 grant select, insert, update on auth.credentials to claims_gate;
 grant select, insert, update, delete on auth.sessions, auth.refresh_tokens to claims_gate;
+grant select on auth.sessions to claims_usher;
 create policy credentials_gate on auth.credentials to claims_gate using (true) with check (true);
 create policy sessions_gate on auth.sessions to claims_gate using (true) with check (true);
+create policy sessions_usher on auth.sessions for select to claims_usher
+    using (organization_id = current_setting('app.organization_id')::uuid);
 create policy refresh_tokens_gate on auth.refresh_tokens to claims_gate using (true) with check (true);
 
 -- The ids of all organizations and nothing else of them: filled as they are founded, read by what seals and audits.

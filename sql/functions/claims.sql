@@ -11,10 +11,6 @@ return case current_user
     when 'claims_system' then 'system'
 end;
 
-create or replace function app.caller_user_id() returns uuid
-language sql stable parallel safe
-return nullif(current_setting('app.user_id'), '')::uuid;
-
 -- Every status there is, in the order of a claim's life.
 create or replace function app.claim_statuses() returns setof text
 language sql immutable parallel safe as $$
@@ -129,7 +125,7 @@ begin
         end if;
     elsif move.requires like '%approved_amount < amount' and old_row.approved_cents >= old_row.amount_cents then
         perform refuse_move(old_row.status, new_row.status);
-    elsif move.requires like 'not the user%' and old_row.decided_by = caller_user_id() then
+    elsif move.requires like 'not the user%' and old_row.decided_by = ctx.entered(current_user, 'user_id') then
         raise exception using errcode = '42501', message = 'who decided a claim does not take up its appeal';
     elsif move.role = 'system' and (move.requires like 'only to undo%' or move.requires like '%own automatic approval')
           and (old_row.status_event_id is null or old_row.status_by is not null) then
@@ -160,7 +156,7 @@ begin
         when 'rejected' then new.denial_code when 'approved' then null else old.denial_code end;
     perform check_move(move, old, new);
     -- Handing a claim in is not working on it.
-    new.status_by := case when old.status <> 'draft' then caller_user_id() end;
+    new.status_by := case when old.status <> 'draft' then ctx.entered(current_user, 'user_id') end;
     if move.role <> 'system' then
         new.status_event_id := null;
     end if;
@@ -199,7 +195,7 @@ create or replace trigger claims_20_touch before update on app.claims for each r
 create or replace trigger claims_30_record after insert or update of status on app.claims
     for each row execute function app.record_status();
 
-grant execute on function app.caller_role, app.caller_user_id, app.icd10, app.claim_limits, app.claim_problems,
+grant execute on function app.caller_role, app.icd10, app.claim_limits, app.claim_problems,
     app.claim_statuses, app.legal_move, app.refuse_move, app.check_move, app.appeal_window_days
     to claims_admin, claims_processor, claims_provider, claims_system, claims_patient;
 grant execute on function app.icd10 to claims_api;

@@ -8,7 +8,7 @@ create or replace function app.waiting_jobs(p_at_most integer) returns table (id
 language plpgsql security definer set search_path = procrastinate, pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off as $$
 begin
-    perform ctx.valid(current_user);  -- no tenant table is asked here
+    perform ctx.entered(current_user);  -- no tenant table is asked here
     return query
     select j.id, (j.args ->> 'event_id')::uuid
     from procrastinate_jobs j
@@ -28,7 +28,7 @@ $$;
 create or replace function app.end_jobs(p_ids bigint[]) returns void
 language plpgsql security definer set search_path = procrastinate, pg_catalog, pg_temp as $$
 begin
-    perform ctx.valid(current_user);
+    perform ctx.entered(current_user);
     update procrastinate_jobs j set status = 'doing'
     where j.id = any (p_ids) and j.args ->> 'organization_id' = current_setting('app.organization_id');
     update procrastinate_jobs j set status = 'succeeded', attempts = j.attempts + 1

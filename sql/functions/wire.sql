@@ -9,28 +9,21 @@ create or replace function app.major_units(cents bigint) returns numeric
 language sql immutable parallel safe
 return round(cents / 100.0, 2);
 
+-- A row of named columns: what json_build_object would make of a list of names and values costs half as much again, and lists are
+-- made of it.
+drop type if exists app.claim_on_wire;
+create type app.claim_on_wire as (
+    id uuid, "claimNumber" text, "patientId" uuid, "providerId" uuid, "diagnosisCode" text, amount numeric, "approvedAmount" numeric,
+    "serviceDate" date, status text, notes text, "denialReason" text, "denialCode" text, "assignedTo" uuid, "submittedAt" text,
+    "processedAt" text, "paidAt" text, "createdAt" text, "updatedAt" text, version integer);
+alter type app.claim_on_wire owner to claims_owner;
+
 create or replace function app.claim_json(c app.claims) returns json
 language sql stable parallel safe
-return json_build_object(
-    'id', c.claim_id,
-    'claimNumber', c.claim_number,
-    'patientId', c.patient_id,
-    'providerId', c.provider_id,
-    'diagnosisCode', c.diagnosis_code,
-    'amount', major_units(c.amount_cents),
-    'approvedAmount', major_units(c.approved_cents),
-    'serviceDate', c.service_date,
-    'status', c.status,
-    'notes', c.notes,
-    'denialReason', c.denial_reason,
-    'denialCode', c.denial_code,
-    'assignedTo', c.assigned_to,
-    'submittedAt', utc(c.submitted_at),
-    'processedAt', utc(c.processed_at),
-    'paidAt', utc(c.paid_at),
-    'createdAt', utc(c.created_at),
-    'updatedAt', utc(c.updated_at),
-    'version', c.version);
+return row_to_json(row(
+    c.claim_id, c.claim_number, c.patient_id, c.provider_id, c.diagnosis_code, major_units(c.amount_cents), major_units(c.approved_cents),
+    c.service_date, c.status, c.notes, c.denial_reason, c.denial_code, c.assigned_to, utc(c.submitted_at), utc(c.processed_at),
+    utc(c.paid_at), utc(c.created_at), utc(c.updated_at), c.version)::claim_on_wire);
 
 create or replace function app.provider_json(p app.providers) returns json
 language sql stable parallel safe

@@ -9,8 +9,8 @@ grant select on app.claim_status_history to claims_admin, claims_processor, clai
 grant insert on app.claim_status_history to claims_recorder;
 create policy claim_status_history_tenant on app.claim_status_history as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
-create policy claim_status_history_signed on app.claim_status_history as restrictive to public     -- nor in a context that nobody entered
-    using ((select ctx.valid(current_user)));
+create policy claim_status_history_signed on app.claim_status_history as restrictive to public     -- nor of another than was entered
+    using (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy claim_status_history_admin_select on app.claim_status_history for select to claims_admin, claims_system using (true);
 create policy claim_status_history_member_select on app.claim_status_history for select
     to claims_processor, claims_provider, claims_patient

@@ -2,16 +2,17 @@
 -- writes (claims_recorder).
 select schema_admin.drop_policies('app.claim_tallies');
 alter table app.claim_tallies enable row level security, force row level security;
-revoke all on app.claim_tallies from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
-    claims_processor, claims_provider, claims_patient, claims_system;
+revoke all on app.claim_tallies from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_usher, claims_recorder,
+    claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
 grant select on app.claim_tallies to claims_admin, claims_provider;
 grant select, insert, update (count, cents, decided, approved, timed, microseconds), delete on app.claim_tallies to claims_recorder;
 create policy claim_tallies_tenant on app.claim_tallies as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
-create policy claim_tallies_signed on app.claim_tallies as restrictive to public     -- nor in a context that nobody entered
-    using ((select ctx.valid(current_user)));
+create policy claim_tallies_signed on app.claim_tallies as restrictive to public     -- nor of another than was entered
+    using (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy claim_tallies_admin_select on app.claim_tallies for select to claims_admin
-    using (scope_id = current_setting('app.organization_id')::uuid);
+    using (scope_id = organization_id);
 create policy claim_tallies_provider_select on app.claim_tallies for select to claims_provider
-    using (scope_id = nullif(current_setting('app.provider_id'), '')::uuid);
+    using (scope_id = nullif(current_setting('app.provider_id'), '')::uuid
+           and ctx.same(scope_id, (select ctx.entered(current_user, 'provider_id'))));
 create policy claim_tallies_recorder on app.claim_tallies to claims_recorder using (true) with check (true);

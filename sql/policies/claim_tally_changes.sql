@@ -2,15 +2,16 @@
 -- (claims_recorder).
 select schema_admin.drop_policies('app.claim_tally_changes');
 alter table app.claim_tally_changes enable row level security, force row level security;
-revoke all on app.claim_tally_changes from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
-    claims_processor, claims_provider, claims_patient, claims_system;
+revoke all on app.claim_tally_changes from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_usher, claims_recorder,
+    claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
 grant select on app.claim_tally_changes to claims_admin, claims_provider;
 grant select, insert, delete on app.claim_tally_changes to claims_recorder;
 create policy claim_tally_changes_tenant on app.claim_tally_changes as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
-create policy claim_tally_changes_signed on app.claim_tally_changes as restrictive to public     -- nor in a context that nobody entered
-    using ((select ctx.valid(current_user)));
+create policy claim_tally_changes_signed on app.claim_tally_changes as restrictive to public     -- nor of another than was entered
+    using (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy claim_tally_changes_admin_select on app.claim_tally_changes for select to claims_admin using (true);
 create policy claim_tally_changes_provider_select on app.claim_tally_changes for select to claims_provider
-    using (provider_id = nullif(current_setting('app.provider_id'), '')::uuid);
+    using (provider_id = nullif(current_setting('app.provider_id'), '')::uuid
+           and ctx.same(provider_id, (select ctx.entered(current_user, 'provider_id'))));
 create policy claim_tally_changes_recorder on app.claim_tally_changes to claims_recorder using (true) with check (true);

@@ -16,28 +16,36 @@ grant update (status, status_reason, status_event_id, approved_cents) on app.cla
 grant select, update (assigned_to) on app.claims to claims_gate;
 create policy claims_tenant on app.claims as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
-create policy claims_signed on app.claims as restrictive to public     -- nor in a context that nobody entered
-    using ((select ctx.valid(current_user)));
+create policy claims_signed on app.claims as restrictive to public     -- nor of another than was entered
+    using (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy claims_admin_select on app.claims for select to claims_admin using (true);
 create policy claims_admin_insert on app.claims for insert to claims_admin with check (true);
 create policy claims_admin_update on app.claims for update to claims_admin using (true);
 create policy claims_processor_select on app.claims for select to claims_processor
-    using (assigned_to = current_setting('app.user_id')::uuid and status <> 'draft');
+    using (assigned_to = current_setting('app.user_id')::uuid
+           and ctx.same(assigned_to, (select ctx.entered(current_user, 'user_id'))) and status <> 'draft');
 create policy claims_processor_update on app.claims for update to claims_processor
-    using (assigned_to = current_setting('app.user_id')::uuid and status <> 'draft');
+    using (assigned_to = current_setting('app.user_id')::uuid
+           and ctx.same(assigned_to, (select ctx.entered(current_user, 'user_id'))) and status <> 'draft');
 create policy claims_provider_select on app.claims for select to claims_provider
-    using (provider_id = nullif(current_setting('app.provider_id'), '')::uuid);
+    using (provider_id = nullif(current_setting('app.provider_id'), '')::uuid
+           and ctx.same(provider_id, (select ctx.entered(current_user, 'provider_id'))));
 create policy claims_provider_insert on app.claims for insert to claims_provider
-    with check (provider_id = nullif(current_setting('app.provider_id'), '')::uuid);
+    with check (provider_id = nullif(current_setting('app.provider_id'), '')::uuid
+                and ctx.same(provider_id, (select ctx.entered(current_user, 'provider_id'))));
 create policy claims_provider_update on app.claims for update to claims_provider
-    using (provider_id = nullif(current_setting('app.provider_id'), '')::uuid);
+    using (provider_id = nullif(current_setting('app.provider_id'), '')::uuid
+           and ctx.same(provider_id, (select ctx.entered(current_user, 'provider_id'))));
 create policy claims_patient_select on app.claims for select to claims_patient
-    using (patient_id = nullif(current_setting('app.patient_id'), '')::uuid and status <> 'draft');
+    using (patient_id = nullif(current_setting('app.patient_id'), '')::uuid
+           and ctx.same(patient_id, (select ctx.entered(current_user, 'patient_id'))) and status <> 'draft');
 create policy claims_system_select on app.claims for select to claims_system using (true);
 create policy claims_system_update on app.claims for update to claims_system using (true);
 create policy claims_gate_select on app.claims for select to claims_gate
     using (assigned_to is null and status in ('submitted', 'pending_info', 'appealed')
-           or assigned_to = current_setting('app.user_id')::uuid);
+           or assigned_to = current_setting('app.user_id')::uuid
+             and ctx.same(assigned_to, (select ctx.entered(current_user, 'user_id'))));
 create policy claims_gate_update on app.claims for update to claims_gate
     using (assigned_to is null and status in ('submitted', 'pending_info', 'appealed'))
-    with check (assigned_to = current_setting('app.user_id')::uuid);
+    with check (assigned_to = current_setting('app.user_id')::uuid
+                and ctx.same(assigned_to, (select ctx.entered(current_user, 'user_id'))));

@@ -7,6 +7,6 @@ revoke all on app.idempotency_keys from public, claims_api, claims_worker, claim
 grant select, insert, update, delete on app.idempotency_keys to claims_gate;
 create policy idempotency_keys_tenant on app.idempotency_keys as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
-create policy idempotency_keys_signed on app.idempotency_keys as restrictive to public     -- nor in a context that nobody entered
-    using ((select ctx.valid(current_user)));
+create policy idempotency_keys_signed on app.idempotency_keys as restrictive to public     -- nor of another than was entered
+    using (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy idempotency_keys_gate on app.idempotency_keys to claims_gate using (true) with check (true);

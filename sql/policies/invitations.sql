@@ -11,8 +11,8 @@ grant delete on app.invitations to claims_admin;
 grant select, update (accepted_at) on app.invitations to claims_gate;
 create policy invitations_tenant on app.invitations as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
-create policy invitations_signed on app.invitations as restrictive to public     -- nor in a context that nobody entered
-    using ((select ctx.valid(current_user)));
+create policy invitations_signed on app.invitations as restrictive to public     -- nor of another than was entered
+    using (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy invitations_admin_select on app.invitations for select to claims_admin using (true);
 create policy invitations_admin_insert on app.invitations for insert to claims_admin with check (true);
 create policy invitations_admin_delete on app.invitations for delete to claims_admin using (accepted_at is null);

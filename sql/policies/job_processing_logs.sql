@@ -9,8 +9,8 @@ grant update (status, attempts, attempt_token, error, result, started_at, finish
 grant select, insert, update (status, attempts, error, started_at, finished_at) on app.job_processing_logs to claims_recorder;
 create policy job_processing_logs_tenant on app.job_processing_logs as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
-create policy job_processing_logs_signed on app.job_processing_logs as restrictive to public     -- nor in a context that nobody entered
-    using ((select ctx.valid(current_user)));
+create policy job_processing_logs_signed on app.job_processing_logs as restrictive to public     -- nor of another than was entered
+    using (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy job_processing_logs_admin_select on app.job_processing_logs for select to claims_admin, claims_system using (true);
 create policy job_processing_logs_member_select on app.job_processing_logs for select
     to claims_processor, claims_provider, claims_patient

@@ -2,18 +2,20 @@
 -- Admins change its name, slug and settings; suspending it is an operator's act.
 select schema_admin.drop_policies('app.organizations');
 alter table app.organizations enable row level security, force row level security;
-revoke all on app.organizations from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
-    claims_processor, claims_provider, claims_patient, claims_system;
+revoke all on app.organizations from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_usher,
+    claims_recorder, claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
 grant select on app.organizations to claims_admin, claims_processor, claims_system, claims_gate;
 grant select (organization_id, slug, name) on app.organizations to claims_provider, claims_patient;
+grant select (organization_id, suspended_at) on app.organizations to claims_usher;
 grant insert (organization_id, slug, name) on app.organizations to claims_gate;
 grant update (name, slug, claim_amount_limit_cents, auto_approve_limit_cents, timezone, decision_days, appeal_window_days)
     on app.organizations to claims_admin;
 create policy organizations_tenant on app.organizations as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
-create policy organizations_signed on app.organizations as restrictive to public     -- nor in a context that nobody entered
-    using ((select ctx.valid(current_user)));
+create policy organizations_signed on app.organizations as restrictive to public     -- nor of another than was entered
+    using (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy organizations_member_select on app.organizations for select
     to claims_admin, claims_processor, claims_provider, claims_patient, claims_system using (true);
+create policy organizations_usher on app.organizations for select to claims_usher using (true);
 create policy organizations_gate on app.organizations to claims_gate using (true) with check (true);
 create policy organizations_admin_update on app.organizations for update to claims_admin using (true);

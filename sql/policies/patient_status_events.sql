@@ -9,8 +9,8 @@ grant insert (patient_id, provider_id, event_type, occurred_at, visit_number, fa
     on app.patient_status_events to claims_admin, claims_provider;
 create policy patient_status_events_tenant on app.patient_status_events as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
-create policy patient_status_events_signed on app.patient_status_events as restrictive to public     -- nor in a context that nobody entered
-    using ((select ctx.valid(current_user)));
+create policy patient_status_events_signed on app.patient_status_events as restrictive to public     -- nor of another than was entered
+    using (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy patient_status_events_admin_select on app.patient_status_events for select
     to claims_admin, claims_system, claims_gate using (true);
 create policy patient_status_events_member_select on app.patient_status_events for select

@@ -1,17 +1,21 @@
--- users: admins see all of their organization and change their roles, everybody else sees themselves. claims_gate reads whom a context is entered for.
+-- users: admins see all of their organization and change their roles, everybody else sees themselves.
+-- claims_usher reads whom a context is entered for; claims_gate lets in whoever logs in or joins.
 select schema_admin.drop_policies('app.users');
 alter table app.users enable row level security, force row level security;
-revoke all on app.users from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
+revoke all on app.users from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_usher, claims_recorder, claims_admin,
     claims_processor, claims_provider, claims_patient, claims_system;
 grant select on app.users to claims_admin, claims_processor, claims_provider, claims_patient, claims_gate;
+grant select (organization_id, user_id, role, active, provider_id, patient_id) on app.users to claims_usher;
 grant insert (user_id, email, name, role, provider_id, patient_id) on app.users to claims_gate;
 grant update (role, active, provider_id, patient_id) on app.users to claims_admin;
 create policy users_tenant on app.users as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
-create policy users_signed on app.users as restrictive to public     -- nor in a context that nobody entered
-    using ((select ctx.valid(current_user)));
+create policy users_signed on app.users as restrictive to public     -- nor of another than was entered
+    using (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy users_admin_select on app.users for select to claims_admin using (true);
 create policy users_admin_update on app.users for update to claims_admin using (true);
 create policy users_self_select on app.users for select to claims_processor, claims_provider, claims_patient
-    using (user_id = current_setting('app.user_id')::uuid);
+    using (user_id = current_setting('app.user_id')::uuid
+           and ctx.same(user_id, (select ctx.entered(current_user, 'user_id'))));
+create policy users_usher on app.users for select to claims_usher using (true);
 create policy users_gate on app.users to claims_gate using (true) with check (true);
