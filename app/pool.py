@@ -26,15 +26,31 @@ LIFETIME = 3600.0
 """Seconds after which a connection is made anew: what a backend caches of plans and catalog only grows."""
 
 
+QUICK_AT_ONCE = 4
+"""Calls: more at a time than there are cores only take turns at them, and the API's own process waits longest for its turn."""
+
+
+class _Lane:
+    """Who waits for a connection, and how many of them have one: no more than at_once."""
+
+    def __init__(self, at_once: int) -> None:
+        self.waiting: deque[Call] = deque()
+        self.at_once = max(1, at_once)
+        self.busy = 0
+
+
 class Pool:
-    """Up to size connections as one login. A call takes any that is free, else waits its turn; the last one used is taken first."""
+    """Up to size connections as one login. A call takes any that is free, else waits its turn; the last one used is taken first.
+
+    What is slow never has all of them: a quarter is left to what is quick. A call that turns out to be slow is no longer counted as quick.
+    """
 
     def __init__(self, url: str, *, size: int, name: str, prepares: bool = True) -> None:
         self._url, self._size, self._name, self._prepares = url, size, name, prepares
         self._free: list[Connection] = []
         self._all: set[Connection] = set()
-        self._waiting: deque[Call] = deque()
-        self._slow = asyncio.Semaphore(max(1, size * 3 // 4))
+        self._quick, self._slow = _Lane(min(QUICK_AT_ONCE, size)), _Lane(size * 3 // 4)
+        self._used_by: dict[Connection, _Lane] = {}
         self._first = asyncio.Event()
         self._growing: asyncio.Task[None] | None = None
         self._closed = False
@@ -54,7 +70,7 @@ class Pool:
         self._closed = True
         if self._growing:
             self._growing.cancel()
-        for call in self._waiting:
+        for call in (*self._quick.waiting, *self._slow.waiting):
             call.fail(Unavailable())
         for connection in list(self._all):
             connection.close()
@@ -64,45 +80,31 @@ class Pool:
 
         Raises what the first that failed raised; Unavailable where the database is away or takes too long.
         """
-        if slow:
-            async with self._lane():
-                return await self.fetch(statements, gone)
         call = Call(statements)
-        self._take_on(call)
-        return await self._answer(call, gone)
+        self.take_on(call, slow=slow)
+        return await self.answer(call, gone)
 
     @asynccontextmanager
     async def transaction(self, gone: Gone | None = None) -> AsyncIterator["Transaction"]:
         """Several round trips that are one transaction; what is raised inside undoes all of them."""
-        async with self._lane():
-            transaction = Transaction(self, gone)
-            try:
-                yield transaction
-            finally:
-                transaction.leave()
-
-    @asynccontextmanager
-    async def _lane(self) -> AsyncIterator[None]:
-        """What is slow never has all connections: a quarter of them is left to what is quick."""
+        transaction = Transaction(self, gone)
         try:
-            async with asyncio.timeout(LOOKED_AT_EVERY * CONNECTED_WITHIN):
-                await self._slow.acquire()
-        except TimeoutError:
-            raise Unavailable from None
-        try:
-            yield
+            yield transaction
         finally:
-            self._slow.release()
+            transaction.leave()
 
-    def _take_on(self, call: Call) -> None:
-        while self._waiting and self._waiting[0].answer.done():
-            self._waiting.popleft()
-        if len(self._waiting) >= 16 * self._size:
+    def take_on(self, call: Call, *, slow: bool) -> None:
+        """It gets a connection when it is its turn. Raises Unavailable where too many wait already."""
+        lane = self._slow if slow else self._quick
+        while lane.waiting and lane.waiting[0].answer.done():
+            lane.waiting.popleft()
+        if len(lane.waiting) >= 16 * self._size:
             raise Unavailable
-        self._waiting.append(call)
+        lane.waiting.append(call)
         self._match()
 
-    async def _answer(self, call: Call, gone: Gone | None) -> list[Rows]:
+    async def answer(self, call: Call, gone: Gone | None) -> list[Rows]:
+        """The call's rows. Where nobody waits for them any more the server is told."""
         loop = asyncio.get_running_loop()
         call.timer = loop.call_later(LOOKED_AT_EVERY, self._look, call, gone)
         try:
@@ -116,19 +118,29 @@ class Pool:
 
     def _match(self) -> None:
         """Those who wait longest get what is free."""
-        while self._waiting and self._free:
-            call = self._waiting.popleft()
-            if call.answer.done():
-                continue
-            try:
-                self._free[-1].send(call)
-            except Exception as error:  # a value that can't be sent is its caller's affair alone
-                call.fail(error)
-            else:
-                if self._free and self._free[-1] is call.connection:
-                    self._free.pop()
-        if self._waiting:
-            self._grow()
+        for lane in (self._quick, self._slow):
+            while lane.waiting and self._free and lane.busy < lane.at_once:
+                call = lane.waiting.popleft()
+                if not call.answer.done():
+                    self._hand_over(self._free.pop(), call, lane)
+        self._grow()
+
+    def _hand_over(self, connection: Connection, call: Call, lane: _Lane) -> None:
+        self._count(connection, lane)
+        try:
+            connection.send(call)
+        except Exception as error:  # a value that can't be sent is its caller's affair alone
+            call.fail(error)
+            self._count(connection, None)
+            self._free.append(connection)
+
+    def _count(self, connection: Connection, lane: _Lane | None) -> None:
+        """The connection is used by that lane now, and by no other any more."""
+        if before := self._used_by.pop(connection, None):
+            before.busy -= 1
+        if lane:
+            self._used_by[connection] = lane
+            lane.busy += 1
 
     def _look(self, call: Call, gone: Gone | None) -> None:
         """At a call that takes its time: is somebody still waiting, and is there still hope?"""
@@ -140,6 +152,9 @@ class Pool:
         elif call.looks >= ANSWERED_WITHIN and call.connection:
             call.fail(Unavailable())
             call.connection.close()
+        if call.connection in self._used_by:
+            self._count(call.connection, self._slow)
+            self._match()
         if not call.answer.done():
             call.timer = asyncio.get_running_loop().call_later(LOOKED_AT_EVERY, self._look, call, gone)
             if gone and call.looks == 1:
@@ -154,6 +169,7 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         """It can take the next call, unless something of the last caller is left on it."""
+        self._count(connection, None)
         if not connection.clean or asyncio.get_running_loop().time() - connection.opened_at > LIFETIME:
             connection.close()
         else:
@@ -162,6 +178,7 @@ class Pool:
 
     def _lost(self, connection: Connection) -> None:
         self._all.discard(connection)
+        self._count(connection, None)
         if connection in self._free:
             self._free.remove(connection)
         self._grow()
@@ -171,7 +188,9 @@ class Pool:
             self._growing = asyncio.ensure_future(self._connect())
 
     def _wants_more(self) -> bool:
-        least = self._size if any(not call.answer.done() for call in self._waiting) else min(4, self._size)
+        lanes = [lane for lane in (self._quick, self._slow) if lane.busy < lane.at_once]
+        waits = any(not call.answer.done() for lane in lanes for call in lane.waiting)
+        least = self._size if waits else min(QUICK_AT_ONCE, self._size)
         return not self._closed and len(self._all) < least
 
     async def _connect(self) -> None:
@@ -206,11 +225,11 @@ class Transaction:
         if self._connection:
             call = Call(statements, held=True)
             self._connection.send(call)
-            return await self._pool._answer(call, self._gone)
+            return await self._pool.answer(call, self._gone)
         call = Call([("begin", {}), *statements], held=True)
-        self._pool._take_on(call)
+        self._pool.take_on(call, slow=True)
         try:
-            return (await self._pool._answer(call, self._gone))[1:]
+            return (await self._pool.answer(call, self._gone))[1:]
         finally:
             self._connection = call.connection
 
