@@ -3,6 +3,7 @@
 import uvicorn
 
 from app.config import read_settings
+from app.cork import Corked
 
 
 def main() -> None:
@@ -14,7 +15,7 @@ def main() -> None:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=Corked,
         access_log=False,
         server_header=False,
         # Who sends X-Forwarded-For is believed only where an operator says so: the address is what is throttled and audited.
