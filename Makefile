@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run demo test test-pg lint contract mutants plans pooler chaos openapi schema check seed api worker jobs psql audit permissions heads verify-chain suspend resume bench bench-scale bench-memory bench-streams bench-limits bench-audit bench-signature bench-jobs bench-tallies verify-tallies
+.PHONY: help run demo test test-pg lint contract mutants plans pooler chaos openapi schema check seed api worker jobs psql audit permissions heads verify-chain suspend resume bench bench-scale bench-memory bench-streams bench-limits bench-audit bench-signature bench-jobs bench-tallies bench-logins verify-tallies
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -75,6 +75,9 @@ bench-jobs: .venv/.installed ## Measure jobs: events a second, commit to effect,
 bench-tallies: .venv/.installed ## Measure what tallies cost writers and give statistics, in turn
 	@$(BIN)/python -m tests.load.tallies
 
+bench-logins: .venv/.installed ## Measure what a burst of 200 logins does to everybody else (PROCESSES)
+	@$(BIN)/python -m tests.load.logins
+
 bench-signature: .venv/.installed ## Measure what signing the context costs, with and without in turn
 	@$(BIN)/python -m tests.load.signature
 
@@ -93,7 +96,7 @@ check: .venv/.installed ## Compare the database at DATABASE_URL with this code, 
 seed: .venv/.installed ## Plant the demo data at DATABASE_URL, once; never in production
 	@$(BIN)/python -m app.seed
 
-api: .venv/.installed ## Start the API alone (API_DATABASE_URL, TOKEN_KEYS, PORT)
+api: .venv/.installed ## Start the API alone (API_DATABASE_URL, TOKEN_KEYS, PORT, PROCESSES)
 	@exec $(BIN)/python -m app
 
 worker: .venv/.installed ## Start the workers alone (WORKER_DATABASE_URL, WORKER_PROCESSES)

@@ -157,7 +157,7 @@ async def _let_in(door: Door, who: tuple[Any, ...], status: int = 200, **proven:
     return await _tokens(door, caller, secret, queries.record_login, status=status)
 
 
-@post("/api/auth/register", public=True, keyless=True)
+@post("/api/auth/register", public=True, keyless=True, hashes=True)
 async def register(data: JSONBody[Registration], door: Knock) -> Answer[Tokens]:
     """A new organization and its first admin, or a new member by invitation; with tokens either way."""
     await door.throttle()
@@ -194,7 +194,7 @@ async def _join(data: Registration, token: str, door: Door) -> tuple[Any, ...]:
     raise Invalid.fields(invitationToken="Is spent, expired or unknown")
 
 
-@post("/api/auth/login", public=True, keyless=True, status_code=200)
+@post("/api/auth/login", public=True, keyless=True, hashes=True, status_code=200)
 async def login(data: JSONBody[Login], door: Knock) -> Answer[Tokens]:
     """Tokens for an email and its password; 401 with one message for every cause."""
     await door.throttle(data.email)
@@ -231,7 +231,7 @@ async def logout(db: Db, data: JSONBody[Logout | None] = None) -> None:
         raise Invalid.fields(refreshToken="Is none of yours")
 
 
-@post("/api/auth/password", keyless=True, status_code=204)
+@post("/api/auth/password", keyless=True, hashes=True, status_code=204)
 async def change_password(data: JSONBody[PasswordChange], db: Db, door: Knock) -> None:
     """A new password; every other session of the caller ends."""
     ((email, old_hash),) = (await db.rows(queries.find_password))[0]

@@ -1,18 +1,21 @@
 """Processes that are started again when they end by themselves, and drained when they are told to end."""
 
+import ctypes
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-
-from app.postgres import end_with_parent
+from types import FrameType
 
 FIRST_WAIT, LONGEST_WAIT, LIVED = 0.5, 30.0, 10.0
 """Seconds: before the first restart, at most, and after how long a life the wait starts over."""
 DRAIN = 25.0
 """Seconds that they get to finish what they are doing."""
+REFUSED = 3
+"""The status of a process that could not start to serve, as uvicorn has it."""
 
 
 def say(line: str) -> None:
@@ -21,13 +24,31 @@ def say(line: str) -> None:
         print(line, flush=True)
 
 
-class Child:
-    """A process that is started again when it ends by itself, later each time."""
+def end_with_parent(last_signal: signal.Signals) -> Callable[[], object] | None:
+    """A preexec_fn: the child gets the signal when the thread that started it ends, however it ends. Linux only."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl  # found before the fork: nothing between fork and exec may wait for a lock
+    parent = os.getpid()
 
-    def __init__(self, name: str, arguments: list[str], environ: dict[str, str]) -> None:
+    def promise() -> None:
+        prctl(1, int(last_signal))  # 1: PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it has ended already
+            os.kill(os.getpid(), last_signal)
+
+    return promise
+
+
+class Child:
+    """A process that is started again when it ends by itself, later each time. inherits: open files that it gets as well."""
+
+    def __init__(self, name: str, arguments: list[str], environ: dict[str, str], inherits: Sequence[int] = ()) -> None:
         self.name = name
+        self.refused = False
+        """Whether it could not start when it was first started."""
         self._command = [sys.executable, "-m", *arguments]
         self._environ = environ
+        self._inherits = inherits
         self._process: subprocess.Popen[bytes] | None = None
         self._started = self._due = self._wait = 0.0
 
@@ -36,6 +57,7 @@ class Child:
         now = time.monotonic()
         if self._process and (status := self._process.poll()) is not None:
             self._process = None
+            self.refused = status == REFUSED and not self._wait
             lived = now - self._started > LIVED
             self._wait = FIRST_WAIT if lived else max(FIRST_WAIT, min(2 * self._wait, LONGEST_WAIT))
             self._due = now + self._wait
@@ -43,9 +65,14 @@ class Child:
         if self._process is None and now >= self._due:
             self._started = now
             # A session of its own: Ctrl-C reaches the supervisor alone, which ends everything in order. Where that is
-            # killed the database goes at the same time, and nobody can finish anything.
-            last = end_with_parent(signal.SIGKILL)
-            self._process = subprocess.Popen(self._command, env=self._environ, start_new_session=True, preexec_fn=last)
+            # killed nobody would start, drain or end it any more, and `make run`'s database goes at the same time.
+            self._process = subprocess.Popen(
+                self._command,
+                env=self._environ,
+                pass_fds=self._inherits,
+                start_new_session=True,
+                preexec_fn=end_with_parent(signal.SIGKILL),
+            )
 
     def signal(self, number: signal.Signals) -> None:
         """Nothing happens where it has ended."""
@@ -65,3 +92,26 @@ def end(children: Sequence[Child]) -> None:
         limit = time.monotonic() + seconds
         while not all(child.has_ended() for child in children) and time.monotonic() < limit:
             time.sleep(0.02)
+
+
+def supervise(children: Sequence[Child], before_end: Callable[[], object] = lambda: None) -> None:
+    """Keeps them until SIGINT, SIGTERM or SIGHUP, then drains them. before_end: what comes before that.
+
+    Where none of them could start in the first place it ends with REFUSED, as one of them alone would.
+    """
+    stopping = False
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    while not stopping and not all(child.refused for child in children):
+        for child in children:
+            child.keep()
+        time.sleep(0.05)
+    before_end()
+    end(children)
+    if not stopping:
+        raise SystemExit(REFUSED)

@@ -26,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8000
     pool_size: int = 16
+    processes: int = 1
     worker_processes: int = 1
     prepared_statements: Literal["on", "off"] = "on"
     rate_limit_user: int = 6_000
@@ -84,6 +85,8 @@ def _parse(name: str, raw: str, type_: object) -> object:
         raise ValueError(f"does not fit: {error}") from None
     if name == "port" and not 0 < int(raw) < 65536:
         raise ValueError("must be between 1 and 65535")
+    if name == "processes" and not 0 < int(raw) <= 64:
+        raise ValueError("must be between 1 and 64")
     if name in ("pool_size", "worker_processes") and not 0 < int(raw) <= 200:
         raise ValueError("must be between 1 and 200")
     if name.startswith("rate_limit") and int(raw) < 0:

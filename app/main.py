@@ -19,6 +19,7 @@ from app.config import Settings, read_settings
 from app.entrance import Entrance, furnish, provide_db, provide_door, request_id
 from app.errors import BY_STATUS, ApiError, Invalid, from_database
 from app.pool import api_pool, redacted
+from app.turns import Turns
 from app.wire import failure, problems, struct_in
 
 log = logging.getLogger("claims.api")
@@ -124,7 +125,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             *reference.handlers,
         ],
         dependencies={"db": Provide(provide_db), "door": Provide(provide_door)},
-        middleware=[Entrance(settings.token_keys)],
+        middleware=[Entrance(settings.token_keys), Turns()],
         exception_handlers={Exception: answer_error},
         lifespan=[partial(_life, settings)],
         request_max_body_size=MAX_BODY,

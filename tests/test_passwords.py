@@ -9,7 +9,7 @@ import httpx
 import pytest
 from argon2 import PasswordHasher, extract_parameters
 
-from app import passwords
+from app import passwords, turns
 from app.door import TRIES_AN_ACCOUNT, TRIES_AN_ADDRESS, TRIES_WITHIN
 from app.tokens import secret_hash
 from tests.conftest import PASSWORD
@@ -158,7 +158,7 @@ async def test_hashing_holds_up_nobody_and_is_done_by_few_at_a_time(client, cast
 
 
 async def test_more_than_may_wait_for_a_hash_are_turned_away(client, monkeypatch):
-    monkeypatch.setattr(passwords, "WAITING", 3)
+    monkeypatch.setattr(turns, "WAITING", 3)
     answers = await asyncio.gather(
         *(call(client, "login", email="ana@north.test", password=PASSWORD) for _ in range(8))
     )

@@ -1,0 +1,190 @@
+"""A burst of logins slows nobody who is logged in, and ends with everybody in."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from statistics import median
+
+import httpx
+import pytest
+
+from app import passwords, turns
+from tests.conftest import PASSWORD, until
+from tests.load.logins import Request, apart, logins, p99, people, serving, steadily
+from tests.load.logins import until as until_then
+from tests.load.streams import Watch
+from tests.test_limits import bearer, spent
+from tests.test_passwords import try_login
+from tests.test_processes import environ_for
+
+BURST = 200
+UNBRIDLED = """
+from concurrent.futures import ThreadPoolExecutor
+from app import passwords, turns
+from app.__main__ import main
+turns.AT_ONCE, passwords._threads = 1000, ThreadPoolExecutor(2)
+main([])
+"""
+"""The API without turns, which hashes two at a time like anything else that it does."""
+
+
+@pytest.fixture
+def emails(settings) -> list[str]:
+    return people(settings.database_url, BURST, "north")
+
+
+async def test_who_waits_for_a_turn_costs_nothing_and_comes_in_in_order(client, as_user, as_root, emails, monkeypatch):
+    gate, compared, ended = threading.Event(), passwords._compared, []
+    monkeypatch.setattr(passwords, "_compared", lambda *given: gate.wait(30) and compared(*given))
+
+    async def log_in(email: str) -> int:
+        status = await try_login(client, email, PASSWORD)
+        ended.append(email)
+        return status
+
+    async def first_are_in():
+        return spent(as_root, "login from:127.0.0.1") is not None
+
+    running = [asyncio.create_task(log_in(email)) for email in emails]
+    try:
+        await until(first_are_in)
+        for _ in range(20):
+            assert (await as_user("alma").get("/api/claims")).status_code == 200
+        assert (
+            spent(as_root, "login from:127.0.0.1")[0] == turns.AT_ONCE
+        )  # of 200 so many have asked the database anything
+        assert not ended  # control: they were all under way
+    finally:
+        gate.set()
+    assert await asyncio.gather(*running) == [200] * BURST
+    assert max(abs(ended.index(email) - n) for n, email in enumerate(emails)) <= turns.AT_ONCE
+
+
+async def test_who_waits_too_long_is_turned_away(client, emails, monkeypatch):
+    gate, compared = threading.Event(), passwords._compared
+    monkeypatch.setattr(passwords, "_compared", lambda *given: gate.wait(30) and compared(*given))
+    monkeypatch.setattr(turns, "PATIENCE", 0.1)
+    running = [asyncio.create_task(try_login(client, email, PASSWORD)) for email in emails[: turns.AT_ONCE + 3]]
+    try:
+        done, _ = await asyncio.wait(running[turns.AT_ONCE :])
+        assert {task.result() for task in done} == {503}
+    finally:
+        gate.set()
+    assert await asyncio.gather(*running[: turns.AT_ONCE]) == [200] * turns.AT_ONCE
+    assert await try_login(client, emails[-1], PASSWORD) == 200
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
+async def test_hashing_yields_to_everything_else_and_alone(client):
+    def nice() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = nice()
+    assert await passwords._apart(nice) == min(before + passwords.NICE, 19)
+    assert nice() == before
+
+
+async def test_processes_hash_in_turn(tmp_path):
+    """Also where one was killed while it did."""
+    turn = (tmp_path / "turn").open("w+")
+    holds = "import fcntl, sys, time; fcntl.lockf(int(sys.argv[1]), fcntl.LOCK_EX); print('has it', flush=True); time.sleep(60)"
+    given = turn.fileno()
+    with subprocess.Popen([sys.executable, "-c", holds, str(given)], pass_fds=[given], stdout=subprocess.PIPE) as other:
+        passwords.take_turns(given)
+        try:
+            assert other.stdout.readline() == b"has it\n"
+            hashing = asyncio.create_task(passwords.make_hash(PASSWORD))
+            await asyncio.wait([hashing], timeout=0.5)
+            assert not hashing.done()
+            other.kill()
+            assert (await asyncio.wait_for(hashing, 20)).startswith("$argon2id$")
+        finally:
+            other.kill()
+            passwords._turn = None
+            turn.close()
+
+
+@contextmanager
+def served(environ: dict[str, str], *command: str) -> Iterator[tuple[str, int]]:
+    """An API process that is ready: its address and process id."""
+    address = f"http://127.0.0.1:{environ['PORT']}"
+    process = subprocess.Popen([sys.executable, *command], env=environ)
+    try:
+        limit = time.monotonic() + 40
+        while not is_up(address):
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+        yield address, process.pid
+    finally:
+        process.terminate()
+        process.wait(40)
+
+
+def is_up(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/health/ready", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+class Round:
+    """A burst between two calm times. The ratio of p99 with it to the slower of those without; the logins' statuses; MiB."""
+
+    def __init__(self, address: str, pid: int, headers: dict[str, str], emails: list[str], send: Callable) -> None:
+        listing = Request.to(f"{address}/api/claims?limit=20", headers)
+        calm = lambda: p99(asyncio.run(steadily(listing, until_then(time.perf_counter() + 2))))  # noqa: E731
+        before = calm()
+        with ExitStack() as stack:
+            watches = [stack.enter_context(Watch(one)) for one in serving(pid)]
+            running = send(logins(address, emails))
+            busy = p99(asyncio.run(steadily(listing, running.done)))
+        after = calm()
+        self.statuses = [status for status, _ in running.result()]
+        self.mib = max(watch.peak for watch in watches)
+        self.ratio = busy / max(before, after)
+        self.quiet = max(before, after) < 2 * min(before, after)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_burst_of_logins_does_not_double_what_others_wait(settings, cast, emails, processes):
+    told = environ_for(settings, RATE_LIMIT_USER="0", RATE_LIMIT_ADDRESS="0", PROCESSES=processes)
+    headers, rounds = bearer(cast, "alma"), []
+    with apart() as send, served(told, "-m", "app") as here:
+        send(logins(here[0], emails[:20])).result()  # so that every process has hashed
+        while sum(one.quiet for one in rounds) < 3:
+            if len(rounds) == 6:
+                pytest.skip("the machine is too busy with something else to tell")
+            rounds.append(Round(*here, headers, emails, send))
+            assert rounds[-1].statuses == [200] * BURST
+            assert rounds[-1].mib < 300
+    print([round(one.ratio, 2) for one in rounds])
+    assert median(one.ratio for one in rounds if one.quiet) < 2, [one.ratio for one in rounds]
+
+
+def test_without_turns_it_does(settings, cast, emails):
+    """The control of the test above."""
+    told = environ_for(settings, RATE_LIMIT_USER="0", RATE_LIMIT_ADDRESS="0", PROCESSES="1")
+    with apart() as send, served(told, "-c", UNBRIDLED) as there:
+        rounds = [Round(*there, bearer(cast, "alma"), emails, send) for _ in range(3)]
+    assert median(one.ratio for one in rounds) > 2
+
+
+def test_a_login_comes_to_its_end_while_others_want_every_core(settings, emails):
+    told = environ_for(settings, PROCESSES="1")
+    with served(told, "-m", "app") as (address, _):
+        spinning = [
+            subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))
+        ]
+        try:
+            body = {"email": emails[0], "password": PASSWORD}
+            answers = [httpx.post(f"{address}/api/auth/login", json=body, timeout=10) for _ in range(3)]
+        finally:
+            for one in spinning:
+                one.kill()
+                one.wait()
+    assert [answer.status_code for answer in answers] == [200] * 3
