@@ -45,14 +45,14 @@ async def _apart(work: Callable[[], T]) -> T:
 
 
 def _in_turn(work: Callable[[], T]) -> T:
-    """The thread rests as long as it has worked, so that a burst leaves half a core more to everybody else."""
+    """The thread rests as long as it has worked, so that a burst leaves more than one of two cores to everybody else."""
     if _turn is not None:
         fcntl.lockf(_turn, fcntl.LOCK_EX)  # a process's lock, which ends with it however it ends
-    started = time.monotonic()
+    started = time.thread_time()
     try:
         return work()
     finally:
-        time.sleep(time.monotonic() - started)
+        time.sleep(time.thread_time() - started)
         if _turn is not None:
             fcntl.lockf(_turn, fcntl.LOCK_UN)
 

@@ -22,7 +22,7 @@ from tests.test_limits import bearer, spent
 from tests.test_passwords import try_login
 from tests.test_processes import environ_for
 
-BURST = 200
+BURST, SHORT = 200, 100
 UNBRIDLED = """
 from concurrent.futures import ThreadPoolExecutor
 from app import passwords, turns
@@ -141,7 +141,7 @@ class Round:
         before = calm()
         with ExitStack() as stack:
             watches = [stack.enter_context(Watch(one)) for one in serving(pid)]
-            running = send(logins(address, emails))
+            running = send(logins(address, emails[:SHORT]))
             busy = p99(asyncio.run(steadily(listing, running.done)))
         after = calm()
         self.statuses = [status for status, _ in running.result()]
@@ -160,9 +160,8 @@ def test_a_burst_of_logins_does_not_double_what_others_wait(settings, cast, emai
             if len(rounds) == 6:
                 pytest.skip("the machine is too busy with something else to tell")
             rounds.append(Round(*here, headers, emails, send))
-            assert rounds[-1].statuses == [200] * BURST
+            assert rounds[-1].statuses == [200] * SHORT
             assert rounds[-1].mib < 300
-    print([round(one.ratio, 2) for one in rounds])
     assert median(one.ratio for one in rounds if one.quiet) < 2, [one.ratio for one in rounds]
 
 

@@ -68,10 +68,7 @@ class Row:
     served: dict[int, list[Served]] = field(default_factory=dict)
     floors: dict[str, list[Floor]] = field(default_factory=dict)
     memory: float = 0.0
-
-    def rate(self, connections: int = CLIENTS) -> float:
-        """The API's requests a second."""
-        return statistics.median(one.load.rate for one in self.served[connections])
+    doubled: list[Served] = field(default_factory=list)
 
     def to_floor(self, way: str = "rls") -> float:
         """The API's rate as a part of the floor's, each against its neighbour in time."""
@@ -195,7 +192,7 @@ def no_signatures(here: Ground) -> Iterator[None]:
 
 
 def measure(one: Bench, names: list[str]) -> None:
-    """Fills the rows, and prints each as soon as it is there."""
+    """Fills the rows, and prints each as soon as it is there; at the end come contexts without signatures, and two processes."""
     work = chosen(names, one.world)
     for operation, person in work:
         one.turns(operation, person)
@@ -204,6 +201,13 @@ def measure(one: Bench, names: list[str]) -> None:
     with no_signatures(one.here):
         for operation, person in work:
             one.turns_unsigned(operation, person)
+    with served(one.here.settings, **UNLIMITED, PROCESSES="2") as (address, pid):
+        two = Bench(one.here, World(address, one.world.admin, one.world.people), Cpu(pid), one.length)
+        for operation, person in work:
+            two.serve(operation, person, CLIENTS, min(one.length.seconds, 1))  # warms
+            one.row(operation, person).doubled = [two.serve(operation, person, CLIENTS)]
+        one.faults += two.faults
+    tidy(one.world.admin)
 
 
 def main(names: list[str]) -> int:

@@ -37,12 +37,16 @@ whose statement names the organization and the role's condition itself; `unsigne
 def cells(row: Row) -> list[list[str]]:
     """A line for each number of connections; the floor stands in that which has as many."""
     lines = []
-    for connections, served in sorted(row.served.items()):
+    cases = [(connections, str(connections), served) for connections, served in sorted(row.served.items())]
+    if row.doubled:
+        cases.append((0, f"{CLIENTS}, 2 processes", row.doubled))
+    for connections, name, served in cases:
         p50, p99, api, postgres = map(
             statistics.median,
             zip(*((one.load.p50, one.load.p99, one.api, one.postgres) for one in served), strict=True),
         )
-        line = [row.operation, row.person, str(connections), f"{row.rate(connections):.0f}"]
+        rate = statistics.median(one.load.rate for one in served)
+        line = [row.operation, row.person, name, f"{rate:.0f}"]
         line += [f"{p50:.2f}", f"{p99:.2f}", f"{p99 / p50:.1f}", f"{api:.2f}", f"{postgres:.2f}"]
         lines.append(line + (_floors(row) if connections == CLIENTS else [""] * 7))
     return lines
