@@ -12,4 +12,4 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.DEBUG)
     for name in list(logging.root.manager.loggerDict):
         logging.getLogger(name).setLevel(logging.DEBUG)
-    sys.exit(worker() if sys.argv[1:] == ["worker"] else api())
+    sys.exit(worker() if sys.argv[1:] == ["worker"] else api([]))

@@ -137,7 +137,7 @@ class Round:
 
     def __init__(self, address: str, pid: int, headers: dict[str, str], emails: list[str], send: Callable) -> None:
         listing = Request.to(f"{address}/api/claims?limit=20", headers)
-        calm = lambda: p99(asyncio.run(steadily(listing, until_then(time.perf_counter() + 2))))  # noqa: E731
+        calm = lambda: p99(asyncio.run(steadily(listing, until_then(time.perf_counter() + 1))))  # noqa: E731
         before = calm()
         with ExitStack() as stack:
             watches = [stack.enter_context(Watch(one)) for one in serving(pid)]
@@ -147,30 +147,25 @@ class Round:
         self.statuses = [status for status, _ in running.result()]
         self.mib = max(watch.peak for watch in watches)
         self.ratio = busy / max(before, after)
-        self.quiet = max(before, after) < 2 * min(before, after)
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_burst_of_logins_does_not_double_what_others_wait(settings, cast, emails, processes):
+def rounds_over(settings, cast, emails, processes: str, *command: str) -> list[Round]:
     told = environ_for(settings, RATE_LIMIT_USER="0", RATE_LIMIT_ADDRESS="0", PROCESSES=processes)
-    headers, rounds = bearer(cast, "alma"), []
-    with apart() as send, served(told, "-m", "app") as here:
+    with apart() as send, served(told, *command) as here:
         send(logins(here[0], emails[:20])).result()  # so that every process has hashed
-        while sum(one.quiet for one in rounds) < 3:
-            if len(rounds) == 6:
-                pytest.skip("the machine is too busy with something else to tell")
-            rounds.append(Round(*here, headers, emails, send))
-            assert rounds[-1].statuses == [200] * SHORT
-            assert rounds[-1].mib < 300
-    assert median(one.ratio for one in rounds if one.quiet) < 2, [one.ratio for one in rounds]
+        return [Round(*here, bearer(cast, "alma"), emails, send) for _ in range(3)]
 
 
-def test_without_turns_it_does(settings, cast, emails):
-    """The control of the test above."""
-    told = environ_for(settings, RATE_LIMIT_USER="0", RATE_LIMIT_ADDRESS="0", PROCESSES="1")
-    with apart() as send, served(told, "-c", UNBRIDLED) as there:
-        rounds = [Round(*there, bearer(cast, "alma"), emails, send) for _ in range(3)]
-    assert median(one.ratio for one in rounds) > 2
+def test_a_burst_of_logins_slows_others_a_third_as_much_as_without_turns(settings, cast, emails):
+    """How much by itself is `make bench-logins`' to say: on a busy machine a p99 of a few hundred requests doubles by chance."""
+    kept = rounds_over(settings, cast, emails, "1", "-m", "app")
+    free = rounds_over(settings, cast, emails, "1", "-c", UNBRIDLED)
+    assert median(one.ratio for one in kept) < median(one.ratio for one in free) / 3, [
+        one.ratio for one in (*kept, *free)
+    ]
+    for one in kept:
+        assert one.statuses == [200] * SHORT
+        assert one.mib < 300
 
 
 def test_a_login_comes_to_its_end_while_others_want_every_core(settings, emails):

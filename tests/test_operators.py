@@ -13,6 +13,14 @@ from tests.conftest import until
 from tests.workers import listening
 
 
+def lives(process):
+    """Neither gone nor a zombie."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 async def test_so_many_workers_run_and_a_dead_one_is_replaced(settings, as_root):
     environ = os.environ | {"WORKER_DATABASE_URL": settings.worker_database_url, "WORKER_PROCESSES": "2"}
     supervisor = subprocess.Popen([sys.executable, "-m", "jobs"], env=environ, stdout=subprocess.DEVNULL)
@@ -23,9 +31,7 @@ async def test_so_many_workers_run_and_a_dead_one_is_replaced(settings, as_root)
         first[0].kill()
 
         async def replaced():
-            running = [
-                one.pid for one in psutil.Process(supervisor.pid).children() if one.status() != psutil.STATUS_ZOMBIE
-            ]
+            running = [one.pid for one in psutil.Process(supervisor.pid).children() if lives(one)]
             return len(running) == 2 and first[0].pid not in running
 
         await until(replaced, 30)
