@@ -69,6 +69,8 @@ def run_floor(url: str, cpu: Cpu, script: str, given: Mapping[str, Any], seconds
     seconds: less than a signature's minute; below one it is a few transactions of each client, with their start.
     """
     values = {name: _as_text(value) for name, value in given.items()}
+    if "status" in values:  # written out, as the API does
+        script = script.replace(":status", f"'{values.pop('status')}'")
     if seconds < 1:
         transactions, rate, spent = _pgbench(url, cpu, script, values, ["-t", str(STARTS)])
         return Floor(rate, max(spent, TICK) / transactions * 1000)
@@ -84,23 +86,9 @@ def _pgbench(url: str, cpu: Cpu, script: str, values: Mapping[str, str], length:
         file.write(script)
         file.flush()
         given = [part for name, value in values.items() for part in ("-D", f"{name}={value}")]
-        command = [
-            *[
-                str(binaries() / "pgbench"),
-                "-n",
-                "-M",
-                "prepared",
-                "-c",
-                str(CLIENTS),
-                "-j",
-                "1",
-                *length,
-                *given,
-                "-f",
-                file.name,
-            ],
-            *["-h", at["host"], "-U", "claims_api", at.get("dbname", "postgres")],
-        ]
+        how = ["-n", "-M", "prepared", "-c", str(CLIENTS), "-j", "1", *length, *given, "-f", file.name]
+        where = ["-h", at["host"], "-U", "claims_api", at.get("dbname", "postgres")]
+        command = [str(binaries() / "pgbench"), *how, *where]
         before = cpu.quiet()
         done = subprocess.run(command, capture_output=True, text=True)
         spent = cpu.quiet() - before
