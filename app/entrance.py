@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import msgspec
 from litestar import Request
-from litestar.datastructures import MutableScopeHeaders, State
+from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
 
 from app import denials
 from app.config import Settings
@@ -48,7 +48,7 @@ class Entrance(ASGIMiddleware):
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableScopeHeaders.from_message(message).update(answer)
+                _add(message, answer)
                 if caller and message["status"] in denials.OUTCOMES:
                     await denials.record(scope, caller, message["status"], answer["X-Request-Id"], _address(scope))
             await send(message)
@@ -73,6 +73,14 @@ class Entrance(ASGIMiddleware):
         if scheme.lower() != "bearer":
             raise Unauthorized
         return self._tokens.read(token)
+
+
+def _add(message: HTTPResponseStartEvent, answer: dict[str, str]) -> None:
+    """Headers that the answer does not have yet."""
+    headers = list(message["headers"])
+    names = {name for name, _ in headers}
+    wanted = ((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.items())
+    message["headers"] = headers + [pair for pair in wanted if pair[0] not in names]
 
 
 def request_id(scope: Scope) -> str:

@@ -6,6 +6,7 @@ itself. The limit is never exceeded; a part that lies unspent in another process
 
 import asyncio
 import time
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from math import ceil
 
@@ -32,6 +33,7 @@ def described(limit: int, window: int, remaining: int, reset_after: float) -> di
     }
 
 
+@lru_cache(maxsize=KEPT)
 def network(address: str) -> str:
     """What is counted as one address: of IPv6 the /64, since a household has as many addresses as it likes."""
     try:
