@@ -140,7 +140,7 @@ class Bench:
         self.serve(operation, person, CLIENTS, min(self.length.seconds, 1))  # warms
         for _ in range(self.length.rounds):
             row.served.setdefault(CLIENTS, []).append(self.serve(operation, person, CLIENTS))
-            for way in ("rls", "flush", "where"):
+            for way in ("rls", "flush", "where") if operation.by_hand else ("rls", "flush"):
                 row.floors.setdefault(way, []).append(self.floor(operation, person, way))
         for connections in self.length.connections:
             if connections != CLIENTS:
@@ -150,7 +150,7 @@ class Bench:
     def turns_unsigned(self, operation: Operation, person: Person) -> None:
         """The same floors where no signature is asked for."""
         row = self.row(operation, person)
-        for _ in range(self.length.rounds):
+        for _ in range(self.length.rounds if operation.by_hand else 0):
             for way in ("rls unsigned", "where unsigned"):
                 row.floors.setdefault(way, []).append(self.floor(operation, person, way))
 

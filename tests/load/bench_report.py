@@ -58,7 +58,7 @@ def _floors(row: Row) -> list[str]:
     unsigned = f"x{row.overhead('rls unsigned', 'where unsigned'):.2f}" if "rls unsigned" in row.floors else ""
     return [
         *[f"{row.memory:.0f}", f"{rls:.0f}", f"{cpu:.2f}", f"{flush:.0f}"],
-        *[f"{row.to_floor():.2f}", f"x{row.overhead():.2f}", unsigned],
+        *[f"{row.to_floor():.2f}", f"x{row.overhead():.2f}" if "where" in row.floors else "", unsigned],
     ]
 
 
