@@ -201,6 +201,7 @@ def measure(one: Bench, names: list[str]) -> None:
     with no_signatures(one.here):
         for operation, person in work:
             one.turns_unsigned(operation, person)
+    tidy(one.world.admin)
     with served(one.here.settings, **UNLIMITED, PROCESSES="2") as (address, pid):
         two = Bench(one.here, World(address, one.world.admin, one.world.people), Cpu(pid), one.length)
         for operation, person in work:
