@@ -48,7 +48,7 @@ class Entrance(ASGIMiddleware):
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _add(message, answer)
+                _put(message, answer)
                 if caller and message["status"] in denials.OUTCOMES:
                     await denials.record(scope, caller, message["status"], answer["X-Request-Id"], _address(scope))
             await send(message)
@@ -75,12 +75,10 @@ class Entrance(ASGIMiddleware):
         return self._tokens.read(token)
 
 
-def _add(message: HTTPResponseStartEvent, answer: dict[str, str]) -> None:
-    """Headers that the answer does not have yet."""
-    headers = list(message["headers"])
-    names = {name for name, _ in headers}
-    wanted = ((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.items())
-    message["headers"] = headers + [pair for pair in wanted if pair[0] not in names]
+def _put(message: HTTPResponseStartEvent, answer: dict[str, str]) -> None:
+    """The answer's headers, in place of those that it has by the same names."""
+    put = {name.lower().encode("latin-1"): value.encode("latin-1") for name, value in answer.items()}
+    message["headers"] = [*(pair for pair in message["headers"] if pair[0] not in put), *put.items()]
 
 
 def request_id(scope: Scope) -> str:

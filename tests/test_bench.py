@@ -28,10 +28,11 @@ def test_the_bench_measures_api_and_floor(tmp_path, monkeypatch, capsys):
         assert one.world.admin.execute("select count(*) from app.claims").fetchone() == (3000,)
         assert {name for name, _ in one.rows} == {operation.name for operation in OPERATIONS}
         for row in one.rows.values():
-            assert row.rate() > 0
+            assert row.doubled[0].load.rate > 0
             assert row.to_floor() > 0
-            assert row.overhead() > 0
-            assert row.overhead("rls unsigned", "where unsigned") > 0
+            if row.operation != "stats":
+                assert row.overhead() > 0
+                assert row.overhead("rls unsigned", "where unsigned") > 0
         # Control: what was refused is told.
         admin = one.world.people[0]
         get = next(operation for operation in OPERATIONS if operation.name == "get")
