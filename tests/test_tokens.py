@@ -8,11 +8,14 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import jwt
+import pytest
 
-from app.tokens import make_token
+from app.errors import Unauthorized
+from app.tokens import LIFETIME, Caller, Tokens, make_token, read_token
 from tests.conftest import KEYS, PASSWORD, caller
 
 KEY = KEYS["test"]
@@ -246,3 +249,14 @@ async def test_a_token_is_worth_what_its_user_is_and_no_more(as_user, client, ca
     login = {"email": "ana@north.test", "password": PASSWORD}
     secret = (await client.post("/api/auth/login", json=login)).json()["data"]["refreshToken"]
     assert (await me(client, secret)).status_code == 401  # neither kind of token is the other
+
+
+def test_a_token_that_was_read_before_expires_all_the_same():
+    who, tokens = Caller(uuid4(), uuid4(), uuid4(), "admin"), Tokens(KEYS)
+    token = make_token(who, KEYS, time.time() - LIFETIME + 2)
+    assert tokens.read(token) == tokens.read(token) == who  # control: while it lasts, read and remembered
+    expires = read_token(token, KEYS)[1]
+    while time.time() <= expires:
+        time.sleep(0.05)
+    with pytest.raises(Unauthorized):
+        tokens.read(token)
