@@ -110,7 +110,7 @@ class Session:
         )
         # A text of its own for every role: a plan that two roles share on one connection is made anew at every switch.
         tag = f"/* {about.caller.role} */ "
-        return [(ENTER, context), *((tag + query.text(dict(given)), given) for query in queries)]
+        return [(ENTER, context), *((tag + query.text(given), given) for query in queries)]
 
     async def rows(self, *queries: Query, **given: Any) -> list[Rows]:
         """The rows of each query, all run in one transaction and one round trip."""

@@ -169,7 +169,7 @@ async def provide_db(request: Request[Any, Caller, State]) -> Session:
     more = {
         "source": opt.get("source", "api"),
         "read_only": request.method in ("GET", "HEAD") and not opt.get("recorded"),
-        "slow": opt.get("slow", request.method not in ("GET", "HEAD")),
+        "slow": request.method not in ("GET", "HEAD"),
         "key": key,
         "body_hash": body_hash,
         "versions": _versions(request.headers.get("If-Match")) if request.method in ("PATCH", "PUT") else None,

@@ -8,6 +8,7 @@ the text as literals, integers or lower-case words alone: with a parameter there
 """
 
 import re
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class Query:
         self._written_out = match.group(1).split() if match else []
         self.sorted: dict[str, Query] = {}
 
-    def text(self, given: dict[str, Any]) -> str:
+    def text(self, given: Mapping[str, Any]) -> str:
         """The statement for these parameters, with psycopg's placeholders."""
         chosen = frozenset(name for name in self.options if given.get(name) is not None)
         return self._compose(chosen, tuple((name, _literal(given.get(name))) for name in self._written_out))
