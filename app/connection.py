@@ -6,7 +6,6 @@ half of what a short statement costs; here one reader stays for the connection's
 
 import asyncio
 import re
-import select
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -97,8 +96,6 @@ class Connection:
         self._pgconn.enter_pipeline_mode()
         self._socket = self._pgconn.socket
         self._loop.add_reader(self._socket, self._readable)
-        self._heard = select.poll()
-        self._heard.register(self._socket, select.POLLIN)
 
     def send(self, call: Call) -> None:
         """Sends the call's statements; raises where one of its values can't be sent, and then none is."""
@@ -196,13 +193,6 @@ class Connection:
     def clean(self) -> bool:
         """Whether nothing of the last caller is left: no transaction is open, and with it no context."""
         return self._pgconn.transaction_status == pq.TransactionStatus.IDLE
-
-    @property
-    def usable(self) -> bool:
-        """Whether the server has said nothing unasked; the loop may not have come to it yet. Else it is closed."""
-        if self._heard.poll(0):
-            self.close()
-        return self._socket >= 0
 
     @property
     def busy(self) -> bool:

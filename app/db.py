@@ -235,7 +235,7 @@ class Session:
         after = self._cursors.read(page.cursor, bound) if page.cursor else None
         counted = (count,) if page.offset is not None else ()
         *seen, found = await self.rows(
-            *owner, *counted, query, limit=page.limit, offset=page.offset, after=after, **given
+            *owner, *counted, query, limit=page.limit, offset=page.offset or None, after=after, **given
         )
         if of and not seen[0]:
             raise NotFound

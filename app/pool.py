@@ -120,10 +120,9 @@ class Pool:
         """Those who wait longest get what is free."""
         for lane in (self._quick, self._slow):
             while lane.waiting and self._free and lane.busy < lane.at_once:
-                if lane.waiting[0].answer.done():
-                    lane.waiting.popleft()
-                elif self._free[-1].usable:  # else it just left
-                    self._hand_over(self._free.pop(), lane.waiting.popleft(), lane)
+                call = lane.waiting.popleft()
+                if not call.answer.done():
+                    self._hand_over(self._free.pop(), call, lane)
         self._grow()
 
     def _hand_over(self, connection: Connection, call: Call, lane: _Lane) -> None:
