@@ -287,6 +287,37 @@ class Court:
         return [line for line in EXEMPT if not line.scans and line.most[FULL] and line not in self.used]
 
 
+def first_and_next_pages(person: Person) -> Iterator[tuple[Query, Any]]:
+    """As most callers ask for them, and what a total is counted by."""
+    after = json.dumps([person.rows["created_at"], person.rows["claim_id"]], default=str)
+    status = {"status": "submitted"}
+    for query in (sql.load("claims").list, sql.load("patients").list_newest):
+        for more in ({}, status, {"after": after}, {**status, "after": after}):
+            yield query, {"limit": 20, **more}
+    yield sql.load("claims").count, status
+
+
+def test_pages_are_not_planned_each_time(planted: Settings) -> None:
+    """Planning costs as much as a page; PostgreSQL does it at every execution where a parameter's value changes what it expects."""
+    with psycopg.connect(planted.database_url, options=f"-c search_path=app {QUIET}") as root:
+        people = [person for person in cases.people(root, LARGEST) if person.work == "busy"]
+    with psycopg.connect(str(planted.api_database_url), options=QUIET, prepare_threshold=0, autocommit=True) as api:
+
+        def run(person: Person, asked: Iterable[tuple[Query, Any]]) -> list[Any]:
+            context = SIGNER.entering(person.caller, request_id="plans", address="", source="api", read_only=True)
+            for query, given in asked:
+                for _ in range(8):
+                    with api.transaction():
+                        api.execute(ENTER, context)
+                        api.execute(f"/* {person.caller.role} */ {query.text(given)}", given)
+            return api.execute("select statement from pg_prepared_statements where custom_plans > 5").fetchall()
+
+        for person in people:
+            assert not run(person, first_and_next_pages(person))
+        # Control: an offset that is a parameter.
+        assert run(people[0], [(sql.load("claims").list, {"limit": 20, "status": "submitted", "offset": 0})])
+
+
 def test_every_statement_reads_little_more_than_it_gives(planted: Settings) -> None:
     court = Court(planted)
     faults = [fault for mode, order in MODES for fault in court.faults(mode, order)]

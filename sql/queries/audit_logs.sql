@@ -10,7 +10,7 @@ and a.entity = :entity -- if :entity
 and a.entity_id = :entity_id -- if :entity_id
 and a.at >= :at_from -- if :at_from
 and a.at <= :at_to -- if :at_to
-and (a.at, a.audit_id) < ((:after::json ->> 0)::timestamptz, (:after::json ->> 1)::uuid) -- if :after
+and (a.at, a.audit_id) < ((select (:after::json ->> 0)::timestamptz), (select (:after::json ->> 1)::uuid)) -- if :after
 order by a.at desc, a.audit_id desc
 limit :limit + 1
 offset :offset -- if :offset

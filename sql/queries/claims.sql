@@ -27,7 +27,7 @@ and c.diagnosis_code = icd10(:diagnosis_code) -- if :diagnosis_code
 and c.created_at >= :created_from -- if :created_from
 and c.created_at <= :created_to -- if :created_to
 and c.claim_number ^@ :claim_number -- if :claim_number
-and (c.@sort, c.claim_id) @after ((:after::json ->> 0)::@type, (:after::json ->> 1)::uuid) -- if :after
+and (c.@sort, c.claim_id) @after ((select (:after::json ->> 0)::@type), (select (:after::json ->> 1)::uuid)) -- if :after
 order by c.@sort @direction, c.claim_id @direction
 limit :limit + 1
 offset :offset -- if :offset

@@ -11,7 +11,7 @@ materialized -- if :search
     where true
     and (d.code ~>=~ (select icd10(:search)) and d.code ~<~ (select icd10(:search) || '~') -- if :search
         or to_tsvector('english', d.description) @@ (select all_words(:search))) -- if :search
-    and (d.code, d.valid_from) > (:after::json ->> 0, (:after::json ->> 1)::date) -- if :after
+    and (d.code, d.valid_from) > ((select :after::json ->> 0), (select (:after::json ->> 1)::date)) -- if :after
 )
 select json_build_array(d.code, d.valid_from), diagnosis_code_json(d)
 from found d

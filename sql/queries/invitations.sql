@@ -27,7 +27,7 @@ select json_build_array(i.created_at, i.invitation_id), json_build_object(
     'acceptedAt', utc(i.accepted_at))
 from invitations i
 where true
-and (i.created_at, i.invitation_id) < ((:after::json ->> 0)::timestamptz, (:after::json ->> 1)::uuid) -- if :after
+and (i.created_at, i.invitation_id) < ((select (:after::json ->> 0)::timestamptz), (select (:after::json ->> 1)::uuid)) -- if :after
 order by i.created_at desc, i.invitation_id desc
 limit :limit + 1
 offset :offset -- if :offset

@@ -6,7 +6,7 @@ from job_processing_logs j
 where true
 and j.status = :status -- if :status
 and j.job_type = :job_type -- if :job_type
-and (j.created_at, j.job_id) < ((:after::json ->> 0)::timestamptz, (:after::json ->> 1)::uuid) -- if :after
+and (j.created_at, j.job_id) < ((select (:after::json ->> 0)::timestamptz), (select (:after::json ->> 1)::uuid)) -- if :after
 order by j.created_at desc, j.job_id desc
 limit :limit + 1
 offset :offset -- if :offset

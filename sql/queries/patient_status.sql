@@ -25,7 +25,7 @@ select json_build_array(e.created_at, e.event_id), event_json(e, j.status, j.res
 from patient_status_events e
 join job_processing_logs j on j.event_id = e.event_id
 where e.patient_id = :patient_id
-and (e.created_at, e.event_id) < ((:after::json ->> 0)::timestamptz, (:after::json ->> 1)::uuid) -- if :after
+and (e.created_at, e.event_id) < ((select (:after::json ->> 0)::timestamptz), (select (:after::json ->> 1)::uuid)) -- if :after
 order by e.created_at desc, e.event_id desc
 limit :limit + 1
 offset :offset -- if :offset

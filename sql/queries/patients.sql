@@ -15,7 +15,7 @@ where p.member_number = :member_number;
 select json_build_array(p.created_at, p.patient_id), patient_json(p)
 from patients p
 where true
-and (p.created_at, p.patient_id) < ((:after::json ->> 0)::timestamptz, (:after::json ->> 1)::uuid) -- if :after
+and (p.created_at, p.patient_id) < ((select (:after::json ->> 0)::timestamptz), (select (:after::json ->> 1)::uuid)) -- if :after
 order by p.created_at desc, p.patient_id desc
 limit :limit + 1
 offset :offset -- if :offset

@@ -10,7 +10,7 @@ returning provider_json(p);
 select json_build_array(p.created_at, p.provider_id), provider_json(p)
 from providers p
 where true
-and (p.created_at, p.provider_id) < ((:after::json ->> 0)::timestamptz, (:after::json ->> 1)::uuid) -- if :after
+and (p.created_at, p.provider_id) < ((select (:after::json ->> 0)::timestamptz), (select (:after::json ->> 1)::uuid)) -- if :after
 order by p.created_at desc, p.provider_id desc
 limit :limit + 1
 offset :offset -- if :offset

@@ -4,7 +4,7 @@
 select json_build_array(u.created_at, u.user_id), user_json(u)
 from users u
 where true
-and (u.created_at, u.user_id) < ((:after::json ->> 0)::timestamptz, (:after::json ->> 1)::uuid) -- if :after
+and (u.created_at, u.user_id) < ((select (:after::json ->> 0)::timestamptz), (select (:after::json ->> 1)::uuid)) -- if :after
 order by u.created_at desc, u.user_id desc
 limit :limit + 1
 offset :offset -- if :offset
