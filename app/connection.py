@@ -7,7 +7,7 @@ half of what a short statement costs; here one reader stays for the connection's
 import asyncio
 import re
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +19,8 @@ from psycopg.errors import error_from_result
 
 Rows = list[tuple[Any, ...]]
 Statements = Sequence[tuple[str, Mapping[str, Any]]]
+Gone = Callable[[], Awaitable[None]]
+"""Comes back when whoever asked does not wait for the answer any more."""
 
 PREPARED_AT_MOST = 200
 """Statements kept prepared on a connection; beyond it the one that was not used for longest goes."""
@@ -52,16 +54,16 @@ def numbered(text: str) -> tuple[bytes, tuple[str, ...]]:
 class Call:
     """Statements for one round trip, and the rows of each once they came back."""
 
-    __slots__ = ("answer", "connection", "held", "looks", "statements", "timer")
+    __slots__ = ("answer", "connection", "gone", "held", "looks", "statements")
 
-    def __init__(self, statements: Statements, *, held: bool = False) -> None:
+    def __init__(self, statements: Statements, gone: Gone | None = None, *, held: bool = False) -> None:
         self.statements = statements
+        self.gone = gone
         self.answer: asyncio.Future[list[Rows]] = asyncio.get_running_loop().create_future()
         self.held = held
         """Whether the connection stays the caller's afterwards, for what belongs to the same transaction."""
         self.connection: Connection | None = None
         self.looks = 0
-        self.timer: asyncio.TimerHandle | None = None
 
     def fail(self, error: Exception) -> None:
         """Whoever waits for it hears of it, unless it has heard already."""

@@ -3,13 +3,12 @@
 sql/functions/context.sql verifies it with the same key, so that SQL injected into a statement can do neither.
 """
 
-import hashlib
-import hmac
 import time
 from typing import Any
 
 import msgspec
 
+from app.mac import mac
 from app.tokens import Caller
 
 ENTER = """select set_config('role', ctx.enter(
@@ -50,10 +49,4 @@ class Signer(msgspec.Struct, frozen=True):
     def _signed(self, *said: Any) -> dict[str, Any]:
         expires = int(time.time()) + SIGNED_FOR
         message = "\n".join(map(str, (*said, expires))).encode()
-        return {"kid": self.kid, "expires": expires, "signature": hmac.digest(self.key, message, hashlib.sha256)}
-
-
-def pads(key: bytes) -> tuple[bytes, bytes]:
-    """The key as the two halves that HMAC-SHA256 needs (RFC 2104): inner and outer, 64 bytes each."""
-    block = key.ljust(64, b"\0")
-    return bytes(one ^ 0x36 for one in block), bytes(one ^ 0x5C for one in block)
+        return {"kid": self.kid, "expires": expires, "signature": mac(self.key, message)}

@@ -18,7 +18,7 @@ from litestar.di import NamedDependency
 from psycopg.types.json import Json
 
 from app import sql
-from app.connection import Rows, Statements
+from app.connection import Gone, Rows, Statements
 from app.context import ENTER, Signer
 from app.errors import (
     Conflict,
@@ -29,7 +29,8 @@ from app.errors import (
     from_database,
 )
 from app.pages import Cursors, Page
-from app.pool import Gone, Pool, Transaction
+from app.pool import Pool, Transaction
+from app.reply import Reply
 from app.sql import Query
 from app.tokens import Caller
 from app.wire import envelope
@@ -55,19 +56,6 @@ async def alone(name: Hashable) -> AsyncIterator[None]:
         yield
     finally:
         lock.release()
-
-
-class Reply(msgspec.Struct):
-    """An answer as it goes out, and as it is kept under an idempotency key."""
-
-    body: bytes
-    status: int = 200
-    headers: dict[str, str] = {}
-
-    def response(self) -> Response[bytes]:
-        """The same for Litestar."""
-        kind = "application/json" if self.body else None
-        return Response(self.body, status_code=self.status, headers=self.headers, media_type=kind)
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,8 +228,10 @@ class Session:
         if of and not seen[0]:
             raise NotFound
         if counted:
-            return page.by_offset([row[1] for row in found], seen[-1][0][0], self._about.request_id)
-        return page.by_cursor(found, lambda key: self._cursors.write(key, bound), self._about.request_id)
+            body = page.by_offset([row[1] for row in found], seen[-1][0][0], self._about.request_id)
+        else:
+            body = page.by_cursor(found, lambda key: self._cursors.write(key, bound), self._about.request_id)
+        return Reply(body).response()
 
 
 def _only(rows: Rows) -> tuple[Any, ...]:

@@ -121,8 +121,7 @@ def _versions(if_match: str | None) -> list[int] | None:
 
 async def _key(request: Request[Any, Any, Any]) -> tuple[str | None, bytes]:
     """The Idempotency-Key of a POST and what it stands for; Invalid where it is malformed or not taken."""
-    sent = request.headers.getall("Idempotency-Key", [])
-    if request.method != "POST" or not sent:
+    if request.method != "POST" or not (sent := request.headers.getall("Idempotency-Key", [])):
         return None, b""
     if request.route_handler.opt.get("keyless"):
         raise Invalid.fields(**{"Idempotency-Key": "Is not taken here: the answer holds a secret"})

@@ -1,7 +1,6 @@
 """Pages of lists: by cursor, which costs the same at any depth, or by offset with a total."""
 
 import base64
-import hashlib
 import hmac
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar, cast
@@ -10,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from app.errors import Invalid
+from app.mac import mac
 from app.wire import Query, envelope
 
 Q = TypeVar("Q", bound=Query)
@@ -33,7 +33,7 @@ class Cursors:
         self._keys = keys
 
     def _mac(self, key: bytes, place: bytes, bound: str) -> bytes:
-        return hmac.digest(key, bound.encode() + b"\0" + place, hashlib.sha256)[:16]
+        return mac(key, bound.encode() + b"\0" + place)[:16]
 
     def write(self, place: bytes, bound: str) -> str:
         """place: the JSON array of the last row's sort key."""

@@ -8,9 +8,10 @@ from litestar.params import JSONBody, PathParameter
 
 from app import sql
 from app.connection import Rows
-from app.db import Db, Reply
+from app.db import Db
 from app.errors import IdempotencyMismatch
 from app.pages import Page
+from app.reply import Reply
 from app.wire import Answer, Body, Instant, JobResult, JobStatus, Name, Notes, Number, Shape, spelled
 
 queries = sql.load("patient_status")

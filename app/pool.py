@@ -3,23 +3,20 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import psycopg
 
 from app.config import Settings
-from app.connection import Call, Connection, Rows, Statements
+from app.connection import Call, Connection, Gone, Rows, Statements
 from app.errors import Unavailable
 
-Gone = Callable[[], Awaitable[None]]
-"""Comes back when whoever asked does not wait for the answer any more."""
-
 LOOKED_AT_EVERY = 0.25
-"""Seconds between two looks at a call that takes its time; the quick ones are never looked at."""
-CONNECTED_WITHIN, ANSWERED_WITHIN = 3, 24
-"""Looks: before a call that no connection was free for is 503, and before the server counts as silent (six seconds, beyond
-claims_api's statement_timeout)."""
+"""Seconds between two looks at the calls under way. The first look at a call may come at once, so the second is the first that counts."""
+SLOW_AFTER, CONNECTED_WITHIN, ANSWERED_WITHIN = 2, 4, 25
+"""Looks: before a call counts as slow, before one that no connection was free for is 503, and before the server counts as silent (six
+seconds, beyond claims_api's statement_timeout)."""
 FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0
 """Seconds between two tries to connect."""
 LIFETIME = 3600.0
@@ -51,6 +48,8 @@ class Pool:
         self._all: set[Connection] = set()
         self._quick, self._slow = _Lane(min(QUICK_AT_ONCE, size)), _Lane(size * 3 // 4)
         self._used_by: dict[Connection, _Lane] = {}
+        self._under_way: set[Call] = set()
+        self._looking = False
         self._first = asyncio.Event()
         self._growing: asyncio.Task[None] | None = None
         self._closed = False
@@ -80,9 +79,9 @@ class Pool:
 
         Raises what the first that failed raised; Unavailable where the database is away or takes too long.
         """
-        call = Call(statements)
+        call = Call(statements, gone)
         self.take_on(call, slow=slow)
-        return await self.answer(call, gone)
+        return await self.answer(call)
 
     @asynccontextmanager
     async def transaction(self, gone: Gone | None = None) -> AsyncIterator["Transaction"]:
@@ -103,10 +102,11 @@ class Pool:
         lane.waiting.append(call)
         self._match()
 
-    async def answer(self, call: Call, gone: Gone | None) -> list[Rows]:
+    async def answer(self, call: Call) -> list[Rows]:
         """The call's rows. Where nobody waits for them any more the server is told."""
-        loop = asyncio.get_running_loop()
-        call.timer = loop.call_later(LOOKED_AT_EVERY, self._look, call, gone)
+        self._under_way.add(call)
+        if not self._looking:
+            self._look_later()
         try:
             return await call.answer
         except asyncio.CancelledError:
@@ -114,7 +114,7 @@ class Pool:
                 call.connection.cancel(call)
             raise
         finally:
-            call.timer.cancel()
+            self._under_way.discard(call)
 
     def _match(self) -> None:
         """Those who wait longest get what is free."""
@@ -142,11 +142,23 @@ class Pool:
             self._used_by[connection] = lane
             lane.busy += 1
 
-    def _look(self, call: Call, gone: Gone | None) -> None:
+    def _look_later(self) -> None:
+        self._looking = True
+        asyncio.get_running_loop().call_later(LOOKED_AT_EVERY, self._look_at_all)
+
+    def _look_at_all(self) -> None:
+        """One timer for all: one for each call was 2% of a short request."""
+        self._looking = False
+        for call in tuple(self._under_way):
+            self._look(call)
+        if self._under_way:
+            self._look_later()
+
+    def _look(self, call: Call) -> None:
         """At a call that takes its time: is somebody still waiting, and is there still hope?"""
-        if call.answer.done():
-            return
         call.looks += 1
+        if call.looks < SLOW_AFTER or call.answer.done():
+            return
         if call.connection is None and call.looks >= CONNECTED_WITHIN:
             call.fail(Unavailable())
         elif call.looks >= ANSWERED_WITHIN and call.connection:
@@ -155,11 +167,9 @@ class Pool:
         if call.connection in self._used_by:
             self._count(call.connection, self._slow)
             self._match()
-        if not call.answer.done():
-            call.timer = asyncio.get_running_loop().call_later(LOOKED_AT_EVERY, self._look, call, gone)
-            if gone and call.looks == 1:
-                watch = asyncio.ensure_future(self._watch(call, gone))
-                call.answer.add_done_callback(lambda _: watch.cancel())
+        if call.gone and call.looks == SLOW_AFTER and not call.answer.done():
+            watch = asyncio.ensure_future(self._watch(call, call.gone))
+            call.answer.add_done_callback(lambda _: watch.cancel())
 
     async def _watch(self, call: Call, gone: Gone) -> None:
         await gone()
@@ -223,13 +233,13 @@ class Transaction:
     async def run(self, statements: Statements) -> list[Rows]:
         """The rows of each, in one round trip."""
         if self._connection:
-            call = Call(statements, held=True)
+            call = Call(statements, self._gone, held=True)
             self._connection.send(call)
-            return await self._pool.answer(call, self._gone)
-        call = Call([("begin", {}), *statements], held=True)
+            return await self._pool.answer(call)
+        call = Call([("begin", {}), *statements], self._gone, held=True)
         self._pool.take_on(call, slow=True)
         try:
-            return (await self._pool.answer(call, self._gone))[1:]
+            return (await self._pool.answer(call))[1:]
         finally:
             self._connection = call.connection
 

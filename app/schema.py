@@ -20,7 +20,7 @@ from yoyo import get_backend, read_migrations
 
 from app.config import Settings, read_settings
 from app.connection import Rows, Statements
-from app.context import pads
+from app.mac import pads
 from app.versions import Unsafe, look_at
 
 ROOT = Path(__file__).parent.parent
