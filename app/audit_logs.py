@@ -16,7 +16,7 @@ Action = Literal["create", "read", "update", "delete", "login", "login_failed", 
 Entity = Annotated[str, spelled("^[a-z_]+$", min_length=1, max_length=63, description="A table.", examples=["claims"])]
 
 
-class AuditPage(Page):
+class AuditPage(Page, frozen=True):
     """A page of the entries, by who, what and when."""
 
     actor_user_id: UUID | None = None

@@ -92,7 +92,7 @@ class Assignment(Body):
     user_id: UUID | None
 
 
-class ClaimFilter(Query):
+class ClaimFilter(Query, frozen=True):
     """Which claims. Amounts in major units; From and To belong to what they bound."""
 
     status: Annotated[str, one_of_several(get_args(Status))] | None = None
@@ -137,7 +137,7 @@ class ClaimFilter(Query):
         }
 
 
-class StatsFilter(Query):
+class StatsFilter(Query, frozen=True):
     """Which claims count, by the day of care."""
 
     service_date_from: date | None = None

@@ -39,14 +39,14 @@ class Signer(msgspec.Struct, frozen=True):
             "address": address,
             "source": source,
             "read_only": read_only,
-            **self._signed(caller.organization_id, caller.user_id, caller.session_id, request_id, address, source),
+            **self._signed(caller.ids, request_id, address, source),
         }
 
     def knocking(self) -> dict[str, Any]:
         """KNOCK's parameters, signed."""
         return self._signed("door")
 
-    def _signed(self, *said: Any) -> dict[str, Any]:
+    def _signed(self, *said: str) -> dict[str, Any]:
         expires = int(time.time()) + SIGNED_FOR
-        message = "\n".join(map(str, (*said, expires))).encode()
+        message = "\n".join((*said, str(expires))).encode()
         return {"kid": self.kid, "expires": expires, "signature": mac(self.key, message)}

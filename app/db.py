@@ -219,7 +219,7 @@ class Session:
         page: Page = self.query
         owner = (of,) if of else ()
         caller = self._about.caller
-        bound = f"{caller.organization_id}/{caller.user_id}/{query.name}/{sorted(given.items())}"
+        bound = f"{caller.ids}/{query.name}/{sorted(given.items())}"
         after = self._cursors.read(page.cursor, bound) if page.cursor else None
         counted = (count,) if page.offset is not None else ()
         *seen, found = await self.rows(

@@ -24,7 +24,7 @@ Search = Annotated[
 ]
 
 
-class DiagnosisCodePage(Page):
+class DiagnosisCodePage(Page, frozen=True):
     """A page of the codes that fit the search; all where there is none."""
 
     search: Search | None = None

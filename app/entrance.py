@@ -174,7 +174,7 @@ async def provide_db(request: Request[Any, Caller, State]) -> Session:
         "versions": _versions(request.headers.get("If-Match")) if request.method in ("PATCH", "PUT") else None,
     }
     session = _session(request.app.state, request.auth, request, **more)
-    session.query = read_query(opt.get("query", NoQuery), list(request.query_params.multi_items()))
+    session.query = read_query(opt.get("query", NoQuery), request.scope["query_string"])
     return session
 
 

@@ -18,7 +18,7 @@ JobType = Literal[
 ]
 
 
-class JobPage(Page):
+class JobPage(Page, frozen=True):
     """A page of the jobs of one status or type."""
 
     status: JobStatus | None = None

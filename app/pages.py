@@ -52,7 +52,7 @@ class Cursors:
         return raw[16:].decode()
 
 
-class Page(Query):
+class Page(Query, frozen=True):
     """What part of a list is asked for."""
 
     limit: Annotated[int, Meta(ge=1, le=100)] = 20

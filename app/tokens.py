@@ -30,6 +30,11 @@ class Caller(msgspec.Struct, frozen=True):
     user_id: UUID
     session_id: UUID
     role: str
+    ids: str = ""
+    """The three as text, as every signature names them."""
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "ids", f"{self.organization_id}\n{self.user_id}\n{self.session_id}")
 
 
 def make_token(caller: Caller, keys: dict[str, bytes], now: float | None = None) -> str:

@@ -1,10 +1,11 @@
 """The wire's shapes that all resources share: envelope, pages, cursors, bodies, query strings."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from math import isfinite
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
+from urllib.parse import parse_qsl
 from uuid import UUID
 
 import msgspec
@@ -15,6 +16,8 @@ from app.errors import ApiError, Invalid
 
 T = TypeVar("T")
 
+REMEMBERED = 256
+"""Bytes of a query string that is read once for all who send it."""
 NUL = "Must not hold a NUL character"
 IGNORED = Annotated[Any, Meta(description="Accepted and ignored: the tenant comes from the caller.")]
 
@@ -40,7 +43,7 @@ class Body(Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
         return everything | {f"set_{name}": True for name in sent}
 
 
-class Query(Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
+class Query(Struct, forbid_unknown_fields=True, rename="camel", kw_only=True, frozen=True):
     """What a query string may hold: a parameter nobody knows is refused, since a filter with a typo would show everything."""
 
     organization_id: IGNORED = None
@@ -180,7 +183,7 @@ def _meta(request_id: str, pagination: dict[str, Any] | None = None) -> bytes:
 
 def envelope(data: bytes, request_id: str, pagination: dict[str, Any] | None = None) -> bytes:
     """A successful answer around JSON that PostgreSQL built."""
-    return b'{"success":true,"data":' + data + b',"meta":' + _meta(request_id, pagination) + b"}"
+    return b"".join((b'{"success":true,"data":', data, b',"meta":', _meta(request_id, pagination), b"}"))
 
 
 def failure(error: ApiError, request_id: str) -> bytes:
@@ -194,8 +197,13 @@ def failure(error: ApiError, request_id: str) -> bytes:
 Q = TypeVar("Q", bound=Query)
 
 
-def read_query(shape: type[Q], sent: Sequence[tuple[str, str]]) -> Q:
+def read_query(shape: type[Q], text: bytes) -> Q:
     """The query string as its Struct; Invalid names every parameter that does not fit."""
+    return (_remembered if len(text) <= REMEMBERED else _read_query)(shape, text)
+
+
+def _read_query(shape: type[Q], text: bytes) -> Q:
+    sent = parse_qsl(text.decode("latin-1"), keep_blank_values=True)
     raw = dict(sent)
     found = {name: [NUL] for name, value in sent if "\0" in value}
     if len(raw) < len(sent):
@@ -214,6 +222,9 @@ def read_query(shape: type[Q], sent: Sequence[tuple[str, str]]) -> Q:
     except msgspec.ValidationError:
         found = problems(shape, raw, strict=False)
     raise Invalid({"fields": found})
+
+
+_remembered = lru_cache(maxsize=1000)(_read_query)  # first pages are asked for again and again
 
 
 @cache
