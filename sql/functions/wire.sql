@@ -7,7 +7,7 @@ return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 -- Whole cents as major units with two decimals.
 create or replace function app.major_units(cents bigint) returns numeric
 language sql immutable parallel safe
-return round(cents / 100.0, 2);
+return cents * 0.01;
 
 -- A row of named columns: what json_build_object would make of a list of names and values costs half as much again, and lists are
 -- made of it.
