@@ -14,7 +14,7 @@ from app.errors import Unavailable
 
 LOOKED_AT_EVERY = 0.25
 """Seconds between two looks at the calls under way. The first look at a call may come at once, so the second is the first that counts."""
-SLOW_AFTER, CONNECTED_WITHIN, ANSWERED_WITHIN = 2, 4, 25
+SLOW_AFTER, CONNECTED_WITHIN, ANSWERED_WITHIN = 2, 3, 25
 """Looks: before a call counts as slow, before one that no connection was free for is 503, and before the server counts as silent (six
 seconds, beyond claims_api's statement_timeout)."""
 FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0
