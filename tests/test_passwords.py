@@ -121,7 +121,9 @@ async def test_an_unknown_email_looks_like_a_wrong_password(client, casts):
                 )
     assert len(seen) == 1
     assert seen.pop()[:2] == (401, "{'code': 'UNAUTHORIZED', 'message': 'Log in first.'}")
-    ratio = median(took[True]) / median(took[False])
+    # Of the quicker half: what else the machine does makes some slower, and a hash more or less would make all of them so.
+    quicker = {exists: median(sorted(times)[: len(times) // 2]) for exists, times in took.items()}
+    ratio = quicker[True] / quicker[False]
     assert 1 / 1.35 < ratio < 1.35, ratio
 
 
