@@ -166,8 +166,7 @@ async def test_waiting_is_bounded_in_time_and_number(pool_of, backends):
     assert loop.time() - began < 0.1  # at once: enough wait already
     for one in busy:
         one.cancel()
-    assert len({await one for one in crowd}) == 2
-    assert await pid(pool)
+    assert {await one for one in crowd} <= set(await until(partial(pids, pool, 2)))
 
 
 async def test_what_is_slow_leaves_room_for_what_is_quick(pool_of, backends):
