@@ -54,9 +54,14 @@ def plain(rule: str) -> str:
 
 
 def _closes(policy: Row, name: str) -> bool:
-    """Whether it is that one of CLOSING: by name and by rule, for everybody and every command."""
-    expected = (f"{policy['table']}_{name}", "closes", "all", ["PUBLIC"], CLOSING[name][0], None)
-    return tuple(policy[part] for part in ("policy", "kind", "command", "roles", "using", "check")) == expected
+    """Whether it is that one of CLOSING: by name and by rule, for every command; for everybody, but for `_signed`."""
+    expected = (f"{policy['table']}_{name}", "closes", "all", CLOSING[name][0], None)
+    whole = tuple(policy[part] for part in ("policy", "kind", "command", "using", "check")) == expected
+    return whole and (name == "signed" or _of_everybody(policy))
+
+
+def _of_everybody(policy: Row) -> bool:
+    return policy["roles"] == ["PUBLIC"]
 
 
 def document(facts: Facts) -> str:
@@ -70,10 +75,20 @@ def document(facts: Facts) -> str:
 
 def _closed(tables: list[Row]) -> Iterator[str]:
     yield "## Closed for everybody"
-    yield "Two restrictive policies hold for every role and every command, whatever the others open:"
+    yield "Two restrictive policies hold for every command, whatever the others open:"
     yield _list(f"`<table>_{name}`: {words}. `using ({rule})`" for name, (rule, words) in CLOSING.items())
     without = [_name(table) for table in tables if len(table["closed"]) < len(CLOSING)]
     yield _wrap(f"Every table has both, but for {_and(without) or 'none'}.")
+    some = [
+        _name(table)
+        for table in tables
+        for policy in table["policies"]
+        if _closes(policy, "signed") and not _of_everybody(policy)
+    ]
+    yield _wrap(
+        f"For some roles alone `_signed` stands on {_and(some) or 'none'}: there the others' own policies ask what was entered "
+        "(sql/audit/022)."
+    )
 
 
 def _roles(facts: Facts, tables: list[Row]) -> Iterator[str]:
@@ -113,8 +128,12 @@ def _table(table: Row) -> Iterator[str]:
     notes += [f"**{right['role']} may {right['more']}.**" for right in table["rights"] if right["more"]]
     if notes:
         yield "  \n".join(notes)
-    own = [policy for policy in table["policies"] if not any(_closes(policy, name) for name in CLOSING)]
-    if further := [policy["policy"] for policy in own if policy["kind"] == "closes"]:
+    own = [
+        policy
+        for policy in table["policies"]
+        if not (_of_everybody(policy) and any(_closes(policy, name) for name in CLOSING))
+    ]
+    if further := [one["policy"] for one in own if one["kind"] == "closes" and not _closes(one, "signed")]:
         yield f"**Closed further by {_and(further)}.**"
     yield "\n".join(["```sql", *map(_sql, own), "```"])
 

@@ -31,6 +31,10 @@ SIGNED = (
     "drop policy users_signed on users; create policy users_signed on users as {} "
     "using (case when organization_id = (select ctx.entered(current_user)) then true end)"
 )
+OWN = (
+    "provider_id = current_setting('app.provider_id')::uuid "
+    "and (ctx.same(provider_id, (select ctx.entered(current_user, 'provider_id'))) {} status = 'paid')"
+)
 MEND_EXTRA = f"drop policy extra_tenant on extra; create policy extra_tenant on extra as restrictive using {TENANT}"
 NEW = "create function auth.new(uuid) returns int language sql security definer "
 DATABASE = "do $$ begin execute format('alter database %I set app.role = admin', current_database()); end $$"
@@ -74,6 +78,13 @@ FAULTS = {
         Fault(SIGNED.format("restrictive for select"), "app.users", SIGNED.format("restrictive")),
         Fault("alter policy users_signed on users using ((select ctx.entered(current_user)) is not null)", "app.users",
               SIGNED.format("restrictive")),
+        Fault("alter policy claims_signed on claims to claims_admin", "app.claims"),
+        Fault("create policy extra on claims for select to claims_recorder using (true)", "app.claims"),
+        Fault(f"alter policy claims_provider_select on claims using ({OWN.format('or')})", "app.claims"),
+        Fault(f"alter policy claims_provider_select on claims using ({OWN.format('and')})", "app.claims"),
+        Fault("alter policy claims_provider_insert on claims with check (true)", "app.claims"),
+        Fault("alter table claims drop constraint claims_organization_id_provider_id_fkey", "app.claims"),
+        Fault("alter policy claim_status_history_member_select on claim_status_history using (true)", "app.claim_status_history"),
     ],
     "023": [
         Fault("alter policy claims_processor_select on claims using (assigned_to = current_setting('app.user_id')::uuid)",

@@ -48,6 +48,8 @@ CHANGES = [
     ("alter policy claims_tenant on claims using (true)", "**Without `_tenant`.**"),
     ("alter policy claims_tenant on claims with check (true)", "**Without `_tenant`.**"),
     ("alter policy claims_signed on claims using (true)", "**Without `_signed`.**"),
+    ("alter policy claims_signed on claims to claims_admin", "claims_signed as restrictive for all to claims_admin\n"),
+    ("alter policy users_signed on users to claims_admin", "app.claim_status_history, app.claims, app.users: there"),
     ("alter table claims disable row level security", "**Row-level security is off.**"),
     ("alter table claims no force row level security", "**Row-level security is not for the owner.**"),
     ("create table notes ()", "## app.notes\n\n**No file says why.**\n\n**Without `_tenant` and `_signed`.**"),

@@ -59,12 +59,10 @@ end
 $$;
 
 -- Whether a row's id is the one that ctx.entered gave. It stands beside a comparison with the variable, which chooses the index and the
--- plan, as its value is known when a statement is planned; this one decides. No second `=`, of which the planner would leave out either,
--- and written so that it is taken for true: the rows have been counted already. <table>_signed says the same of the tenant, so that it
--- is taken for half the rows, which is what the plans of lists were chosen by.
+-- plan, as its value is known when a statement is planned; this one decides. No second `=`, of which the planner would leave out either.
 create or replace function ctx.same(of_row uuid, of_context uuid) returns boolean
 language sql immutable
-return (case when of_row = of_context then true end) is not null;
+return case when of_row = of_context then true end;
 
 -- The database's role for the product's.
 create or replace function ctx.role_name(product_role text) returns text

@@ -9,7 +9,8 @@ grant select on app.claim_status_history to claims_admin, claims_processor, clai
 grant insert on app.claim_status_history to claims_recorder;
 create policy claim_status_history_tenant on app.claim_status_history as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = current_setting('app.organization_id')::uuid);
-create policy claim_status_history_signed on app.claim_status_history as restrictive to public     -- nor of another than was entered
+-- Nor of another than was entered, which the policies of claims ask whoever may see the history of its own claims (check 022).
+create policy claim_status_history_signed on app.claim_status_history as restrictive to claims_admin, claims_system, claims_recorder
     using (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy claim_status_history_admin_select on app.claim_status_history for select to claims_admin, claims_system using (true);
 create policy claim_status_history_member_select on app.claim_status_history for select
