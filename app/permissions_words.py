@@ -54,7 +54,7 @@ WORDS = {
         ":provider IS NOT NULL": "any, for who is a provider",
         "(EXISTS (SELECT FROM patients p WHERE p.patient_id = job_processing_logs.patient_id))": "of patients it sees",
         "(EXISTS (SELECT FROM patients p WHERE p.patient_id = patient_status_events.patient_id))": "of patients it sees",
-        "(SELECT true FROM claims c WHERE c.claim_id = claim_status_history.claim_id)": "of claims it sees",
+        "(SELECT c.version > 0 FROM claims c WHERE c.claim_id = claim_status_history.claim_id)": "of claims it sees",
         "(EXISTS (SELECT FROM claims c WHERE c.patient_id = patients.patient_id AND c.assigned_to = :user))": (
             "of claims assigned to it"
         ),

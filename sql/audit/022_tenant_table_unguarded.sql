@@ -45,5 +45,5 @@ where not exists (
         select o.attnum from pg_attribute o where o.attrelid = t.oid and o.attname = 'organization_id')
       and (a.attname = (regexp_match(p.written, own.written))[3]
            or a.attname = 'claim_id'
-              and p.written = format('( SELECT true FROM claims c WHERE (c.claim_id = %s.claim_id))', t.relname)))
+              and p.written = format('( SELECT (c.version > 0) FROM claims c WHERE (c.claim_id = %s.claim_id))', t.relname)))
 order by 2, 3;
