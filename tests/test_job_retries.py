@@ -71,9 +71,9 @@ async def test_a_job_is_tried_three_times_or_once(as_root, as_user, cast, plante
     waits = {what: as_root.execute(WAITS, [planted[what][2]]).fetchone()[0] for what in ("40001", "55P03", "40P01")}
     print("waits", waits)
     for what, found in waits.items():
-        assert [
-            round(wait - due, 2) for wait, due in zip(found, (1, 2), strict=False) if not due <= wait < due + 0.5
-        ] == [], what
+        # It is counted from within the attempt that failed, and seen here from its end: some milliseconds less.
+        late = [wait - due for wait, due in zip(found, (1, 2), strict=False)]
+        assert [one for one in late if not -0.1 < one < 0.5] == [], what
     assert [len(found) for found in waits.values()] == [2, 2, 1]
     world = World(as_user("alma"), cast)
     for what, (_, claim, event) in planted.items():
