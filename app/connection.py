@@ -13,9 +13,9 @@ from typing import Any
 
 import psycopg
 from psycopg import pq
-from psycopg.abc import Buffer
-from psycopg.adapt import Loader, PyFormat, Transformer
+from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
+from psycopg.types.string import ByteaBinaryLoader
 
 Rows = list[tuple[Any, ...]]
 Statements = Sequence[tuple[str, Mapping[str, Any]]]
@@ -26,17 +26,12 @@ PREPARED_AT_MOST = 200
 """Statements kept prepared on a connection; beyond it the one that was not used for longest goes."""
 STALE = ("0A000", "26000")
 """The plan no longer fits the table, or the statement is not there: the connection is made anew."""
+BINARY = pq.Format.BINARY
+"""How rows come back: psycopg has loaders in C for it, for JSON as bytes, too, which as text would be a call of Python's each."""
 _NAMED = re.compile(r"%\((\w+)\)s|%%")
 
 
-class JsonBytes(Loader):
-    """JSON that PostgreSQL built is passed on as it is."""
-
-    def load(self, data: Buffer) -> bytes:
-        return bytes(data)
-
-
-@lru_cache(maxsize=2000)
+@lru_cache(maxsize=4000)
 def numbered(text: str) -> tuple[bytes, tuple[str, ...]]:
     """A statement with psycopg's %(name)s as PostgreSQL takes it, and the names by number."""
     names: list[str] = []
@@ -82,7 +77,7 @@ class Connection:
         free: Callable[["Connection"], None],
         gone: Callable[["Connection"], None],
     ) -> None:
-        own.adapters.register_loader("json", JsonBytes)
+        own.adapters.register_loader("json", ByteaBinaryLoader)  # what PostgreSQL built is passed on as it is
         self._own, self._pgconn, self._values = own, own.pgconn, Transformer(own)
         self._prepares, self._free, self._gone = prepares, free, gone
         self._prepared: OrderedDict[tuple[bytes, tuple[int, ...]], bytes] = OrderedDict()
@@ -119,7 +114,7 @@ class Connection:
 
     def _put(self, source: bytes, values: Sequence[Any], types: tuple[int, ...], formats: Any) -> None:
         if not self._prepares:
-            self._pgconn.send_query_params(source, values, types, formats)
+            self._pgconn.send_query_params(source, values, types, formats, BINARY)
             self._awaited.append(True)
             return
         key = (source, types)
@@ -133,7 +128,7 @@ class Connection:
             self._prepared[key] = b"s%d" % self._made
             self._pgconn.send_prepare(self._prepared[key], source, types)
             self._awaited.append(key)
-        self._pgconn.send_query_prepared(self._prepared[key], values, formats)
+        self._pgconn.send_query_prepared(self._prepared[key], values, formats, BINARY)
         self._awaited.append(True)
 
     def _flush(self) -> None:

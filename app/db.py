@@ -98,7 +98,7 @@ class Session:
         )
         # A text of its own for every role: a plan that two roles share on one connection is made anew at every switch.
         tag = f"/* {about.caller.role} */ "
-        return [(ENTER, context), *((tag + query.text(given), given) for query in queries)]
+        return [(ENTER, context), *((query.text(given, tag), given) for query in queries)]
 
     async def rows(self, *queries: Query, **given: Any) -> list[Rows]:
         """The rows of each query, all run in one transaction and one round trip."""
@@ -219,7 +219,7 @@ class Session:
         page: Page = self.query
         owner = (of,) if of else ()
         caller = self._about.caller
-        bound = f"{caller.ids}/{query.name}/{sorted(given.items())}"
+        bound = f"{caller.ids}/{query.name}/{sorted(pair for pair in given.items() if pair[1] is not None)}"
         after = self._cursors.read(page.cursor, bound) if page.cursor else None
         counted = (count,) if page.offset is not None else ()
         *seen, found = await self.rows(

@@ -1,10 +1,10 @@
 """What every request goes through before its handler: its id, the limits, the caller its token names, and its session."""
 
 import hashlib
+import os
 import re
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 from litestar import Request
@@ -63,7 +63,7 @@ class Entrance(ASGIMiddleware):
             answer["Allow"] = ", ".join(sorted(next(routes).methods))
         elif handler and not handler.opt.get("public"):
             caller = scope["auth"] = self._caller(scope)
-            answer |= await state.user_limits.take(str(caller.user_id))
+            answer |= await state.user_limits.take(caller.user_id)
         if handler:
             _check_type(scope, handler)
         await next_app(scope, receive, with_headers)
@@ -84,7 +84,13 @@ def _put(message: HTTPResponseStartEvent, answer: dict[str, str]) -> None:
 def request_id(scope: Scope) -> str:
     """The request's own id if it sent a well-formed one, else a new one."""
     sent = _header(scope, b"x-request-id") or ""
-    return sent if _WELL_FORMED.fullmatch(sent) else str(uuid4())
+    return sent if _WELL_FORMED.fullmatch(sent) else _new_id()
+
+
+def _new_id() -> str:
+    """A random UUID (RFC 9562, version 4) as text: uuid4 makes an object first, which takes four times as long."""
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

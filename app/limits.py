@@ -6,6 +6,7 @@ itself. The limit is never exceeded; a part that lies unspent in another process
 
 import asyncio
 import time
+from collections.abc import Hashable
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from math import ceil
@@ -57,9 +58,9 @@ class Limits:
         self._pool = pool
         self._kind = kind
         self._limit = limit
-        self._leases: dict[str, _Lease] = {}
+        self._leases: dict[Hashable, _Lease] = {}
 
-    async def take(self, subject: str) -> dict[str, str]:
+    async def take(self, subject: Hashable) -> dict[str, str]:
         """The RateLimit-* headers of a request that may pass; RateLimited of one too many."""
         if not self._limit:
             return {}
@@ -67,8 +68,8 @@ class Limits:
         if lease.left == 0 or lease.ends <= time.monotonic():
             async with lease.lock:
                 await self._renew(lease, subject)
-        headers = self._headers(lease)
         if lease.left == 0:
+            headers = self._headers(lease)
             raise RateLimited(headers=headers | {"Retry-After": headers["RateLimit-Reset"]})
         lease.left -= 1
         return self._headers(lease)
@@ -76,12 +77,12 @@ class Limits:
     def _headers(self, lease: _Lease) -> dict[str, str]:
         return described(self._limit, WINDOW, lease.left + lease.beyond, lease.ends - time.monotonic())
 
-    def _new(self, subject: str) -> _Lease:
+    def _new(self, subject: Hashable) -> _Lease:
         if len(self._leases) >= KEPT:
             del self._leases[next(iter(self._leases))]
         return self._leases.setdefault(subject, _Lease())
 
-    async def _renew(self, lease: _Lease, subject: str) -> None:
+    async def _renew(self, lease: _Lease, subject: Hashable) -> None:
         """Takes the next part, unless another request has or the window is known to be spent."""
         if lease.ends > time.monotonic() and (lease.left or not lease.beyond):
             return

@@ -79,7 +79,7 @@ class Page(Query, frozen=True):
         more = len(rows) > self.limit
         shown = rows[: self.limit]
         pagination = {"limit": self.limit, "nextCursor": sign(shown[-1][0]) if more else None, "hasMore": more}
-        return envelope(b"[" + b",".join(item for _, item in shown) + b"]", request_id, pagination)
+        return envelope(b"[" + b",".join([item for _, item in shown]) + b"]", request_id, pagination)
 
 
 def paged(filters: type[Q]) -> type[Q]:

@@ -35,6 +35,11 @@ class _Lane:
         self.at_once = max(1, at_once)
         self.busy = 0
 
+    @property
+    def wants(self) -> bool:
+        """Whether somebody waits whose turn it would be."""
+        return self.busy < self.at_once and any(not call.answer.done() for call in self.waiting)
+
 
 class Pool:
     """Up to size connections as one login. A call takes any that is free, else waits its turn; the last one used is taken first.
@@ -198,10 +203,9 @@ class Pool:
             self._growing = asyncio.ensure_future(self._connect())
 
     def _wants_more(self) -> bool:
-        lanes = [lane for lane in (self._quick, self._slow) if lane.busy < lane.at_once]
-        waits = any(not call.answer.done() for lane in lanes for call in lane.waiting)
-        least = self._size if waits else min(QUICK_AT_ONCE, self._size)
-        return not self._closed and len(self._all) < least
+        if self._closed or len(self._all) >= self._size:
+            return False
+        return len(self._all) < QUICK_AT_ONCE or self._quick.wants or self._slow.wants
 
     async def _connect(self) -> None:
         """As many as are wanted, one after the other; after a failure later each time, and never at the same time as others."""

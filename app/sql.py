@@ -37,16 +37,16 @@ class Query:
         self._written_out = match.group(1).split() if match else []
         self.sorted: dict[str, Query] = {}
 
-    def text(self, given: Mapping[str, Any]) -> str:
-        """The statement for these parameters, with psycopg's placeholders."""
-        chosen = frozenset(name for name in self.options if given.get(name) is not None)
-        return self._compose(chosen, tuple((name, _literal(given.get(name))) for name in self._written_out))
+    def text(self, given: Mapping[str, Any], tag: str = "") -> str:
+        """The statement for these parameters, with psycopg's placeholders; a tag stands before it."""
+        chosen = frozenset([name for name in self.options if given.get(name) is not None])
+        return self._compose(chosen, tuple([(name, _literal(given.get(name))) for name in self._written_out]), tag)
 
-    @lru_cache(maxsize=1000)  # noqa: B019  (queries live as long as the process)
-    def _compose(self, chosen: frozenset[str], written_out: tuple[tuple[str, str | None], ...]) -> str:
+    @lru_cache(maxsize=4000)  # noqa: B019  (queries live as long as the process)
+    def _compose(self, chosen: frozenset[str], written_out: tuple[tuple[str, str | None], ...], tag: str) -> str:
         kept = (line for option, line in self._lines if option is None or option in chosen)
         words = {name: literal for name, literal in written_out if literal}
-        return _PARAMETER.sub(
+        return tag + _PARAMETER.sub(
             lambda found: words.get(found.group(1), f"%({found.group(1)})s"),
             "\n".join(line for line in kept if line.strip()),
         )

@@ -13,9 +13,9 @@ from threading import Event
 import psycopg
 import pytest
 from psycopg import IsolationLevel
+from psycopg.types.string import TextLoader
 
 from app import schema, sql
-from app.connection import JsonBytes
 from app.context import ENTER
 from app.postgres import binaries
 from tests.conftest import entering, until
@@ -90,7 +90,7 @@ def acting(settings, who, name, snapshot=None):
 def stats(settings, who, name, days=ALWAYS):
     """What this person is told, after it was held against the claims in the same snapshot."""
     with acting(settings, who, name, IsolationLevel.REPEATABLE_READ) as connection:
-        connection.adapters.register_loader("json", JsonBytes)
+        connection.adapters.register_loader("json", TextLoader)
         told, counted = (
             json.loads(connection.execute(text, days).fetchone()[0], parse_float=str)
             for text in (STATS.text(days), COUNTED)

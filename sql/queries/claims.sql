@@ -61,7 +61,8 @@ from (
 
 -- name: get
 -- One claim with its history, oldest first; no row when it is missing or hidden from the caller. Reading it is recorded.
-select (claim_json(c)::jsonb || jsonb_build_object('statusHistory', (
+-- One more field before the closing brace: merged as jsonb it took 48 us more.
+select (left(claim_json(c)::text, -1) || ',"statusHistory":' || coalesce((
     select json_agg(json_build_object(
         'from', h.from_status,
         'to', h.to_status,
@@ -72,7 +73,7 @@ select (claim_json(c)::jsonb || jsonb_build_object('statusHistory', (
         'source', h.source,
         'eventId', h.event_id) order by h.version)
     from claim_status_history h
-    where h.claim_id = c.claim_id)))::json, c.version
+    where h.claim_id = c.claim_id)::text, '[]') || '}')::json, c.version
 from claims c, record_act('read', 'claims', c.claim_id, c.patient_id)
 where c.claim_id = :claim_id;
 

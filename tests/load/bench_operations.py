@@ -216,10 +216,11 @@ COLUMNS = """c.claim_id, c.claim_number, c.patient_id, c.provider_id, c.diagnosi
     c.version"""
 LIST = f"select {COLUMNS} from claims c where c.status = :status {{own}} order by c.created_at desc, c.claim_id desc limit 21;"
 COUNT = "select count(*) from (select from claims c where c.status = :status {own} limit 10001) as counted;"
+# `offset 0` keeps the claim one row that is read first: joined freely, the history came first, and each of its rows recorded a reading.
 GET = f"""select {COLUMNS}, h.from_status, h.to_status, h.at, h.by_user_id, h.by_role, h.reason, h.source, h.event_id
-from claims c cross join record_act('read', 'claims', c.claim_id, c.patient_id)
-join claim_status_history h on h.organization_id = c.organization_id and h.claim_id = c.claim_id
-where c.claim_id = bench.claim_id(:n) {{own}} order by h.version;"""
+from (select c.* from claims c, record_act('read', 'claims', c.claim_id, c.patient_id)
+    where c.claim_id = bench.claim_id(:n) {{own}} offset 0) c
+join claim_status_history h on h.organization_id = c.organization_id and h.claim_id = c.claim_id order by h.version;"""
 CREATE = f"""insert into claims as c (patient_id, provider_id, diagnosis_code, amount_cents, service_date, status, notes)
 values (bench.patient_id(:n), bench.provider_id(:p), 'E11.9', 12345, current_date - 3, 'submitted', 'Seen at the practice.')
 returning {COLUMNS};"""

@@ -31,7 +31,8 @@ LEGEND = f"""Requests a second, latencies and CPU are the API's; CPU is millisec
 and of all of PostgreSQL's. The floor is pgbench with {CLIENTS} clients: the same statement with plain columns, in four round trips (BEGIN,
 context, statement, COMMIT) and in one flush; its CPU is PostgreSQL's in four. `to floor` is the API's rate at {CLIENTS} connections to that
 of the four round trips, median of the turns. `RLS CPU` is PostgreSQL's CPU for a transaction under the policies to the same without them,
-whose statement names the organization and the role's condition itself; `unsigned` where no policy asks for the context's signature."""
+whose statement names the organization and the role's condition itself, the least of the turns each; `unsigned` where no policy asks for
+the context's signature."""
 
 
 def cells(row: Row) -> list[list[str]]:
