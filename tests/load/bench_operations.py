@@ -242,7 +242,11 @@ OPERATIONS = [
     Operation(
         "deep",
         deep,
-        Statement(LIST.replace("{own}", "and (c.created_at, c.claim_id) <= (:at, :id) {own}")),
+        Statement(
+            LIST.replace(
+                "{own}", "and (c.created_at, c.claim_id) <= ((select :at::timestamptz), (select :id::uuid)) {own}"
+            )
+        ),
         deep_place,
         by=("admin",),
     ),
