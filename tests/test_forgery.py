@@ -209,10 +209,10 @@ def test_nobody_is_put_down_for_what_another_did(as_role, cast):
 
 def test_a_context_is_bent_by_no_name_of_the_caller(as_role, as_root, cast, other):
     """The caller's search_path, temporary objects, and asking for the answer oneself."""
+    alma = as_role("alma")
     for statement in ("create temp table keys (kid text)", "create function pg_temp.sha256(bytea) returns bytea return $1",
                       "create schema mine", "create table app.keys (kid text)"):  # fmt: skip
-        assert attempt(as_role("alma"), statement) is psycopg.errors.InsufficientPrivilege, statement
-    alma = as_role("alma")
+        assert attempt(alma, statement) is psycopg.errors.InsufficientPrivilege, statement
     alma.execute("set local search_path = pg_temp, app, pg_catalog")
     assert alma.execute("select count(*) from app.claims").fetchone()[0] == 2  # control
     assert alma.execute("select ctx.entered('claims_usher')").fetchone() == (cast.organization,)
@@ -435,6 +435,7 @@ def test_the_keys_can_be_read_and_used_by_nobody(as_role, as_root, settings):
     assert as_root.execute("select count(*) from ctx.keys").fetchone() == (
         2,
     )  # control: the test's and the database's own
+    alma = as_role("alma")
     for statement in (
         "select * from ctx.keys",
         "select ctx.mac('', '', '')",
@@ -442,7 +443,7 @@ def test_the_keys_can_be_read_and_used_by_nobody(as_role, as_root, settings):
         "select ctx.assume(null)",
         "select ctx.stated()",
     ):
-        assert attempt(as_role("alma"), statement) is psycopg.errors.InsufficientPrivilege, statement
+        assert attempt(alma, statement) is psycopg.errors.InsufficientPrivilege, statement
         with psycopg.connect(settings.api_database_url) as connection:
             assert attempt(connection, statement) is psycopg.errors.InsufficientPrivilege, statement
     assert SIGNER.key not in KEYS.values()  # what the database knows signs no token
