@@ -14,7 +14,7 @@ select round(oldest::numeric, 1) as oldest, workers
 from ctx.queue_state();
 
 \echo workers
-select id, round(extract(epoch from now() - last_heartbeat), 1) as silent_for,
+select id, round(extract(epoch from now()) - extract(epoch from last_heartbeat), 1) as silent_for,
        (select count(*) from procrastinate.procrastinate_jobs j where j.worker_id = w.id and j.status = 'doing') as running
 from procrastinate.procrastinate_workers w
 order by id;
