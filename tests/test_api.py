@@ -2,6 +2,7 @@
 
 import time
 from typing import Any
+from uuid import UUID
 
 import httpx
 import jwt
@@ -230,8 +231,13 @@ async def test_a_patient_was_born_in_living_memory(as_user, born):
 async def test_every_answer_names_its_request(client, as_user):
     answer = await as_user("alma").get("/api/claims", headers={"X-Request-Id": "mine-1"})
     assert (answer.headers["X-Request-Id"], answer.json()["meta"]["requestId"]) == ("mine-1", "mine-1")
-    for path in ("/api/claims", "/nowhere", "/health"):
-        assert len((await client.get(path, headers={"X-Request-Id": "not well formed"})).headers["X-Request-Id"]) == 36
+    made = [
+        (await client.get(path, headers={"X-Request-Id": "not well formed"})).headers["X-Request-Id"]
+        for path in ("/api/claims", "/nowhere", "/health")
+    ]
+    assert [len(one) for one in made] == [36] * 3
+    assert [UUID(one).version for one in made] == [4] * 3
+    assert len(set(made)) == 3
 
 
 @pytest.mark.parametrize(
