@@ -6,8 +6,10 @@ half of what a short statement costs; here one reader stays for the connection's
 
 import asyncio
 import re
+import secrets
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +26,10 @@ Gone = Callable[[], Awaitable[None]]
 
 PREPARED_AT_MOST = 200
 """Statements kept prepared on a connection; beyond it the one that was not used for longest goes."""
+RESET = "select ctx.reset_session()"
+"""Ends what a call may have left in the session (sql/functions/context.sql)."""
+CANCELLED_WITHIN, CANCELLED_AT_MOST = 1.0, 30
+"""Seconds between two requests to the server to end a call, and how many before the connection is given up."""
 STALE = ("0A000", "26000")
 """The plan no longer fits the table, or the statement is not there: the connection is made anew."""
 BINARY = pq.Format.BINARY
@@ -67,13 +73,18 @@ class Call:
 
 
 class Connection:
-    """One call at a time. free and gone are called when it can take the next, and when it is no more."""
+    """One call at a time. free and gone are called when it can take the next, and when it is no more.
+
+    resets: nothing of a call's session reaches the next; backend: the process id of the server's end, 0 where a pooler hides it.
+    """
 
     def __init__(
         self,
         own: psycopg.AsyncConnection[Any],
         *,
         prepares: bool,
+        resets: bool,
+        backend: int,
         free: Callable[["Connection"], None],
         gone: Callable[["Connection"], None],
     ) -> None:
@@ -81,8 +92,11 @@ class Connection:
         self._own, self._pgconn, self._values = own, own.pgconn, Transformer(own)
         self._prepares, self._free, self._gone = prepares, free, gone
         self._prepared: OrderedDict[tuple[bytes, tuple[int, ...]], bytes] = OrderedDict()
-        self._made = 0
         self._loop = asyncio.get_running_loop()
+        self._resets, self._backend = resets, backend
+        self._resetting = self._stale = self._held = False
+        self._skipped = 0
+        self._ended = asyncio.Event()
         self._call: Call | None = None
         self._awaited: deque[tuple[bytes, tuple[int, ...]] | bool] = deque()
         self._rows: list[Rows] = []
@@ -96,21 +110,32 @@ class Connection:
 
     def send(self, call: Call) -> None:
         """Sends the call's statements; raises where one of its values can't be sent, and then none is."""
-        ready = [(source, *self._dumped(names, given)) for source, names, given in
-                 ((*numbered(text), given) for text, given in call.statements)]  # fmt: skip
+        ready = [self._ready(text, given) for text, given in call.statements]
         self._call = call
         call.connection = self
         try:
+            if self._resets and not self._backend and not self._held:
+                # Behind a pooler what comes afterwards may reach another server: the call itself begins with it.
+                self._put(*self._ready(RESET, {}))
+                self._skipped = 1
             for statement in ready:
                 self._put(*statement)
             self._pgconn.pipeline_sync()
+            if self._resets and self._backend and not call.held:
+                self._resetting = True
+                self._put(*self._ready(RESET, {}))
+                self._pgconn.pipeline_sync()
+            self._held = call.held
             self._flush()
         except psycopg.OperationalError as error:
             self._lose(error)
 
-    def _dumped(self, names: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Sequence[Any], Any, Any]:
+    def _ready(self, text: str, given: Mapping[str, Any]) -> tuple[bytes, Sequence[Any], Any, Any]:
+        source, names = numbered(text)
+        if proof := given.get("proof"):
+            given = {**given, "proof": proof(self._backend)}
         values = self._values.dump_sequence([given[name] for name in names], [PyFormat.AUTO] * len(names))
-        return values, self._values.types or (), self._values.formats
+        return source, values, self._values.types or (), self._values.formats
 
     def _put(self, source: bytes, values: Sequence[Any], types: tuple[int, ...], formats: Any) -> None:
         if not self._prepares:
@@ -124,8 +149,8 @@ class Connection:
             if len(self._prepared) >= PREPARED_AT_MOST:
                 self._pgconn.send_close_prepared(self._prepared.popitem(last=False)[1])
                 self._awaited.append(False)
-            self._made += 1
-            self._prepared[key] = b"s%d" % self._made
+            # A name that no statement can guess: one that replaced ours would run in the next caller's context.
+            self._prepared[key] = secrets.token_hex(16).encode()
             self._pgconn.send_prepare(self._prepared[key], source, types)
             self._awaited.append(key)
         self._pgconn.send_query_prepared(self._prepared[key], values, formats, BINARY)
@@ -147,7 +172,7 @@ class Connection:
             return self.close()
         try:
             self._pgconn.consume_input()
-            while self._call and not self._pgconn.is_busy():
+            while (self._call or self._resetting) and not self._pgconn.is_busy():
                 if result := self._pgconn.get_result():
                     self._take(result)
         except psycopg.OperationalError as error:
@@ -173,17 +198,26 @@ class Connection:
         return None
 
     def _finish(self) -> None:
+        """The call has ended, or what was sent behind it to reset the session."""
         call, self._call = self._call, None
-        rows, self._rows = self._rows, []
+        rows, self._rows = self._rows[self._skipped :], []
         error, self._error = self._error, None
-        assert call
-        if error:
+        self._skipped = 0
+        if call is None:
+            self._resetting = False
+            self._stale |= error is not None
+        elif error:
             call.fail(error)
+            self._stale = error.sqlstate in STALE
         elif not call.answer.done():
             call.answer.set_result(rows)
-        if error and error.sqlstate in STALE:
+        if self._resetting:
+            return
+        if self._stale:
             self.close()
-        elif not call.held and not self._cancelling:
+        elif self._cancelling:
+            self._ended.set()
+        elif not self._held:
             self._free(self)
 
     @property
@@ -194,20 +228,31 @@ class Connection:
     @property
     def busy(self) -> bool:
         """Whether a call is under way here or being cancelled, or nothing ever will be."""
-        return bool(self._call or self._cancelling) or self._socket < 0
+        return bool(self._call or self._resetting or self._cancelling) or self._socket < 0
 
     def cancel(self, call: Call) -> None:
-        """Nobody waits for the call any more: the server ends it, and only then the connection is for others."""
+        """Its answer is not awaited any more: the server ends it, and only then the connection is for others."""
         if self._call is call and not self._cancelling:
-            call.held = False
+            self._held = False
             self._cancelling = self._loop.create_task(self._cancel())
 
     async def _cancel(self) -> None:
+        """Asks until the server has ended the call; until then it counts as a connection of the pool. A call that its time limit does
+        not end, since a statement lifted it, would keep its backend busy otherwise, until the server has none left."""
         try:
-            await self._own.cancel_safe(timeout=2)
+            for _ in range(CANCELLED_AT_MOST):
+                if self._ended.is_set() or self._socket < 0:
+                    break
+                await self._own.cancel_safe(timeout=2)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(CANCELLED_WITHIN):
+                        await self._ended.wait()
+            else:
+                self.close()
         except psycopg.Error:
             self.close()
         self._cancelling = None
+        self._ended.clear()
         if not self.busy:
             self._free(self)
 
@@ -224,6 +269,8 @@ class Connection:
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket = -1
+        self._resetting = False
+        self._ended.set()
         self._pgconn.finish()
         if self._call:
             self._call.fail(psycopg.OperationalError("the connection was closed"))

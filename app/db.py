@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import UUID
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -98,7 +99,13 @@ class Session:
         )
         # A text of its own for every role: a plan that two roles share on one connection is made anew at every switch.
         tag = f"/* {about.caller.role} */ "
-        return [(ENTER, context), *((query.text(given, tag), given) for query in queries)]
+        calling = self._signer.calling
+        return [(ENTER, context), *((query.text(given, tag), calling(query, given)) for query in queries)]
+
+    @property
+    def caller(self) -> UUID:
+        """The user's id."""
+        return self._about.caller.user_id
 
     async def rows(self, *queries: Query, **given: Any) -> list[Rows]:
         """The rows of each query, all run in one transaction and one round trip."""

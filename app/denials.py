@@ -4,12 +4,11 @@ import logging
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import psycopg
 from litestar.types import Scope
-from psycopg.types.json import Jsonb
 
 from app import sql
-from app.context import KNOCK
 from app.errors import Unavailable
 from app.tokens import Caller
 
@@ -32,10 +31,11 @@ async def record(scope: Scope, caller: Caller, status: int, request_id: str, add
         "entity": handler.fn.__module__.rpartition(".")[2],
         "entity_id": _uuid(scope["path_params"].get("id")),
         "outcome": OUTCOMES[status],
-        "asked": Jsonb({"method": scope.get("method"), "path": scope["path_template"]}),
+        "asked": msgspec.json.encode({"method": scope.get("method"), "path": scope["path_template"]}).decode(),
     }
     try:
-        await state.pool.fetch([(KNOCK, state.signer.knocking()), (queries.record_denial.text(given), given)])
+        deny = queries.record_denial
+        await state.pool.fetch([(deny.text(given), state.signer.calling(deny, given))])
     except (psycopg.Error, Unavailable) as error:
         log.error("request %s: a denial is not in the trail (%s)", request_id, type(error).__name__)
 

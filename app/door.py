@@ -8,7 +8,7 @@ from litestar.di import NamedDependency
 from app import sql
 from app.config import Settings
 from app.connection import Rows
-from app.context import KNOCK, Signer
+from app.context import Signer
 from app.db import Session
 from app.errors import RateLimited
 from app.limits import described, network
@@ -44,7 +44,7 @@ class Door:
 
     async def rows(self, query: Query, **given: Any) -> Rows:
         """The rows of one statement without a context."""
-        return (await self._pool.fetch([(KNOCK, self._signer.knocking()), (query.text(given), given)]))[1]
+        return (await self._pool.fetch([(query.text(given), self._signer.calling(query, given))]))[0]
 
     async def throttle(self, email: str | None = None) -> None:
         """Counts a try for the address, and for the account whether it exists or not; RateLimited of one too many."""
@@ -54,7 +54,8 @@ class Door:
         tries = [
             {"subject": subject, "want": 1, "limit": limit, "seconds": TRIES_WITHIN} for subject, limit in subjects
         ]
-        results = await self._pool.fetch([(queries.take.text(one), one) for one in tries])
+        take = queries.take
+        results = await self._pool.fetch([(take.text(one), self._signer.calling(take, one)) for one in tries])
         spent = [
             (reset_after, limit)
             for (_, limit), ((granted, _, reset_after),) in zip(subjects, results, strict=True)

@@ -202,5 +202,5 @@ def furnish(state: State, settings: Settings, pool: Pool) -> None:
     state.pool, state.settings = pool, settings
     state.cursors = Cursors(settings.cursor_keys())
     state.signer = Signer(*next(iter(settings.context_keys().items())))
-    state.user_limits = Limits(pool, "user", settings.rate_limit_user)
-    state.address_limits = Limits(pool, "address", settings.rate_limit_address)
+    state.user_limits = Limits(pool, state.signer, "user", settings.rate_limit_user)
+    state.address_limits = Limits(pool, state.signer, "address", settings.rate_limit_address)

@@ -12,6 +12,7 @@ from ipaddress import ip_address, ip_network
 from math import ceil
 
 from app import sql
+from app.context import Signer
 from app.errors import RateLimited
 from app.pool import Pool
 
@@ -54,8 +55,9 @@ class _Lease:
 class Limits:
     """The limit of one kind of subject, so many requests a window; 0 is no limit."""
 
-    def __init__(self, pool: Pool, kind: str, limit: int) -> None:
+    def __init__(self, pool: Pool, signer: Signer, kind: str, limit: int) -> None:
         self._pool = pool
+        self._signer = signer
         self._kind = kind
         self._limit = limit
         self._leases: dict[Hashable, _Lease] = {}
@@ -89,6 +91,7 @@ class Limits:
         fresh = lease.ends <= time.monotonic()
         want = max(1, (self._limit if fresh else lease.beyond) // PARTS)
         given = {"subject": f"{self._kind}:{subject}", "want": want, "limit": self._limit, "seconds": WINDOW}
-        (((granted, remaining, reset_after),),) = await self._pool.fetch([(queries.take.text(given), given)])
+        take = (queries.take.text(given), self._signer.calling(queries.take, given))
+        (((granted, remaining, reset_after),),) = await self._pool.fetch([take])
         lease.left, lease.beyond = granted, remaining
         lease.ends = time.monotonic() + reset_after

@@ -55,7 +55,7 @@ def plain(rule: str) -> str:
 
 def _closes(policy: Row, name: str) -> bool:
     """Whether it is that one of CLOSING: by name and by rule, for every command; for everybody, but for `_signed`."""
-    expected = (f"{policy['table']}_{name}", "closes", "all", CLOSING[name][0], None)
+    expected = (f"{policy['table']}_{name}", "closes", "all", *CLOSING[name][:2])
     whole = tuple(policy[part] for part in ("policy", "kind", "command", "using", "check")) == expected
     return whole and (name == "signed" or _of_everybody(policy))
 
@@ -75,10 +75,13 @@ def document(facts: Facts) -> str:
 
 def _closed(tables: list[Row]) -> Iterator[str]:
     yield "## Closed for everybody"
-    yield "Two restrictive policies hold for every command, whatever the others open:"
-    yield _list(f"`<table>_{name}`: {words}. `using ({rule})`" for name, (rule, words) in CLOSING.items())
+    yield "Three restrictive policies hold for every command, whatever the others open:"
+    yield _list(
+        f"`<table>_{name}`: {words}. `using ({rule}){f' with check ({check})' if check else ''}`"
+        for name, (rule, check, words) in CLOSING.items()
+    )
     without = [_name(table) for table in tables if len(table["closed"]) < len(CLOSING)]
-    yield _wrap(f"Every table has both, but for {_and(without) or 'none'}.")
+    yield _wrap(f"Every table has all three, but for {_and(without) or 'none'}.")
     some = [
         _name(table)
         for table in tables
@@ -116,7 +119,7 @@ def _table(table: Row) -> Iterator[str]:
     yield _wrap(_said(table))
     if missing := [f"`_{one}`" for one in CLOSING if one not in table["closed"]]:
         why = "" if table["by_tenant"] else " Its rows belong to no organization."
-        yield f"**Without {' and '.join(missing)}.**{why}"
+        yield f"**Without {_and(missing)}.**{why}"
     if table["row_security"] != "forced":
         yield f"**Row-level security is {table['row_security']}.**"
     letters: dict[str, str] = {}

@@ -4,35 +4,37 @@ import re
 
 CLOSING = {
     "tenant": (
-        "organization_id = current_setting('app.organization_id')::uuid",
+        "organization_id = ctx.variable('organization_id')",
+        None,
         "no row outside the organization of the context",
     ),
+    "entered": (
+        "organization_id = ((SELECT ctx.entered(CURRENT_USER) AS entered))",
+        "true",
+        "whatever rows there are, a scan begins by checking that the context was entered",
+    ),
     "signed": (
+        "CASE WHEN organization_id = ((SELECT ctx.verified(CURRENT_USER) AS verified)) THEN true ELSE NULL::boolean END",
         "CASE WHEN organization_id = ((SELECT ctx.entered(CURRENT_USER) AS entered)) THEN true ELSE NULL::boolean END",
         "nor of another than was entered, for this role",
     ),
 }
-"""The restrictive policies <table>_<name> that every tenant table has: the rule, and its words."""
+"""The restrictive policies <table>_<name> that every tenant table has: the rule, what it checks of what is written, and its words."""
 
 ALL, ALL_OF_EVERYBODY = "all", "of every organization"
 
-_CALLER = {
-    "user": "current_setting('app.user_id')::uuid",
-    "provider": "NULLIF(current_setting('app.provider_id'), '')::uuid",
-    "patient": "NULLIF(current_setting('app.patient_id'), '')::uuid",
-}
 
-
-def _whole(rule: str) -> str:
-    for who, variable in _CALLER.items():
-        entered = f"(SELECT ctx.entered(CURRENT_USER, '{who}_id') AS entered)"
-        rule = re.sub(rf"([\w.]+) = :{who}\b", rf"\1 = {variable} AND ctx.same(\1, {entered})", rule)
+def _whole(rule: str, asked: str) -> str:
+    for who in ("user", "provider", "patient"):
+        entered = f"(SELECT ctx.{asked}(CURRENT_USER, '{who}_id') AS {asked})"
+        rule = re.sub(rf"([\w.]+) = :{who}\b", rf"\1 = ctx.variable('{who}_id') AND ctx.same(\1, {entered})", rule)
         rule = rule.replace(f":{who}", f"({entered})")
     return rule
 
 
 WORDS = {
-    _whole(rule): words
+    _whole(rule, asked): words
+    for asked in ("verified", "entered")  # of rows that are found, and of rows that are written
     for rule, words in {
         "provider_id = :provider": "own by provider_id",
         "patient_id = :patient": "own by patient_id",
@@ -50,7 +52,7 @@ WORDS = {
             "untaken, or own by assigned_to"
         ),
         "accepted_at IS NULL": "not accepted yet",
-        "organization_id = current_setting('app.organization_id')::uuid": "of the organization",
+        "organization_id = ctx.variable('organization_id')": "of the organization",
         ":provider IS NOT NULL": "any, for who is a provider",
         "(EXISTS (SELECT FROM patients p WHERE p.patient_id = job_processing_logs.patient_id))": "of patients it sees",
         "(EXISTS (SELECT FROM patients p WHERE p.patient_id = patient_status_events.patient_id))": "of patients it sees",

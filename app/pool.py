@@ -5,6 +5,7 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import psycopg
 
@@ -45,10 +46,11 @@ class Pool:
     """Up to size connections as one login. A call takes any that is free, else waits its turn; the last one used is taken first.
 
     What is slow never has all of them: a quarter is left to what is quick. A call that turns out to be slow is no longer counted as quick.
+    resets: nothing that a call leaves in its session reaches the next one; for a login whose statements may be injected into.
     """
 
-    def __init__(self, url: str, *, size: int, name: str, prepares: bool = True) -> None:
-        self._url, self._size, self._name, self._prepares = url, size, name, prepares
+    def __init__(self, url: str, *, size: int, name: str, prepares: bool = True, resets: bool = True) -> None:
+        self._url, self._size, self._name, self._prepares, self._resets = url, size, name, prepares, resets
         self._free: list[Connection] = []
         self._all: set[Connection] = set()
         self._quick, self._slow = _Lane(min(QUICK_AT_ONCE, size)), _Lane(size * 3 // 4)
@@ -168,7 +170,7 @@ class Pool:
             call.fail(Unavailable())
         elif call.looks >= ANSWERED_WITHIN and call.connection:
             call.fail(Unavailable())
-            call.connection.close()
+            call.connection.cancel(call)
         if call.connection in self._used_by:
             self._count(call.connection, self._slow)
             self._match()
@@ -215,12 +217,20 @@ class Pool:
                 own = await psycopg.AsyncConnection.connect(
                     self._url, autocommit=True, application_name=self._name, connect_timeout=2
                 )
+                backend = await _backend(own)
             except psycopg.Error:
                 await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311
                 wait = min(2 * wait, LONGEST_WAIT)
                 continue
             wait = FIRST_WAIT
-            connection = Connection(own, prepares=self._prepares, free=self.give_back, gone=self._lost)
+            connection = Connection(
+                own,
+                prepares=self._prepares,
+                resets=self._resets,
+                backend=backend,
+                free=self.give_back,
+                gone=self._lost,
+            )
             self._all.add(connection)
             self._first.set()
             self.give_back(connection)
@@ -248,18 +258,27 @@ class Transaction:
             self._connection = call.connection
 
     async def commit(self, statements: Statements) -> None:
-        """Runs the last statements and ends the transaction, in one round trip."""
-        await self.run([*statements, ("commit", {})])
+        """Runs the last statements and ends the transaction, in one round trip; the connection goes back by itself."""
+        connection, self._connection = self._connection, None
+        assert connection
+        call = Call([*statements, ("commit", {})], self._gone)
+        connection.send(call)
+        await self._pool.answer(call)
 
     def leave(self) -> None:
         """Gives the connection back; what was not committed is undone. One that is busy comes back by itself, or not at all."""
         if not self._connection or self._connection.busy:
             return None
-        if self._connection.clean:
-            return self._pool.give_back(self._connection)
         undo = Call([("rollback", {})])
         undo.answer.add_done_callback(lambda answer: answer.exception())
         return self._connection.send(undo)
+
+
+async def _backend(own: psycopg.AsyncConnection[Any]) -> int:
+    """The process id of the server's end; 0 where the connection is to a pooler, whose server is another at every transaction."""
+    cursor = await own.execute("select pg_backend_pid()")
+    row = await cursor.fetchone()
+    return own.info.backend_pid if row == (own.info.backend_pid,) else 0
 
 
 def api_pool(settings: Settings) -> Pool:

@@ -20,6 +20,7 @@ from yoyo import get_backend, read_migrations
 
 from app.config import Settings, read_settings
 from app.connection import Rows, Statements
+from app.facts import APPLIED_AND_NOW, name_changes
 from app.mac import pads
 from app.versions import Unsafe, look_at
 
@@ -67,11 +68,15 @@ from pg_roles r
 where r.rolname = session_user"""
 
 
+NEVER_APPLIED = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction)
+BY_HAND = "tables, policies, grants, functions, roles or settings were changed by hand"
+
+
 async def differences(fetch: Fetch) -> list[str]:
     """How the database differs from this code; empty when it does not."""
     try:
         (rows,) = await fetch([(DIFFERENCES, {})])
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction):
+    except NEVER_APPLIED:
         rows = []
     return _compare(rows[0] if rows else None)
 
@@ -80,7 +85,7 @@ def _compare(row: tuple[Any, ...] | None) -> list[str]:
     if row is None:
         return ["the schema was never applied"]
     found = [] if row[0] == digest() else ["it was made from other files"]
-    found += [] if row[1] else ["tables, policies, grants or functions were changed by hand"]
+    found += [] if row[1] else [BY_HAND]
     return found + ([] if row[2] else ["it came here from another server"])
 
 
@@ -92,7 +97,7 @@ async def refuse_unsafe(fetch: Fetch) -> None:
     (((version, login, bypasses),),) = await fetch([(BYPASSES, {})])
     look_at(version)
     if found := await differences(fetch):
-        raise Unsafe(f"schema: {'; '.join(found)}. Run `make schema`.")
+        raise Unsafe(f"schema: {'; '.join(found)}. Run `make check`, which names changes by hand, then `make schema`.")
     if bypasses:
         raise Unsafe(f"login: {login} {' and '.join(bypasses)}. Log in as claims_api or claims_worker.")
 
@@ -108,21 +113,30 @@ def _admin(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
 
 
 def check(settings: Settings) -> list[str]:
-    """How the database differs from this code; empty when it does not."""
+    """How the database differs from this code, with each fact that was changed by hand; empty when it does not."""
     with _admin(settings) as connection:
-        if connection.execute("select to_regclass('schema_admin.state')").fetchone() == (None,):
-            return _compare(None)
+        found = _differences(connection)
+        if BY_HAND not in found:
+            return found
+        try:
+            row = connection.execute(APPLIED_AND_NOW).fetchone()
+        except NEVER_APPLIED:  # an earlier version applied the schema, and stored no facts
+            return found
+        named = name_changes(*row) if row else []
+        return [line for one in found for line in (named if one == BY_HAND and named else [one])]
+
+
+def _differences(connection: psycopg.Connection[Any]) -> list[str]:
+    try:
         return _compare(connection.execute(DIFFERENCES).fetchone())
+    except NEVER_APPLIED:
+        return _compare(None)
 
 
 def apply(settings: Settings) -> None:
     """Makes the database what this code expects; does nothing where it is so already."""
     with _admin(settings) as connection:
-        if (state := connection.execute("select to_regclass('schema_admin.state')").fetchone()) and state[0]:
-            found = _compare(connection.execute(DIFFERENCES).fetchone())
-        else:
-            found = _compare(None)
-        if found:
+        if _differences(connection):
             _run(connection, SQL / "roles.sql")
             connection.execute("set role claims_owner")
             _run(connection, SQL / "schema_admin.sql")
@@ -158,11 +172,12 @@ def _rules(connection: psycopg.Connection[Any]) -> None:
         _transitions(connection)
         load_diagnosis_codes(connection)
         connection.execute(
-            "insert into schema_admin.state (files, catalog) select %s, schema_admin.fingerprint() on conflict (one) "
-            "do update set files = excluded.files, catalog = excluded.catalog, applied_at = excluded.applied_at",
+            "insert into schema_admin.state (files, catalog) values (%s, '') on conflict (one) "
+            "do update set files = excluded.files, applied_at = excluded.applied_at",
             [digest()],
         )
-        connection.execute("select schema_admin.note_cluster()")
+        connection.execute("select schema_admin.note_cluster()")  # changes a default, so the facts come after it
+        connection.execute("select schema_admin.note_facts()")
 
 
 def _transitions(connection: psycopg.Connection[Any]) -> None:

@@ -4,7 +4,8 @@ A statement begins with `-- name: <name>`. `:word` is a parameter. A line that e
 parameter is given (not None), so that one text serves every combination of filters without an OR in it. A line
 `-- sorts: <column> <type>, ...` makes a text for each column and direction, with `@sort`, `@type`, `@after` and `@direction`
 filled in from that line alone, so that no name ever comes from a client. The parameters of a line `-- written out: <word> ...` stand in
-the text as literals, integers or lower-case words alone: with a parameter there PostgreSQL would plan at every execution.
+the text as literals, integers or lower-case words alone: with a parameter there PostgreSQL would plan at every execution. A line
+`-- signed: <word> ...` names the parameters that the API signs, in order, for the function of the schema auth that the statement calls.
 """
 
 import re
@@ -18,6 +19,8 @@ _IF = re.compile(r"\s*-- if :(\w+)\s*$")
 _PARAMETER = re.compile(r"(?<!:):([a-z_]\w*)")
 _COMMENT = re.compile(r"\s*--.*$")
 _WRITTEN_OUT = re.compile(r"^-- written out: (.+)$", re.MULTILINE)
+_SIGNED = re.compile(r"^-- signed: (.+)$", re.MULTILINE)
+_CALLED = re.compile(r"\bauth\.(\w+)\(")
 _WORD = re.compile(r"[a-z_]+")
 _SORTS = re.compile(r"^-- sorts: (.+)\n", re.MULTILINE)
 
@@ -36,6 +39,10 @@ class Query:
         match = _WRITTEN_OUT.search(source)
         self._written_out = match.group(1).split() if match else []
         self.sorted: dict[str, Query] = {}
+        self.signed: tuple[str, list[str]] | None = None
+        """The function that is called with a proof, and the parameters that are signed."""
+        if (signed := _SIGNED.search(source)) and (called := _CALLED.search(source)):
+            self.signed = called.group(1), signed.group(1).split()
 
     def text(self, given: Mapping[str, Any], tag: str = "") -> str:
         """The statement for these parameters, with psycopg's placeholders; a tag stands before it."""

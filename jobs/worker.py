@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from typing import Any, LiteralString
 
 import procrastinate
 import psycopg
 import psycopg_pool
 from procrastinate import exceptions, signals
+from procrastinate.connector import Notify
 from procrastinate.psycopg_connector import PsycopgConnector
 
 from app import schema, sql
@@ -22,6 +24,10 @@ HEARTBEAT, STALLED_AFTER = 2.0, 8.0
 OVERDUE_AFTER = 6.0
 """Seconds: no job may take longer (claims_worker's statement_timeout ends it at three), so one that does was lost."""
 RESCUE_EVERY, FOLD_EVERY = 1.0, 2.0
+WAKE_EVERY = 0.02
+"""Seconds between two fetches of jobs that notifications cause, at least."""
+INSERTED = '{"type": "job_inserted", "job_id": 0}'
+"""The notification that Procrastinate's worker gets in place of each one that arrives."""
 FIRST_WAIT, LONGEST_WAIT, LIVED = 0.25, 2.0, 10.0
 """Seconds: before a worker that failed starts again, at most, and after how long a life the wait starts over."""
 
@@ -37,7 +43,7 @@ class Connector(PsycopgConnector):
     async def open_async(self, pool: psycopg_pool.AsyncConnectionPool[Any] | None = None) -> None:
         """Raises Unsafe otherwise."""
         await super().open_async(pool)
-        self.work = Pool(self._pool_args["conninfo"], size=8, name="claims-job")
+        self.work = Pool(self._pool_args["conninfo"], size=8, name="claims-job", resets=False)
         await self.work.open()
         await schema.refuse_unsafe(self.work.fetch)
 
@@ -49,6 +55,33 @@ class Connector(PsycopgConnector):
     async def _create_pool(self, pool_args: dict[str, Any]) -> psycopg_pool.AsyncConnectionPool[Any]:
         # Procrastinate's own asks every connection first whether it still lives: a round trip more for each statement.
         return psycopg_pool.AsyncConnectionPool(**pool_args, open=False)
+
+    async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
+        """Wakes the worker for any notification, without reading it: every login may send NOTIFY.
+
+        Procrastinate ends its worker at a payload that is not its JSON and cancels the job that a payload names. Requests to abort
+        a job are also in the queue's table, where the worker finds them within five seconds.
+        """
+        loop = asyncio.get_running_loop()
+        pending: asyncio.Task[None] | None = None
+        last = 0.0
+
+        async def wake_later(channel: str) -> None:
+            nonlocal last
+            await asyncio.sleep(last + WAKE_EVERY - loop.time())
+            last = loop.time()
+            await on_notification(channel=channel, payload=INSERTED)
+
+        async def wake(*, channel: str, payload: str) -> None:  # noqa: ARG001
+            nonlocal pending
+            if pending is None or pending.done():
+                pending = loop.create_task(wake_later(channel))
+
+        try:
+            await super().listen_notify(wake, channels)
+        finally:
+            if pending:
+                pending.cancel()
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
         """Once more where the connection breaks: how a job ended, unsaid, would close its patient's line until the rescue."""

@@ -5,7 +5,7 @@ declare
     name text;
 begin
     foreach name in array array['claims_owner', 'claims_gate', 'claims_usher', 'claims_recorder', 'claims_sealer', 'claims_admin', 'claims_processor',
-                                'claims_provider', 'claims_patient', 'claims_system']
+                                'claims_provider', 'claims_patient', 'claims_system', 'claims_operator']
     loop
         if not exists (select from pg_roles where rolname = name) then
             execute format('create role %I nologin', name);
@@ -60,3 +60,42 @@ grant usage on schema ctx to claims_gate, claims_usher, claims_recorder, claims_
     claims_system;
 grant usage on schema auth to claims_api, claims_gate, claims_usher, claims_recorder, claims_admin, claims_processor, claims_provider, claims_patient;
 grant usage on schema procrastinate to claims_worker, claims_recorder;
+
+-- What PostgreSQL lets every login do in this database, and none of ours needs. Functions are looked up by name, because their
+-- arguments differ between versions. pg_dump takes these rights along. Before pg_upgrade from 16 or older to 17 or newer,
+-- `grant execute` on pg_logical_emit_message to public again: its arguments changed, and pg_upgrade stops at the old ones.
+do $$
+declare
+    closed record;
+begin
+    for closed in
+        select p.oid::regprocedure as function, f.needed_by
+        from (values
+            -- The names of prepared statements: a caller who knows one can replace it, and the next request on the connection runs it.
+            ('pg_prepared_statement', null),
+            -- Ending or cancelling what another session of the same login does.
+            ('pg_(terminate|cancel)_backend', 'pg_signal_backend'),
+            -- Statements, clients and locks of other sessions of the same login.
+            ('pg_stat_get_activity|pg_stat_get_backend_\w+|pg_lock_status', 'pg_read_all_stats'),
+            -- Notifying the worker. Procrastinate's triggers do it as the role that adds the job.
+            ('pg_notify', 'claims_owner, claims_recorder, claims_worker'),
+            -- Large objects: they belong to no tenant.
+            ('lo_\w+|loread|lowrite', null),
+            -- Writing into the WAL whatever the transaction's end.
+            ('pg_logical_emit_message', null),
+            -- Locks that outlive the transaction, and locks that other tenants or the worker wait for.
+            ('pg_(try_)?advisory_lock(_shared)?|pg_(try_)?advisory_xact_lock_shared', null),
+            ('pg_(try_)?advisory_xact_lock', 'claims_gate, claims_owner, claims_recorder')
+        ) as f (name, needed_by)
+        join pg_proc p on p.pronamespace = 'pg_catalog'::regnamespace and p.proname ~ format('^(%s)$', f.name)
+    loop
+        execute format('revoke execute on function %s from public', closed.function);
+        if closed.needed_by is not null then
+            execute format('grant execute on function %s to %s', closed.function, closed.needed_by);
+        end if;
+    end loop;
+end
+$$;
+-- Blocks of code (`do`). Functions need no right to their language to run, only to be made.
+revoke usage on language plpgsql from public;
+grant usage on language plpgsql to claims_owner;

@@ -36,39 +36,156 @@ begin
 end
 $$;
 
--- A digest of everything that guards a row: tables, policies, grants, functions, triggers, constraints.
-create or replace function schema_admin.fingerprint() returns text
+-- The facts that guard a row, one line each: kind and object, a colon, the value. `make check` compares the lines with those of
+-- facts_applied. Facts of the whole server are included only for the roles of sql/roles.sql, by name, because a login that an
+-- administrator adds for another database must not stop the API. Members that are none of these roles, settings of extensions
+-- (auto_explain), session_preload_libraries and settings for all roles are left to sql/audit.
+create or replace function schema_admin.facts() returns setof text
 language sql stable set search_path = pg_catalog, pg_temp as $$
     with ours as (
-        select oid, nspname, nspacl from pg_namespace where nspname in ('app', 'auth', 'ctx', 'procrastinate', 'schema_admin')
+        select oid, nspname, nspacl, nspowner from pg_namespace where nspname in ('app', 'auth', 'ctx', 'procrastinate', 'schema_admin')
     ),
-    facts (fact) as (
-        select format('schema %s %s', nspname, nspacl) from ours
+    role as materialized (
+        select * from pg_roles
+        where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|operator)$'
+           or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
+    ),
+    relation as materialized (
+        select c.*, c.oid::regclass::text as name
+        from pg_class c join ours on ours.oid = c.relnamespace where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+    ),
+    attribute as materialized (
+        select format('%s.%I', r.name, a.attname) as name, a.*
+        from pg_attribute a join relation r on r.oid = a.attrelid
+        where a.attnum > 0 and not a.attisdropped and r.relkind <> 'S'
+    ),
+    acl (object, entries) as (
+        select 'schema ' || nspname, coalesce(nspacl, acldefault('n', nspowner)) from ours
         union all
-        select format('table %s %s %s %s %s %s %s', c.oid::regclass, c.relkind, c.relowner::regrole, c.relrowsecurity,
-                      c.relforcerowsecurity, c.relacl, c.reloptions)
-        from pg_class c join ours on ours.oid = c.relnamespace where c.relkind in ('r', 'p', 'v', 'm', 'S')
+        select 'table ' || name, coalesce(relacl, acldefault(case relkind when 'S' then 's'::"char" else 'r' end, relowner)) from relation
         union all
-        select format('column %s %s %s %s', a.attrelid::regclass, a.attname, a.atttypid::regtype, a.attacl)
-        from pg_attribute a join pg_class c on c.oid = a.attrelid join ours on ours.oid = c.relnamespace
-        where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p', 'v', 'm')
+        select 'column ' || name, attacl from attribute where attacl is not null
         union all
-        select format('policy %s.%s %s %s %s %s %s %s', schemaname, tablename, policyname, permissive, roles, cmd, qual, with_check)
-        from pg_policies where schemaname in (select nspname from ours)
-        union all
-        select format('function %s %s %s %s %s %s', p.oid::regprocedure, p.proowner::regrole, p.prosecdef, p.proconfig, p.proacl,
-                      coalesce(md5(pg_get_function_sqlbody(p.oid)), md5(p.prosrc)))
+        select 'function ' || p.oid::regprocedure, coalesce(p.proacl, acldefault('f', p.proowner))
         from pg_proc p join ours on ours.oid = p.pronamespace
         union all
-        select format('trigger %s %s %s', t.tgrelid::regclass, t.tgenabled, pg_get_triggerdef(t.oid))
-        from pg_trigger t join pg_class c on c.oid = t.tgrelid join ours on ours.oid = c.relnamespace where not t.tgisinternal
+        select 'function ' || p.oid::regprocedure, p.proacl  -- PostgreSQL's own, where it is not as initdb left it
+        from pg_proc p left join pg_init_privs i on i.objoid = p.oid and i.classoid = 'pg_proc'::regclass
+        where p.pronamespace = 'pg_catalog'::regnamespace and p.proacl is distinct from i.initprivs and p.proacl is not null
         union all
-        select format('constraint %s %s %s', k.conrelid::regclass, k.conname, pg_get_constraintdef(k.oid))
-        from pg_constraint k join ours on ours.oid = k.connamespace where k.contype <> 'n'
+        select 'language ' || lanname, coalesce(lanacl, acldefault('l', lanowner)) from pg_language
+    ),
+    granted as (
+        select object, grantee, privilege_type, is_grantable from acl cross join lateral aclexplode(entries)
         union all
-        select format('index %s', pg_get_indexdef(i.indexrelid))
-        from pg_index i join pg_class c on c.oid = i.indrelid join ours on ours.oid = c.relnamespace
+        select 'parameter ' || parname, g.grantee, g.privilege_type, g.is_grantable
+        from pg_parameter_acl cross join lateral aclexplode(paracl) g join role on role.oid = g.grantee
+        union all
+        select 'database', g.grantee, g.privilege_type, g.is_grantable  -- but for what a copy of the database does not bring along
+        from pg_database d cross join lateral aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) g
+        left join role on role.oid = g.grantee
+        where d.datname = current_database()
+          and (g.grantee = 0 or role.rolname <> 'claims_owner' and g.privilege_type in ('CREATE', 'TEMPORARY'))
+        union all
+        select format('default privileges of %s on %s', d.defaclrole::regrole,
+                      concat_ws(' in ', case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions'
+                                             when 'T' then 'types' when 'n' then 'schemas' else 'large objects' end,
+                                nullif(d.defaclnamespace, 0)::regnamespace)),
+               g.grantee, g.privilege_type, g.is_grantable
+        from pg_default_acl d cross join lateral aclexplode(d.defaclacl) g
+        where g.grantee in (select 0::oid union all select oid from role) or d.defaclrole in (select oid from role)
     )
-    select md5(string_agg(fact, e'\n' order by fact collate "C")) from facts
+    select format('grant on %s to %s: %s', object, case grantee when 0 then 'PUBLIC' else grantee::regrole::text end,
+                  string_agg(lower(privilege_type) || case when is_grantable then ' with grant option' else '' end, ', '
+                             order by privilege_type collate "C", is_grantable))
+    from granted group by object, grantee
+    union all
+    select format('schema %s: owner %s', nspname, nspowner::regrole) from ours
+    union all
+    select format('table %s: kind %s, owner %s, row security %s, forced %s%s', name, relkind, relowner::regrole, relrowsecurity,
+                  relforcerowsecurity, ', ' || array_to_string(reloptions, ', '))
+    from relation
+    union all
+    select format('column %s: %s%s%s', a.name, format_type(a.atttypid, a.atttypmod), case when a.attnotnull then ' not null' end,
+                  ' default ' || pg_get_expr(d.adbin, d.adrelid))
+    from attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    union all
+    select format('policy %s.%I: %s for %s to %s%s%s', r.name, p.polname,
+                  case when p.polpermissive then 'permissive' else 'restrictive' end,
+                  case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all' end,
+                  array(select case one when 0 then 'PUBLIC' else one::regrole::text end from unnest(p.polroles) as one order by 1),
+                  ' using ' || pg_get_expr(p.polqual, p.polrelid), ' with check ' || pg_get_expr(p.polwithcheck, p.polrelid))
+    from pg_policy p join relation r on r.oid = p.polrelid
+    union all
+    select format('function %s: owner %s, %s, volatility %s%s%s, %s, body %s', p.oid::regprocedure, p.proowner::regrole, l.lanname,
+                  p.provolatile, case when p.prosecdef then ', security definer' end, case when p.proleakproof then ', leakproof' end,
+                  array_to_string(p.proconfig, ', '),
+                  md5(case when p.prosqlbody is null then p.prosrc else pg_get_function_sqlbody(p.oid) end))
+    from pg_proc p join ours on ours.oid = p.pronamespace join pg_language l on l.oid = p.prolang
+    union all
+    select format('trigger %s.%I: %s %s', r.name, t.tgname, t.tgenabled, pg_get_triggerdef(t.oid))
+    from pg_trigger t join relation r on r.oid = t.tgrelid where not t.tgisinternal or t.tgenabled <> 'O'
+    union all
+    select format('rule %s.%I: %s %s', r.name, w.rulename, w.ev_enabled, pg_get_ruledef(w.oid))
+    from pg_rewrite w join relation r on r.oid = w.ev_class
+    union all
+    select format('constraint %s.%I: %s', coalesce(nullif(k.conrelid, 0)::regclass::text, k.contypid::regtype::text), k.conname,
+                  pg_get_constraintdef(k.oid))
+    from pg_constraint k join ours on ours.oid = k.connamespace where k.contype <> 'n'
+    union all
+    select format('index %s: %s%s', i.indexrelid::regclass, pg_get_indexdef(i.indexrelid), case when not i.indisvalid then ', invalid' end)
+    from pg_index i join relation r on r.oid = i.indrelid
+    union all
+    select format('publication %I: all tables', pubname) from pg_publication where puballtables
+    union all
+    select format('publication %I of schema %s: all tables', p.pubname, ours.nspname)
+    from pg_publication_namespace x join pg_publication p on p.oid = x.pnpubid join ours on ours.oid = x.pnnspid
+    union all
+    select format('publication %I of table %s: rows', p.pubname, r.name)
+    from pg_publication_rel x join pg_publication p on p.oid = x.prpubid join relation r on r.oid = x.prrelid
+    union all
+    select format('role %s:%s%s%s%s%s%s%s', rolname, case when rolcanlogin then ' login' end, case when rolinherit then ' inherit' end,
+                  case when rolsuper then ' superuser' end, case when rolbypassrls then ' bypassrls' end,
+                  case when rolreplication then ' replication' end, case when rolcreaterole then ' createrole' end,
+                  case when rolcreatedb then ' createdb' end)
+    from role
+    union all
+    select format('membership of %s in %s: %s', m.rolname, x.roleid::regrole,
+                  -- The options of one grant came with PostgreSQL 16, and with them one grant for each grantor.
+                  concat_ws(', ',
+                            case when bool_or(coalesce((to_jsonb(x) ->> 'inherit_option')::boolean, m.rolinherit)) then 'inherits' end,
+                            case when bool_or(coalesce((to_jsonb(x) ->> 'set_option')::boolean, true)) then 'may become it' end,
+                            case when bool_or(x.admin_option) then 'may grant it' end))
+    from pg_auth_members x join role m on m.oid = x.member
+    group by m.rolname, x.roleid
+    union all
+    select format('setting %s of %s: %s', split_part(one.setting, '=', 1),
+                  concat_ws(' in ', 'role ' || r.rolname, case when s.setdatabase <> 0 then 'this database' end),
+                  substr(one.setting, strpos(one.setting, '=') + 1))
+    from pg_db_role_setting s cross join lateral unnest(s.setconfig) as one (setting) left join role r on r.oid = s.setrole
+    where s.setdatabase in (0, (select oid from pg_database where datname = current_database()))
+      and (r.oid is not null
+           or s.setrole = 0 and s.setdatabase <> 0 and one.setting !~ '^(session_preload_libraries=|(?!app\.)[^=]*\.)')
 $$;
-grant execute on function schema_admin.fingerprint() to claims_api, claims_worker, claims_auditor;
+
+-- The digest of all facts, compared whenever a process starts.
+create or replace function schema_admin.fingerprint() returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select md5(string_agg(fact, e'\n' order by fact collate "C")) from schema_admin.facts() as fact
+$$;
+grant execute on function schema_admin.facts(), schema_admin.fingerprint() to claims_api, claims_worker, claims_auditor;
+
+-- The facts at the end of the last schema step. Only `make check` reads them, as an administrator.
+create table if not exists schema_admin.facts_applied (fact text not null);
+comment on table schema_admin.facts_applied is 'The facts of the catalog as the schema step left them.';
+
+-- Stores the current facts and their digest: from now on they are the expected ones.
+create or replace function schema_admin.note_facts() returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    delete from schema_admin.facts_applied;
+    insert into schema_admin.facts_applied select schema_admin.facts();
+    update schema_admin.state set catalog = (
+        select md5(string_agg(f.fact, e'\n' order by f.fact collate "C")) from schema_admin.facts_applied f);
+end
+$$;

@@ -28,6 +28,7 @@ from app.context import ENTER, Signer
 from app.main import create_app
 from app.passwords import hash_password
 from app.postgres import Embedded
+from app.sql import Query
 from app.tokens import Caller, make_token, secret_hash
 
 KEYS = {"test": b"a secret of the tests; 32 bytes and more"}
@@ -336,9 +337,16 @@ def caller(who: Cast, name: str) -> Caller:
 SIGNER = Signer(*next(iter(Settings(token_keys=KEYS).context_keys().items())))
 
 
-def entering(who: Cast, name: str) -> dict[str, Any]:
-    """ENTER's parameters for this person of the cast, as the API would sign them."""
-    return SIGNER.entering(caller(who, name), request_id="test", address="", source="api", read_only=False)
+def entering(who: Cast, name: str, backend: int = 0, *, read_only: bool = False) -> dict[str, Any]:
+    """ENTER's parameters for this person of the cast, as the API would sign them for that backend, or for any."""
+    given = SIGNER.entering(caller(who, name), request_id="test", address="", source="api", read_only=read_only)
+    return given | {"proof": given["proof"](backend)}
+
+
+def calling(query: Query, **given: Any) -> dict[str, Any]:
+    """The query's parameters as the API would sign them for any backend."""
+    signed = SIGNER.calling(query, given)
+    return signed | {"proof": signed["proof"](0)}
 
 
 @pytest.fixture

@@ -4,26 +4,27 @@
 sees what the administrator changed and never commits. The search_path is empty: what runs as somebody else finds its own names.
 """
 
+import re
 import time
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
-from unittest import mock
 from uuid import UUID
 
 import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus
 
-from app.context import ENTER, KNOCK, SIGNED_FOR
-from app.tokens import Caller, secret_hash
-from tests.conftest import SIGNER, Cast, entering
+from app.context import BOUND_FOR, ENTER, UNBOUND_FOR
+from app.mac import mac
+from app.tokens import Caller
+from tests.conftest import SIGNER, Cast, caller
 from tests.guard_probes import LINES, PLANT, RECORDED, TABLES, Probe
-from tests.guard_scenarios import BECOME, CALLS, SCENARIOS
+from tests.guard_scenarios import BECOME, CALLS, SCENARIOS, SIGNED, signed_arguments
 
 ROLES = {
     "alma": "claims_admin", "pia": "claims_processor", "ana": "claims_provider", "tom": "claims_patient", "system": "claims_system",
     "gate": "claims_gate", "usher": "claims_usher", "recorder": "claims_recorder", "sealer": "claims_sealer", "owner": "claims_owner",
-    "api": "claims_api", "worker": "claims_worker", "auditor": "claims_auditor",
+    "api": "claims_api", "worker": "claims_worker", "auditor": "claims_auditor", "operator": "claims_operator",
     "as_alma": "claims_as_admin", "as_pia": "claims_as_processor", "as_ana": "claims_as_provider", "as_tom": "claims_as_patient",
 }  # fmt: skip
 """Who tries every line, and as which role of the database."""
@@ -36,12 +37,11 @@ PEOPLE = {
     **{who: f"set session authorization claims_api; {{enter_{who}}}" for who in ("alma", "pia", "ana", "tom")},
     "system": "set session authorization claims_worker; "
     "select set_config('role', ctx.enter_job('{organization}', '{toms_event}'), true)",
-    # Roles that nobody logs in as: by an operator, whom <table>_signed lets pass.
+    # Roles that no login is: by an operator, whom ctx.entered lets pass.
     **{who: _ASSUME.format("pia", "", ROLES[who]) for who in ("gate", "usher", "recorder", "sealer", "owner")},
     **{f"as_{who}": _ENTER.format(who, ROLES[f"as_{who}"]) for who in ("alma", "pia", "ana", "tom")},
     "stray": _ASSUME.format("ana", "provider", "claims_provider"),
-    **{who: _LOGIN.format(ROLES[who]) for who in ("api", "worker", "auditor")},
-    "door": "set session authorization claims_api; {knock}",
+    **{who: _LOGIN.format(ROLES[who]) for who in ("api", "worker", "auditor", "operator")},
     "forger": "set session authorization claims_api; "
     + "".join(
         f"select set_config('app.{name}', '{value}', true); "
@@ -106,15 +106,20 @@ class Guard:
     def __init__(self, connection: psycopg.Connection[Any], casts: dict[str, Cast]) -> None:
         self.connection = connection
         self._north, self._south = casts["north"], casts["south"]
+        self._backend = connection.info.backend_pid
+        self._own_pads = connection.execute("select inner_pad, outer_pad from ctx.keys where kid = 'self'").fetchone()
         self._words: dict[str, Any] = {}
         self._signed_at = 0.0
+        # It refuses DDL before a missing grant does (tests/test_attacks_sql.py); the probes show the grants.
+        connection.execute("alter event trigger claims_refuse_ddl disable")
 
     def begin(self, fault: str = "", *, forget: bool = False) -> None:
         """Opens the transaction of one fault. Whoever changes the same role at the same moment goes first.
 
         forget: plans are made anew by themselves where a table or a policy changes, but not where a role does.
         """
-        if time.monotonic() > self._signed_at + SIGNED_FOR / 2:
+        # What is signed for any backend holds for so long; the transaction's time stands still.
+        if time.monotonic() > self._signed_at + UNBOUND_FOR / 2:
             self._sign()
         for _ in range(5):
             if (planted := self.run(f"begin; {FORGET if forget else ''}{fault}")) != CONCURRENTLY_UPDATED:
@@ -134,26 +139,94 @@ class Guard:
         return (found or b"").decode()
 
     def _sign(self) -> None:
-        """Signs every context that a probe may enter; a signature holds for a minute."""
-        north, south = self._north, self._south
-        ids = north.organization, north.pia
-        pia = entering(north, "pia")
-        statements = {f"enter_{who}": (ENTER, entering(north, who)) for who in ("alma", "pia", "ana", "tom")}
-        statements |= {
-            "knock": (KNOCK, SIGNER.knocking()),
-            "enter_reading": (ENTER, pia | {"read_only": True}),
-            "enter_unsigned": (ENTER, pia | {"signature": b"x"}),
-            "enter_mixed": (ENTER, _entering(south.organization, north.pia, north.pia)),
-            "enter_by_anas_session": (ENTER, _entering(*ids, north.ana)),
-            "enter_without_session": (ENTER, _entering(*ids, "") | {"session_id": None}),
-        }
-        with mock.patch("app.context.time.time", return_value=time.time() - 2 * SIGNED_FOR):
-            statements["enter_late"] = (ENTER, entering(north, "pia"))
-        mogrify = psycopg.ClientCursor(self.connection).mogrify
-        token = f"\\x{secret_hash('invitation to north').hex()}"
-        self._words = north.ids | {"south": south, "token": token}
-        self._words |= {name: mogrify(*statement) for name, statement in statements.items()}
+        """Signs every context that a probe may enter, and every call that one may make."""
         self._signed_at = time.monotonic()
+        self._words = self._north.ids | {"south": self._south, "calls": self._calls()}
+        self._words |= {f"enter_{name}": sql for name, sql in self._entrances()}
+
+    def _proofs(self, said: str) -> Iterator[tuple[str, str | None]]:
+        """Proofs of what is said by their names in PROOFS; the first two are good."""
+        now, here = int(time.time()), self._backend
+        bound, anywhere = now + BOUND_FOR, now + UNBOUND_FOR
+        kid, key = SIGNER.kid, SIGNER.key
+        good = _proof(said, bound, here)
+        yield from {
+            "": good,
+            "anywhere": _proof(said, anywhere, 0),
+            "none": None,
+            "nothing": "",
+            "longer": f"{good}:",
+            "another backend": _proof(said, bound, here + 1),
+            "another key": _proof(said, bound, here, kid, bytes(len(key))),
+            "no such key": _proof(said, bound, here, "none", key),
+            "old": _proof(said, now - BOUND_FOR, here),
+            "early": _proof(said, bound + BOUND_FOR, here),
+            "old anywhere": _proof(said, now - BOUND_FOR, 0),
+            "early anywhere": _proof(said, bound, 0),
+            "changed": good[:-1] + ("0" if good[-1] != "0" else "1"),
+            "key of contexts": self._by_own_key(said, bound, here),
+        }.items()
+
+    def _by_own_key(self, said: str, expires: int, backend: int) -> str:
+        ((signature,),) = self.connection.execute(
+            "select encode(ctx.mac(%s, %s, %b), 'hex')", [*self._own_pads, _message(said, expires, backend)]
+        ).fetchall()
+        return f"self:{expires}:{backend}:{signature}"
+
+    def _calls(self) -> dict[str, str]:
+        """Every function of SIGNED with its arguments, by its name and that of the proof: of PROOFS, or "but <argument>" where that
+        argument is another than was signed."""
+        mogrify = psycopg.ClientCursor(self.connection).mogrify
+        calls = {}
+        for function, query in SIGNED.items():
+            given = signed_arguments(self._north)[function]
+            sign = lambda given: SIGNER.calling(query, given)["proof"]  # noqa: B023, E731
+            (said,) = sign(given).args
+            proofs = dict(self._proofs(said))
+            proofs["another function"] = _proof(
+                f"5:other{said[said.index(function) + len(function) :]}", *self._for_here()
+            )
+            proofs["one argument more"] = _proof(f"{said}1:x", *self._for_here())
+            for name in query.signed[1]:  # type: ignore[index]
+                proofs[f"but {name}"] = sign(given | {name: _another(given[name])})(self._backend)
+            (call,) = re.findall(r"auth\.\w+\((?:%\(\w+\)s|[^()])*\)", query.text(given))
+            for name, proof in proofs.items():
+                calls[f"{function} {name}".strip()] = mogrify(call, given | {"proof": proof})
+            if "caller" in given:  # a token that is none, or what comes behind would raise
+                of_south = (
+                    given | {"caller": self._south.alma} | ({"refresh_hash": b""} if function == "log_out" else {})
+                )
+                calls[f"{function} of south"] = mogrify(call, of_south | {"proof": sign(of_south)(self._backend)})
+        return calls
+
+    def _for_here(self) -> tuple[int, int]:
+        return int(time.time()) + BOUND_FOR, self._backend
+
+    def _entrances(self) -> Iterator[tuple[str, str]]:
+        """Every context that a probe may enter, or try to."""
+        north, south = self._north, self._south
+        mogrify = psycopg.ClientCursor(self.connection).mogrify
+
+        def enter(who: Caller, request: str = "test", reading: bool = False, **changed: Any) -> str:
+            given = SIGNER.entering(who, request_id=request, address="", source="api", read_only=reading)
+            return mogrify(ENTER, given | {"proof": given["proof"](self._backend)} | changed)
+
+        for name in ("alma", "pia", "ana", "tom"):
+            yield name, enter(caller(north, name))
+        pia = caller(north, "pia")
+        yield "reading", enter(pia, reading=True)
+        yield "mixed", enter(Caller(south.organization, north.pia, north.pia, ""))
+        yield "by_anas_session", enter(Caller(north.organization, north.pia, north.ana, ""))
+        yield "without_session", enter(Caller(north.organization, north.pia, "", ""), session_id=None)  # type: ignore[arg-type]
+        yield "by_line", enter(pia, request="test\nx")
+        given = SIGNER.entering(pia, request_id="test", address="", source="api", read_only=False)
+        (said,) = given["proof"].args
+        for name, proof in self._proofs(said):
+            yield f"by {name}", mogrify(ENTER, given | {"proof": proof})
+        for name in given.keys() - {"proof"}:
+            other = not given[name] if name == "read_only" else _another(given[name])
+            yield f"but {name}", enter(pia, **{name: other})
+        yield "but not reading", enter(pia, reading=True, read_only=False)
 
     def outcomes(self, probes: Iterable[Probe]) -> Iterator[tuple[Probe, str]]:
         """What comes of each probe, in their order, in the transaction that is open; it is as before afterwards."""
@@ -184,6 +257,18 @@ class Guard:
         return (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
 
 
-def _entering(organization: UUID, user: UUID, session: UUID | str) -> dict[str, Any]:
-    who = Caller(organization, user, session, "")  # type: ignore[arg-type]
-    return SIGNER.entering(who, request_id="test", address="", source="api", read_only=False)
+def _message(said: str, expires: int, backend: int) -> bytes:
+    return f"{said}\n{expires}\n{backend}".encode()
+
+
+def _proof(said: str, expires: int, backend: int, kid: str = SIGNER.kid, key: bytes = SIGNER.key) -> str:
+    return f"{kid}:{expires}:{backend}:{mac(key, _message(said, expires, backend)).hex()}"
+
+
+def _another(value: Any) -> Any:
+    """Another value of an argument; for none the empty text, which is to be another one, too."""
+    if value is None:
+        return ""
+    if isinstance(value, UUID):
+        return UUID(int=value.int ^ 1)
+    return value + {str: "x", bytes: b"x", int: 1}[type(value)]

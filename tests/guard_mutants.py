@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 
+from tests.guard_scenarios import SIGNED
+
 Connection = psycopg.Connection[Any]
 OURS = "(select * from pg_roles where rolname like 'claims\\_%' and not rolbypassrls)"
 """The roles of the product; not the one that makes backups (sql/README.md)."""
@@ -63,8 +65,8 @@ def policies(connection: Connection) -> Iterator[Mutant]:
             yield Mutant(f"drop {on}; {again}  -- {on} made permissive", (table,))
 
 
-_SAME = re.compile(r"ctx\.same\([\w.]+, \( SELECT ctx\.entered\(CURRENT_USER, '\w+'::text\) AS entered\)\)")
-_FOR_THE_PLANNER = re.compile(r"\(\w+ = \(+(?:NULLIF\()?current_setting\('app\.(?:user|provider|patient)_id'")
+_SAME = re.compile(r"ctx\.same\([\w.]+, \( SELECT ctx\.(?:entered|verified)\(CURRENT_USER, '\w+'::text\) AS \w+\)\)")
+_FOR_THE_PLANNER = re.compile(r"\(\w+ = ctx\.variable\('(?:user|provider|patient)_id'")
 
 
 def _weaker(rule: str) -> list[str]:
@@ -160,21 +162,43 @@ def functions(connection: Connection) -> Iterator[Mutant]:
 
 
 BODIES = [
-    ("ctx.entered", "if session_user in", "if false and session_user in"),
-    ("ctx.entered", "is not true", "is false"),
-    ("ctx.entered", "and p_role in ('claims_gate', 'claims_recorder', ctx.role_name(current_setting('app.role', true)))", ""),
+    *((f"ctx.{name}", old, new) for name in ("entered", "verified") for old, new in (
+        ("if p_role is distinct from 'claims_usher'", "if false"),
+        ("if not ctx.fits", "if ctx.fits"),
+        ("case when ctx.is_operator() then", "case when true then"),
+        ("return nullif(", "return null; return nullif("))),
+    ("ctx.fits", "(current_setting('app.mac'::text, true) = encode(ctx.mac(inner_pad, outer_pad, ctx.stated()), 'hex'::text))", "true"),
+    ("ctx.fits", "ARRAY['claims_gate'::name, 'claims_recorder'::name]", "ARRAY['claims_gate'::name, 'claims_recorder'::name, p_role]"),
+    ("ctx.fits", "ARRAY['claims_gate'::name, 'claims_recorder'::name]",
+     "ARRAY['claims_gate'::name, 'claims_recorder'::name, 'claims_admin'::name]"),
+    ("ctx.is_operator", "pg_has_role(SESSION_USER, 'claims_operator'::name, 'member'::text)", "true"),
+    ("ctx.not_verified", "raise exception", "return null; raise exception"),
+    ("ctx.variable", "return ctx.not_verified()", "return null"),
+    ("ctx.variable", "return case", "return null; return case"),
+    ("ctx.same", "CASE", "of_row IS NOT NULL OR CASE"),
     ("ctx.verify", "begin", "begin return;"),
-    ("ctx.verify", "and ctx.mac(", "and null is distinct from ctx.mac("),
-    ("ctx.verify", "p_expires - extract(epoch from now()) between -5 and 65", "true"),
+    ("ctx.verify", "'hex') = parts[4]", "'hex') is not null"),
+    ("ctx.verify", "and k.kid <> 'self'", ""),
+    ("ctx.verify", "and cardinality(parts) = 4", ""),
+    ("ctx.verify", "when pg_backend_pid()::text then", "when nullif(parts[3], '0') then"),
+    ("ctx.verify", "between -5 and 65", "> -5"),
+    ("ctx.verify", "between -5 and 65", "< 65"),
+    ("ctx.verify", "between 0 and 10", "> 0"),
+    ("ctx.verify", "between 0 and 10", "< 10"),
+    ("ctx.verify", "between 0 and 10", "between -5 and 65"),
     ("ctx.verify", "is not true", "is false"),
-    ("ctx.at_door", "begin", "begin return;"),
+    ("ctx.verify_call", "perform ctx.verify(", "perform concat("),
+    ("ctx.verify_call", "octet_length(said.word) || ':' || ", ""),
+    ("ctx.verify_call", "'~'", "'0:'"),
     ("ctx.enter", "perform ctx.verify(", "perform format('%s', "),
+    ("ctx.enter", "e'\\n') > 0", "e'\\n') > 999"),
+    ("ctx.enter", "e'\\n', p_read_only", "e'\\n', false"),
     ("ctx.enter", " and u.active", ""),
     ("ctx.enter", " and o.suspended_at is null", ""),
-    ("ctx.enter", "s.user_id is not null and ", ""),
     ("ctx.enter", " and s.user_id = u.user_id", ""),
     ("ctx.enter", "and s.ended_at is null", ""),
-    ("ctx.enter", " and session_user <> 'claims_api'", ""),
+    ("ctx.enter", "caller.in_session or", "caller.in_session is not null or"),
+    ("ctx.enter", " and ctx.is_operator()", ""),
     ("ctx.enter", "if p_read_only", "if false"),
     ("ctx.enter_job", "perform ctx.turn_to(p_event_id)", "perform p_event_id"),
     ("ctx.turn_to", "if not exists", "if false and not exists"),
@@ -182,9 +206,14 @@ BODIES = [
     *((f"app.{name}", "j.args ->> 'organization_id' = current_setting('app.organization_id')", "true")
       for name in ("waiting_jobs", "end_jobs")),
     ("app.tenant_key", "and c.relnamespace = 'app'::regnamespace", ""),
-    ("auth.log_out", "perform ctx.entered", "perform format"),
-    *((f"auth.{name}", "ctx.at_door()", "1") for name in (
-        "find_hash", "find_logins", "find_invitation", "register", "open_session", "refresh", "login_failed", "record_denial")),
+    ("auth.log_out", "ctx.entered(current_user, 'user_id')", "ctx.variable('user_id')"),
+    *((f"auth.{function}", "perform ctx.verify_call(", "perform concat(") for function in SIGNED),
+    *(("auth.open_session", f", {argument}", "") for argument in (
+        "p_organization_id::text", "p_user_id::text", "p_session_id::text", "encode(p_refresh_hash, 'hex')")),
+    ("auth.open_session", "bigint::text, p_new_hash", "bigint::text"),
+    *(("ctx.reset_session", part, "") for part in (
+        "set session authorization default;", "reset all;", "execute 'close all';", "perform pg_catalog.pg_advisory_unlock_all();")),
+    ("ctx.stated", "current_setting('transaction_read_only'::text)", "''::text"),
     *(("ctx.stated", f"current_setting('app.{name}'::text, true)", "''::text") for name in (
         "organization_id", "user_id", "session_id", "role", "provider_id", "patient_id", "request_id", "address", "source")),
 ]  # fmt: skip
@@ -200,9 +229,11 @@ def bodies(connection: Connection) -> Iterator[Mutant]:
 
 KINDS = {kind.__name__: kind for kind in (policies, tables, roles, foreign_keys, grants, triggers, functions, bodies)}
 
-EQUIVALENT = {
-    f"grant claims_{role} to claims_{admin}": f"an admin sees and does all that a {role} may, and its context names no {role} to act as"
-    for role in ("provider", "patient")
-    for admin in ("admin", "as_admin")
-} | {"grant claims_usher to claims_gate": "claims_gate may all that it may, and no function becomes another role"}
+EQUIVALENT: dict[str, str] = {
+    **{
+        f"grant select on app.{table} to claims_recorder": "no login becomes it, and no function of its own reads another column"
+        for table in ("claims", "patients")
+    },
+    "drop trigger users_29_lock_last_admin on app.users": "it orders two transactions, and the probes have one (tests/test_people.py)",
+}
 """Mutants that change nothing for anybody, and why. One that is killed after all does not belong here."""

@@ -68,7 +68,7 @@ LINES = [
     ("update app.providers set npi = null", "alma 23502, owner 0"),
     ("update app.providers set created_at = now()", "owner 0"),
     ("delete from app.providers", "owner 0"),
-    ("select from app.patients", "alma 2, pia 1, ana 1, tom 1, system 2, owner 0"),
+    ("select from app.patients", "alma 2, pia 1, ana 1, tom 1, system 2, recorder 2, owner 0"),
     (f"insert into app.patients {PATIENT}", "alma 1, ana 1, owner !"),
     ("insert into app.patients (organization_id) values ('{organization}')", "owner !"),
     ("update app.patients set phone = 'x'", "alma 2, owner 0"),
@@ -81,7 +81,7 @@ LINES = [
         "recorder !, owner !"),
     ("update app.care_relationships set created_at = now()", "owner 0"),
     ("delete from app.care_relationships", "alma 2, owner 0"),
-    ("select from app.claims", "alma 6, pia 1, ana 2, tom 1, system 6, gate 3, owner 0"),
+    ("select from app.claims", "alma 6, pia 1, ana 2, tom 1, system 6, gate 3, recorder 6, owner 0"),
     (f"insert into app.claims {TOMS_BY_ANA}", "alma 1, ana 1, as_alma 42501, as_ana 42501, owner TRANS"),
     (f"insert into app.claims {TOMS_BY_BEN}", "alma 1, ana !, as_alma 42501, as_ana 42501, owner TRANS"),
     ("insert into app.claims (organization_id) values ('{organization}')", "owner TRANS"),
@@ -214,7 +214,8 @@ LINES = [
     ("delete from schema_admin.state", "owner 1"),
     *((f"{command} schema_admin.{table} {rest}", f"owner {outcome}")
         for table, key, unfilled in (("_yoyo_log", "id", 23502), ("_yoyo_migration", "migration_id", 23502),
-                                     ("_yoyo_version", "version", 23502), ("yoyo_lock", "pid", 23502))
+                                     ("_yoyo_version", "version", 23502), ("yoyo_lock", "pid", 23502),
+                                     ("facts_applied", "fact", 23502))
         for command, rest, outcome in (("select from", "limit 0", 0), ("insert into", "default values", unfilled),
                                        ("update", f"set {key} = null where false", 0), ("delete from", "where false", 0))),
 ]  # fmt: skip

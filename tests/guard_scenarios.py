@@ -1,11 +1,17 @@
 """What a few may try of the guard beside the tables' lines: becoming a role, calling a function, entering a context, bending one."""
 
+from typing import Any
+
+from app.sql import load
+from app.tokens import secret_hash
+from tests.conftest import Cast
 from tests.guard_probes import CLAIM, EVENT, GIVEN_AWAY, PATIENT, TENANT_TABLES, TINAS_BY_ANA, TOMS_BY_ANA, Probe
 
 BECOME = {
     "api": "claims_admin claims_processor claims_provider claims_patient",
     "worker": "claims_system",
     "auditor": "",
+    "operator": "",
 }
 """Which roles a login may become."""
 
@@ -13,20 +19,26 @@ CALLS = [
     ("owner", """
         app.check_assignment() app.check_event() app.check_invitation() app.check_organization() app.counted_tallies()
         app.keep_last_admin() app.make_claim() app.move_claim() app.recount_claim_tallies() app.touch_claim()"""),
-    ("recorder", "app.add_tenant() app.audit_row() app.enqueue_event() app.link_care() app.record_status() app.tally_claim()"),
+    ("recorder", """
+        app.add_tenant() app.audit_row() app.enqueue_event() app.link_care() app.lock_last_admin() app.record_status()
+        app.tally_claim()"""),
     ("gate", """
-        auth.add_organization(null,null) auth.add_user(null,null,null,null,null,null) auth.end_sessions() auth.sweep_windows()"""),
-    ("gate owner", "app.tenant_key(null) ctx.at_door() ctx.door() ctx.own_mac(null)"),
+        auth.add_organization(null,null) auth.add_user(null,null,null,null,null,null) auth.end_sessions() auth.open_invitation(null,null)
+        auth.sweep_windows() auth.window_of(null)"""),
+    ("gate owner", "app.tenant_key(null) ctx.verify_call(null,null)"),
     ("gate usher owner", """
-        ctx.assume(null) ctx.mac(null,null,null) ctx.role_name(null) ctx.stated() ctx.verify(null,null,null,null)"""),
+        ctx.assume(null) ctx.is_operator() ctx.mac(null,null,null) ctx.role_name(null) ctx.stated() ctx.fits(null,null,null)
+        ctx.verify(null,null)"""),
     ("gate api", """
-        auth.accept_invitation(null,null,null,null) auth.find_hash(null) auth.find_invitation(null,null) auth.find_logins(null,null)
-        auth.forgive(null,null) auth.login_failed(null,null,null,null) auth.open_session(null,null,null,null,null,null,null)
-        auth.record_denial(null,null,null,null,null,null,null,null) auth.refresh(null,null,null) auth.register(null,null,null,null)
-        auth.take(null,null,null,null) ctx.is_known(null) ctx.knock(null,null,null)"""),
+        auth.accept_invitation(null,null,null,null,null) auth.find_hash(null,null) auth.find_invitation(null,null,null)
+        auth.find_logins(null,null,null) auth.forgive(null,null,null) auth.login_failed(null,null,null,null,null)
+        auth.open_session(null,null,null,null,null,null,null,null) auth.record_denial(null,null,null,null,null,null,null,null,null)
+        auth.refresh(null,null,null,null) auth.register(null,null,null,null,null) auth.take(null,null,null,null,null)
+        ctx.is_known(null)"""),
+    ("alma pia ana tom owner gate api", "ctx.reset_session()"),
     ("gate usher api", "ctx.enter(null,null,null,null,null,null,null)"),
     ("gate worker", "app.fold_claim_tallies() app.seal_audit_logs() ctx.enter_job(null,null)"),
-    ("gate recorder", "app.fold_organization(null)"),
+    ("gate recorder", "app.fold_organization(null) app.record_act(null,null)"),
     ("gate system", "ctx.turn_to(null)"),
     ("gate auditor", "app.verify_audit_logs() app.who_can_see(null,null)"),
     ("gate worker auditor", "app.audit_heads()"),
@@ -50,9 +62,9 @@ CALLS = [
     ("alma pia ana system owner", "app.refusal(null)"),
     ("pia gate", "app.take_next_claim()"),
     ("alma pia ana tom gate", """
-        app.keep_answer(null,null,null,null,null) app.take_key(null,null,null) auth.log_out(null) auth.my_password_hash()
-        auth.set_my_password(null)"""),
-    ("alma pia ana tom gate recorder", "app.record_act(null,null)"),
+        app.keep_answer(null,null,null,null,null) app.take_key(null,null,null) auth.log_out(null,null) auth.my_password_hash(null)
+        auth.set_my_password(null,null)"""),
+    ("alma pia ana tom recorder", "app.record_access(null,null)"),
     ("alma pia ana tom owner", """
         app.all_words('') app.audit_json(null) app.claim_json(null) app.diagnosis_code_json(null)
         app.event_json(null) app.major_units(null) app.organization_json(null,null,null) app.patient_json(null)
@@ -64,9 +76,57 @@ CALLS = [
     ("alma pia ana tom system owner api", "app.icd10('')"),
     ("alma pia ana tom system owner gate recorder", "app.refuse(null) app.refuse_now(null)"),
     ("alma pia ana tom system owner gate recorder sealer", "app.is_npi('') app.new_claim_number() app.organization_id() app.uuid7()"),
-    ("alma pia ana tom system owner gate usher recorder sealer", "ctx.entered(null) ctx.same(null,null)"),
+    ("alma pia ana tom system owner gate usher recorder sealer", """
+        ctx.entered(null) ctx.not_verified() ctx.same(null,null) ctx.variable(null) ctx.verified(null)"""),
 ]  # fmt: skip
 """Who may call which functions, its owner among them; everybody else is refused."""
+
+SIGNED = {
+    query.signed[0]: query
+    for resource in ("auth", "audit_logs", "limits")
+    for query in load(resource).all.values()
+    if query.signed
+}
+"""The functions that are called with a proof, and the statement of the API that calls each."""
+
+
+def signed_arguments(who: Cast) -> dict[str, dict[str, Any]]:
+    """What each of SIGNED is called with, by ana where it is one of IN; each gives one row."""
+    token = secret_hash("invitation to north")
+    refresh = str(who.organization).encode()
+    return {
+        "find_logins": {"email": "alma@north.test", "slug": None},
+        "find_hash": {"email": "alma@north.test"},
+        "find_invitation": {"tenant": who.organization, "token_hash": token},
+        "login_failed": {"email": "alma@north.test", "slug": None, "request_id": "", "address": ""},
+        "register": {"organization": "Mine", "email": "me@mine.test", "name": "Me", "password_hash": "x"},
+        "accept_invitation": {"tenant": who.organization, "token_hash": token, "name": "Me", "password_hash": "x"},
+        "refresh": {"old_hash": refresh, "new_hash": b"y", "seconds": 60},
+        "record_denial": {
+            "tenant": who.organization, "user_id": who.alma, "request_id": "", "address": "", "entity": "claims",
+            "entity_id": None, "outcome": "x", "asked": None,
+        },
+        "open_session": {
+            "tenant": who.organization, "user_id": who.alma, "session_id": who.anas_claim, "refresh_hash": b"x", "seconds": 60,
+            "changed_at": None, "new_hash": "x",
+        },
+        "take": {"subject": "x", "want": 1, "limit": 1, "seconds": 1},
+        "forgive": {"account": "x", "address": "y"},
+        "log_out": {"caller": who.ana, "refresh_hash": None},
+        "my_password_hash": {"caller": who.ana},
+        "set_my_password": {"caller": who.ana, "new_hash": "x"},
+    }  # fmt: skip
+
+
+GOOD_PROOFS = ("", "anywhere")
+BAD_PROOFS = (
+    "none", "nothing", "longer", "changed", "another backend", "another key", "no such key", "key of contexts", "old", "early",
+    "old anywhere", "early anywhere",
+)  # fmt: skip
+"""tests/guard.py makes them: good for a backend of one's own, or for any; and the others."""
+ONLY_OF_CALLS = ("another function", "one argument more")
+IN = ("log_out", "my_password_hash", "set_my_password")
+"""Functions of SIGNED that are called in a context; the others are called before there is one."""
 
 QUEUED = "procrastinate.procrastinate_jobs"
 ANY_JOBS = "array(select generate_series(1, 99)::bigint)"
@@ -133,14 +193,20 @@ SCENARIOS = [
     *(Probe("forger", f"select from {table}", "28000") for table in TENANT_TABLES[:-3]),
     Probe("forger", "select invitation_id from app.invitations", "28000"),
     Probe("forger", "select app.take_key('/api/claims', 'new', '')  -- app.idempotency_keys", "28000"),
-    Probe("forger", "select app.record_act('read', 'claims')  -- app.audit_logs", "28000"),
-    *(Probe("forger", f"select auth.log_out({token})", "28000") for token in ("null", "'x'")),
-    # The two restrictive policies hold by themselves, whatever a grant, a trigger or another policy lets through.
+    Probe("forger", "select app.record_access('read', 'audit_logs')  -- app.audit_logs", "28000"),
+    # Not even a proof of the API's helps where the context was not entered.
+    *(Probe("forger", f"select from {{calls[{function} of south]}}  -- auth.{function}(", "28000") for function in IN),
+    # The restrictive policies hold by themselves, whatever a grant, a trigger or another policy lets through.
     *(Probe(who, sql.format(table), outcome, GIVEN_AWAY.format(table)) for table in TENANT_TABLES for who, sql, outcome in (
         ("alma", "select from {} where organization_id <> '{{organization}}'", "0"),
         ("alma", "insert into {} (organization_id) values ('{{south.organization}}')", "!"),
         ("alma", "update {} set organization_id = '{{south.organization}}'", "!"),
         ("forger", "select from {}", "28000"),
+        # There is no row of an organization that does not exist: a scan begins with the context all the same.
+        ("forger", "select set_config('app.organization_id', gen_random_uuid()::text, true); select from {}", "28000"),
+        ("forger", "select from {} where organization_id = gen_random_uuid()", "28000"),
+        ("forger", "update {} set organization_id = null where organization_id = gen_random_uuid()", "28000"),
+        ("forger", "delete from {} where organization_id = gen_random_uuid()", "28000"),
         ("forger", "insert into {} (organization_id) values ('{{south.organization}}')", "28000"))),
     # A row can't be moved out of one's scope, where its column could be written.
     *(Probe(who, f"update {table} set {column} = '{{{target}}}'", "!",
@@ -158,13 +224,43 @@ SCENARIOS = [
     # A context that is bent while a statement runs.
     Probe("alma", "set enable_indexscan = off; set enable_bitmapscan = off; "
         "select set_config('app.organization_id', '{south.organization}', true) from app.claims", "1"),
+    Probe("ana", "set enable_indexscan = off; set enable_bitmapscan = off; "
+        "select set_config('app.provider_id', '{ben_provider}', true) from app.claims", "1"),
     Probe("alma", "select ctx.entered(null)", "28000"),
+    # Before the scan reads its first row, and after it was checked whether it may begin.
+    Probe("alma", "with bent as materialized (select set_config('app.organization_id', '{south.organization}', true)) "
+        "select from bent, app.claims", "0"),
+    # Neither does one that was entered to write hold for reading alone, nor the other way round.
+    Probe("alma", "set transaction_read_only = on; select from app.claims", "28000"),
+    # A variable that is no id.
+    *(Probe(who, f"{variable} select {call}", "28000") for who, variable, call in (
+        ("alma", "", "ctx.variable('none')"),
+        ("root", "select set_config('app.user_id', 'abc', true);", "ctx.variable('user_id')"),
+        ("root", "select set_config('app.user_id', repeat('x', 32), true);", "ctx.variable('user_id')"),
+        ("root", "select set_config('app.organization_id', '', true);", "app.organization_id()"))),
+    Probe("root", "select set_config('app.user_id', '', true); select from ctx.variable('user_id') as id where id is null", "1"),
+    # What a call leaves behind.
+    *(Probe("alma", f"{left}; select ctx.reset_session(); {seen}", outcome,
+            "grant execute on function pg_advisory_lock(bigint), pg_lock_status() to public") for left, seen, outcome in (
+        ("set work_mem = '7MB'", "select where current_setting('work_mem') = '7MB'", "0"),
+        ("set role claims_admin", "select where current_user = session_user", "1"),
+        ("select pg_advisory_lock(7)", "select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()", "0"),
+        ("declare left_open cursor for select 1", "fetch left_open", "34000"))),
+    # A role that may do without a signature gets around no policy.
+    Probe("operator", "select from app.claims", "0",
+        "grant usage on schema app to claims_operator; grant select on app.claims to claims_operator"),
     # Entering.
     Probe("api", "{enter_pia}; select from app.claims", "1"),
     Probe("api", "{enter_reading}; update app.claims set notes = 'x'", "25006"),
-    Probe("api", "{enter_unsigned}", "28000"),
-    Probe("api", "{enter_late}", "28000"),
+    *(Probe("api", f"{{enter_by {name}}}; select from app.claims", "1") for name in GOOD_PROOFS),
+    *(Probe("api", f"{{enter_by {name}}}", "28000") for name in BAD_PROOFS),
+    *(Probe("api", f"{{enter_but {name}}}", "28000") for name in (
+        "organization_id", "user_id", "session_id", "request_id", "address", "source", "read_only", "not reading")),
+    Probe("api", "{enter_by_line}", "28000"),
     Probe("api", "select ctx.enter('{organization}', '{pia}', '{pia}', '', '', 'api', false)", "28000"),
+    Probe("api", "select ctx.enter('{organization}', '{pia}', null, '', '', 'sql', true)", "28000"),
+    Probe("operator", "select ctx.enter('{organization}', '{pia}', null, '', '', 'sql', true)", "1",
+        "grant usage on schema ctx to claims_operator; grant execute on function ctx.enter to claims_operator"),
     Probe("api", "{enter_mixed}", "28000"),
     Probe("api", "{enter_without_session}", "28000"),
     Probe("api", "{enter_by_anas_session}", "28000"),
@@ -173,17 +269,13 @@ SCENARIOS = [
         "alter table app.users disable trigger user; update app.users set active = false where user_id = '{pia}'"),
     Probe("api", "{enter_pia}", "28000", "update app.organizations set suspended_at = now()"),
     Probe("worker", "select ctx.enter_job('{south.organization}', '{toms_event}')", "28000"),
-    # Before there is a tenant: who knocked, and who did not. They find their names whatever the caller's search_path is.
-    *(Probe(who, f"select from {call}", expect) for call in (
-        "auth.find_logins('alma@north.test', null)", "auth.find_hash('alma@north.test')",
-        "auth.find_invitation('{organization}', '{token}')",
-        "auth.login_failed('alma@north.test', null, '', '')", "auth.register('Mine', 'me@mine.test', 'Me', 'x')",
-        "auth.accept_invitation('{organization}', '{token}', 'Me', 'x')", "auth.refresh('{organization}', 'y', 60)",
-        "auth.record_denial('{organization}', '{alma}', '', '', 'claims', null, 'x', null)",
-        "auth.open_session('{organization}', '{alma}', gen_random_uuid(), 'x', 60, null, 'x')")
-        for who, expect in (("door", "1"), ("api", "28000"))),
-    Probe("api", "select from auth.take('x', 1, 1, 1)", "1"),
-    Probe("api", "select from auth.forgive('x', 'y')", "1"),
+    # Each function of the schema auth: with a proof of this call, and without. It finds its names whatever the search_path is.
+    *(Probe("ana" if function in IN else "api", f"select from {{calls[{f'{function} {name}'.strip()}]}}  -- auth.{function}(", expect)
+        for function, query in SIGNED.items()
+        for expect, names in (
+            ("1", GOOD_PROOFS),
+            ("28000", (*BAD_PROOFS, *ONLY_OF_CALLS, *(f"but {name}" for name in query.signed[1]))))
+        for name in names),
     Probe("api", "select from ctx.queue_state()", "1"),
     # A job, and the queue: for the tenant of its event, in a context that was entered.
     *(Probe("system", f"select app.{call}; select from app.job_processing_logs where status = '{status}'", "1") for call, status in (
@@ -211,8 +303,10 @@ SCENARIOS = [
     Probe("auditor", "select from app.who_can_see('auth.sessions', '{alma}')", "42809"),
     # The functions of somebody who is in.
     *(Probe(who, f"select from {call}", "1") for who, calls in (
-        ("alma", "app.keep_answer('/','k',200,'[]','') app.record_act('read','claims')"),
-        ("ana", "app.claim_limits() app.appeal_window_days() auth.log_out(null) auth.my_password_hash() auth.set_my_password('x')"),
+        ("alma", "app.keep_answer('/','k',200,'[]','') app.record_access('read','audit_logs') "
+            "app.record_access('read','claims','{anas_claim}','{tom_patient}') "
+            "app.record_access('read','patients','{tom_patient}','{tom_patient}')"),
+        ("ana", "app.claim_limits() app.appeal_window_days()"),
         ("pia", "app.take_next_claim()")) for call in calls.split()),
     Probe("alma", "select from app.take_key('/','k','')", "0"),
     Probe("alma", "select from app.retry_job('{toms_job}')", "1", "update app.job_processing_logs set status = 'failed'"),

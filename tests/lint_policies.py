@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest import mock
 from uuid import uuid4
 
 import psycopg
@@ -25,7 +27,7 @@ from psycopg.conninfo import make_conninfo
 from app import schema
 from app.config import Settings
 from app.postgres import Embedded
-from tests.policy_rules import floor
+from tests.policy_rules import floor, written_out
 
 CONFIG_FILE = schema.ROOT / "pgrls.toml"
 CONFIG = load_config(CONFIG_FILE)
@@ -34,15 +36,20 @@ SHARED = frozenset(CONFIG.rule_options["OUR_SEC007"]["allowlist"])
 """The tables of the schema app that may do without a floor."""
 
 
+def read_written_out(connection: psycopg.Connection[Any], schemas: list[str]) -> Schema:
+    return written_out(introspect(connection, schemas))
+
+
 def read_schema(url: str) -> Schema:
     """What pgrls sees of the database."""
     with psycopg.connect(url) as connection:
-        return introspect(connection, CONFIG.schemas)
+        return read_written_out(connection, CONFIG.schemas)
 
 
 def lint(url: str) -> tuple[bool, str]:
     """Whether pgrls has nothing to say, and what it says."""
-    run = CliRunner().invoke(pgrls, ["lint", "--config", str(CONFIG_FILE), "--database-url", url])
+    with mock.patch("pgrls.cli.introspect", read_written_out):
+        run = CliRunner().invoke(pgrls, ["lint", "--config", str(CONFIG_FILE), "--database-url", url])
     return run.exit_code == 0, run.output
 
 

@@ -380,11 +380,13 @@ def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[sql.Qu
     key = {"path": "/api/claims", "key": "new", "body_hash": b""}
     yield keys.take, key
     yield keys.keep, key | {"status": 201, "headers": "{}", "body": b"{}"}
-    for query in (auth.me, auth.record_login, auth.find_password):
+    for query in (auth.me, auth.record_login):
         yield query, {}
-    yield auth.set_password, {"new_hash": "new"}
-    yield auth.log_out, {"refresh_hash": None}
-    yield auth.log_out, {"refresh_hash": b"none"}
+    own = {"caller": person.caller.user_id}
+    yield auth.find_password, own
+    yield auth.set_password, own | {"new_hash": "new"}
+    yield auth.log_out, own | {"refresh_hash": None}
+    yield auth.log_out, own | {"refresh_hash": b"none"}
     yield from codes()
 
 

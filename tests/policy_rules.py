@@ -4,10 +4,12 @@ pgrls judges one policy, one trigger, one index by itself. PostgreSQL lets a row
 restrictive one admits, so a policy that says `true` above a floor is no hole; the same policy without the floor is one.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from pgrls.ast_utils import parse_expr
 from pgrls.model import Policy, Schema, Table
 from pgrls.rules import all_rules
 from pgrls.violations import Violation
@@ -26,6 +28,61 @@ def floor(table: Table) -> Policy | None:
         if whole and policy.name == f"{table.name}_tenant":
             return policy
     return None
+
+
+def _variables(rule: str | None) -> str | None:
+    """A rule with what ctx.variable returns in its place."""
+    if not rule:
+        return rule
+    rule = rule.replace("ctx.variable('organization_id'::text)", "(current_setting('app.organization_id'::text))::uuid")
+    return re.sub(r"ctx\.variable\('(\w+)'::text\)", r"(NULLIF(current_setting('app.\1'::text), ''::text))::uuid", rule)
+
+
+def written_out(schema: Schema) -> Schema:
+    """With current_setting in every policy where ctx.variable stands.
+
+    The rules and the prover know current_setting by name, as a value of the caller's that is the same for the whole statement, and
+    take a function they do not know for any value at all. ctx.variable is that expression and a check that raises where it is no id
+    (sql/functions/context.sql; a mutant of its body that returns anything else is killed, tests/guard_mutants.py).
+    """
+
+    def rewritten(policy: Policy) -> Policy:
+        using, check = _variables(policy.using_sql), _variables(policy.with_check_sql)
+        if (using, check) == (policy.using_sql, policy.with_check_sql):
+            return policy
+        return replace(
+            policy,
+            using_sql=using,
+            with_check_sql=check,
+            using_ast=parse_expr(using) if using else None,
+            with_check_ast=parse_expr(check) if check else None,
+        )
+
+    return replace(
+        schema,
+        tables=tuple(
+            replace(table, policies=tuple(rewritten(policy) for policy in table.policies)) for table in schema.tables
+        ),
+    )
+
+
+def without_entered(schema: Schema) -> Schema:
+    """Without the policies `<table>_entered` above a floor: they look at what a statement reads. What it writes the floor checks, and
+    `<table>_signed` beside it."""
+    return replace(
+        schema,
+        tables=tuple(
+            replace(
+                table,
+                policies=tuple(
+                    policy
+                    for policy in table.policies
+                    if policy.permissive or policy.name != f"{table.name}_entered" or not floor(table)
+                ),
+            )
+            for table in schema.tables
+        ),
+    )
 
 
 def without_floor(schema: Schema) -> Schema:
@@ -88,5 +145,6 @@ class Ours:
 RULES = [
     *(Ours(rule, without_floor) for rule in ("SEC005", "SEC006", "SEC007", "SEC008", "SEC028", "SEC038")),
     *(Ours(rule, not_of_the_gates) for rule in ("SEC013", "SEC014")),
+    Ours("SEC020", without_entered),
     Ours("PERF003", behind_the_tenant),
 ]

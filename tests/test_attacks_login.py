@@ -76,7 +76,7 @@ async def test_organizations_under_ones_email_cost_a_login_no_more_than_twenty_h
             as_root.execute("select auth.add_organization(%s, 'Evil')", [f"evil-{number}"])
             call = "select auth.add_user('ana@north.test', 'Eve', 'admin', null, null, %s)"
             as_root.execute(call, [PASSWORD_HASH[:-4] + "AAAA"])  # fits nothing
-    find = "select count(*) from auth.find_logins('ana@north.test', %s)"
+    find = "select count(*) from auth.find_logins('ana@north.test', %s, null)"
     assert as_root.execute(find, [None]).fetchone() == (20,)
     assert as_root.execute(find, ["evil-24"]).fetchone() == (1,)
     assert (await login(client)).status_code == 200

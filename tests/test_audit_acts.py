@@ -98,7 +98,7 @@ async def test_a_new_password_and_logging_out_are_in_the_trail(as_user, cast):
 def test_nobody_waits_for_the_disk_to_look_and_everybody_does_to_change(as_role):
     alma = as_role("alma")
     alma.execute("set local synchronous_commit = on")  # the server of the tests waits for no disk at all
-    alma.execute("select app.record_act('export', 'claims')")
+    alma.execute("select app.record_access('export', 'claims')")
     assert alma.execute("show synchronous_commit").fetchone() == ("on",)
-    alma.execute("select app.record_act('read', 'claims')")
+    alma.execute("select app.record_access('read', 'audit_logs')")
     assert alma.execute("show synchronous_commit").fetchone() == ("off",)

@@ -22,22 +22,35 @@ class Fault(NamedTuple):
     mend: str = ""
 
 
-TENANT = "(organization_id = current_setting('app.organization_id')::uuid)"
+TENANT = "(organization_id = ctx.variable('organization_id'))"
 EXTRA = (
     "create table extra (organization_id uuid, at date); create policy extra_open on extra to claims_admin using (true); "
     "create policy extra_tenant on extra as "
 )
 SIGNED = (
     "drop policy users_signed on users; create policy users_signed on users as {} "
-    "using (case when organization_id = (select ctx.entered(current_user)) then true end)"
+    "using (case when organization_id = (select ctx.verified(current_user)) then true end)"
+)
+ENTERED = (
+    "drop policy users_entered on users; create policy users_entered on users as {} "
+    "using (organization_id = (select ctx.entered(current_user))) with check (true)"
 )
 OWN = (
-    "provider_id = current_setting('app.provider_id')::uuid "
-    "and (ctx.same(provider_id, (select ctx.entered(current_user, 'provider_id'))) {} status = 'paid')"
+    "provider_id = ctx.variable('provider_id') "
+    "and (ctx.same(provider_id, (select ctx.verified(current_user, 'provider_id'))) {} status = 'paid')"
 )
 MEND_EXTRA = f"drop policy extra_tenant on extra; create policy extra_tenant on extra as restrictive using {TENANT}"
 NEW = "create function auth.new(uuid) returns int language sql security definer "
 DATABASE = "do $$ begin execute format('alter database %I set app.role = admin', current_database()); end $$"
+ON_DATABASE = "do $$ begin execute format('grant {} on database %I to {}', current_database()); end $$"
+SET_DATABASE = "do $$ begin execute format('alter {} %I set {}', current_database()); end $$"
+# These two roles are made only where they do not exist yet.
+REPORTING, OPERATOR = (
+    f"do $$ begin if to_regrole('{name}') is null then create role {name} nologin; end if; end $$; "
+    for name in ("claims_reporting", "claims_operator")
+)
+REPORTER = REPORTING + "create role test_reporter login in role claims_reporting; "
+DEFINER = "(uuid) returns int language sql security definer return 1"
 IN_DATABASE = DATABASE.replace("alter database", "alter role claims_admin in database")
 PARTITION = (
     "create table parted (organization_id uuid, at date) partition by range (at); "
@@ -74,6 +87,19 @@ FAULTS = {
     ],
     "022": [
         Fault("drop policy claims_tenant on claims", "app.claims"),
+        Fault("alter policy claims_tenant on claims using (organization_id = current_setting('app.organization_id')::uuid)", "app.claims",
+              f"alter policy claims_tenant on claims using {TENANT}"),
+        Fault("drop policy users_entered on users", "app.users"),
+        Fault(ENTERED.format("restrictive for select").removesuffix(" with check (true)"), "app.users", ENTERED.format("restrictive")),
+        Fault(ENTERED.format("restrictive to claims_admin"), "app.users", ENTERED.format("restrictive")),
+        Fault(ENTERED.format("permissive"), "app.users", ENTERED.format("restrictive")),
+        Fault("alter policy users_entered on users using (true)", "app.users"),
+        Fault("alter policy users_entered on users using (organization_id = (select ctx.entered(current_user)) or active)", "app.users"),
+        # What is no plain equality gives the planner nothing to check above the scan.
+        Fault("alter policy users_entered on users using (ctx.same(organization_id, (select ctx.entered(current_user))))", "app.users"),
+        Fault("alter policy users_entered on users rename to users_z", "app.users",
+              "alter policy users_z on users rename to users_entered"),
+        Fault("alter policy users_tenant on users rename to users_a", "app.users", "alter policy users_a on users rename to users_tenant"),
         Fault("drop policy users_signed on users", "app.users"),
         Fault(SIGNED.format("restrictive for select"), "app.users", SIGNED.format("restrictive")),
         Fault("alter policy users_signed on users using ((select ctx.entered(current_user)) is not null)", "app.users",
@@ -84,13 +110,38 @@ FAULTS = {
         Fault(f"alter policy claims_provider_select on claims using ({OWN.format('and')})", "app.claims"),
         Fault("alter policy claims_provider_insert on claims with check (true)", "app.claims"),
         Fault("alter table claims drop constraint claims_organization_id_provider_id_fkey", "app.claims"),
-        Fault("alter policy claim_status_history_member_select on claim_status_history using (true)", "app.claim_status_history"),
     ],
     "023": [
-        Fault("alter policy claims_processor_select on claims using (assigned_to = current_setting('app.user_id')::uuid)",
-              "app.claims: claims_processor_select"),
+        *(Fault(f"alter policy claims_processor_select on claims using (assigned_to = {variable}{beside})",
+                "app.claims: claims_processor_select")
+          for variable, beside in (
+            ("current_setting('app.user_id')::uuid", ""),
+            ("ctx.variable('user_id')", ""),
+            ("ctx.variable('user_id')", " or ctx.same(assigned_to, (select ctx.verified(current_user, 'user_id')))"),
+            ("ctx.variable('user_id')", " and ctx.same(assigned_to, (select ctx.verified(current_user, 'provider_id')))"),
+            ("ctx.variable('user_id')", " and ctx.same(provider_id, (select ctx.verified(current_user, 'user_id')))"),
+            ("ctx.variable('user_' || 'id')", " and ctx.same(assigned_to, (select ctx.verified(current_user, 'user_id')))"),
+            ("(select ctx.verified(current_user, 'user_id'))", ""),
+            ("any (array(select ctx.verified(current_user, 'user_id')))", ""))),
         Fault("alter policy claims_admin_insert on claims with check (organization_id = organization_id())",
               "app.claims: claims_admin_insert"),
+        Fault("alter policy claims_admin_insert on claims with check (organization_id = ctx.variable('organization_id'))",
+              "app.claims: claims_admin_insert"),
+        Fault("alter policy claims_admin_insert on claims with check (status = current_setting('app.' || 'role'))",
+              "app.claims: claims_admin_insert"),
+        Fault("alter policy claims_signed on claims using (organization_id = (select ctx.verified(current_user)))",
+              "app.claims: claims_signed"),
+        Fault("alter policy claims_admin_select on claims using (organization_id in (select ctx.verified(current_user)))",
+              "app.claims: claims_admin_select"),
+        Fault("alter policy claims_signed on claims using (case when organization_id = ctx.verified(current_user) then true end)",
+              "app.claims: claims_signed"),
+        Fault("alter policy claims_entered on claims using (organization_id = ctx.entered(current_user))", "app.claims: claims_entered"),
+        Fault("alter policy claims_signed on claims using (case when organization_id = (select ctx.verified(claims.status::name)) "
+              "then true end)", "app.claims: claims_signed"),
+        Fault("alter policy claims_signed on claims using (case when organization_id = (select ctx.entered(current_user)) then true end)",
+              "app.claims: claims_signed"),
+        Fault("alter policy claims_provider_select on claims using (provider_id = ctx.variable('provider_id') "
+              "and ctx.same(provider_id, (select ctx.entered(current_user, 'provider_id'))))", "app.claims: claims_provider_select"),
     ],
     "030": [
         Fault(
@@ -157,6 +208,52 @@ FAULTS = {
         Fault(NEW + "return 1", "auth.new(uuid)"),
         Fault(NEW + "return 1; alter function auth.new owner to claims_owner", "auth.new(uuid)"),
     ],
+    "053": [
+        Fault("create function public.new" + DEFINER, "public.new(uuid)"),
+        Fault("create function pg_catalog.new" + DEFINER, "pg_catalog.new(uuid)"),
+        Fault(
+            f"create schema other; create function other.new{DEFINER}; revoke all on function other.new from public; "
+            "create role test_login login in role claims_patient; grant execute on function other.new to claims_gate, test_login",
+            "other.new(uuid)",
+        ),
+        Fault(
+            f"create function public.new{DEFINER}; alter extension plpgsql add function public.new; "
+            "grant usage on schema public to claims_provider",
+            "public.new(uuid)",
+        ),
+    ],
+    "054": [
+        Fault("grant execute on function pg_ls_dir(text) to claims_api", "pg_catalog.pg_ls_dir(text)"),
+        Fault("grant execute on function pg_notify to claims_worker with grant option", "pg_catalog.pg_notify(text, text)"),
+        Fault("grant execute on function lo_import(text) to claims_owner", "pg_catalog.lo_import(text)"),
+        Fault(
+            "create role test_login login in role claims_patient; grant execute on function pg_terminate_backend to test_login",
+            "pg_catalog.pg_terminate_backend(",
+        ),
+    ],
+    "055": [
+        *(
+            Fault(f"grant execute on function {name} to {whom}", f"pg_catalog.{name}(")
+            for name, whom in (
+                ("pg_prepared_statement", "public"),
+                ("pg_terminate_backend", "claims_api"),
+                ("pg_cancel_backend", "claims_admin"),
+                ("pg_notify", "claims_patient"),
+                ("lo_from_bytea", "public"),
+                ("loread", "claims_processor"),
+                ("lowrite", "claims_provider"),
+            )
+        ),
+        Fault("grant execute on function lo_unlink(oid) to claims_api", "pg_catalog.lo_unlink(oid)"),
+        Fault("grant execute on all functions in schema pg_catalog to public", "pg_catalog."),
+        Fault(
+            "create role between; grant execute on function pg_notify to between; grant between to claims_api",
+            "pg_catalog.pg_notify(text, text)",
+            "revoke between from claims_api",
+        ),
+        Fault("grant usage on language plpgsql to public", "plpgsql"),
+        Fault("grant usage on language plpgsql to claims_api", "plpgsql"),
+    ],
     "060": [
         Fault("grant truncate on claims to claims_gate", "app.claims"),
         Fault("grant references (claim_id) on claims to claims_admin", "app.claims"),
@@ -175,10 +272,57 @@ FAULTS = {
         Fault("grant update (notes) on claims to public", "app.claims"),
         Fault("create sequence numbers; grant usage on sequence numbers to public", "app.numbers"),
     ],
+    "063": [
+        Fault("create role test_login login; " + plant, named)
+        for plant, named in (
+            ("grant select on claims to test_login", "app.claims"),
+            ("grant update (notes) on claims to test_login", "app.claims"),
+            ("grant usage on schema auth to test_login", "auth"),
+            ("grant execute on function ctx.assume to test_login", "ctx.assume("),
+            ("grant usage on sequence procrastinate.procrastinate_jobs_id_seq to test_login", "procrastinate.procrastinate_jobs_id_seq"),
+        )
+    ]
+    + [
+        Fault(REPORTER + "grant select on claims to test_reporter", "app.claims"),
+        Fault("create role test_group; grant select on schema_admin.facts_applied to test_group", "schema_admin.facts_applied"),
+        Fault(
+            "create role test_login login; alter function app.uuid7 owner to test_login",
+            "app.uuid7()",
+            "alter function app.uuid7 owner to claims_owner",
+        ),
+    ],
+    "064": [
+        Fault(ON_DATABASE.format("temporary", "public"), "database claims_"),
+        Fault(ON_DATABASE.format("create, temporary", "claims_api"), "database claims_"),
+        Fault(ON_DATABASE.format("temporary", "claims_owner"), "database claims_"),
+        Fault("create role test_login login in role claims_system; " + ON_DATABASE.format("create", "test_login"), "database claims_"),
+        Fault("grant create on schema ctx to claims_gate", "schema ctx"),
+        Fault("grant create on schema procrastinate to public", "schema procrastinate"),
+        Fault("grant create on schema public to public", "schema public"),
+        Fault("grant create on schema public to claims_owner", "schema public"),
+    ],
+    "065": [
+        Fault("grant set on parameter session_replication_role to claims_admin", "session_replication_role"),
+        Fault("grant alter system on parameter work_mem to public", "work_mem"),
+        Fault(REPORTER + "grant set, alter system on parameter log_statement to test_reporter", "log_statement"),
+    ],
+    "066": [
+        Fault(f"alter default privileges {whose} {grant}", named)
+        for whose, grant, named in (
+            ("for role claims_owner", "grant execute on functions to public", "functions of claims_owner"),
+            ("for role claims_owner", "grant execute on functions to claims_api", "functions of claims_owner"),
+            ("for role claims_owner in schema app", "grant select on tables to claims_admin", "tables of claims_owner in app"),
+            ("in schema procrastinate", "grant usage on sequences to public", "sequences of postgres in procrastinate"),
+            ("", "grant usage on types to claims_system", "types of postgres"),
+            ("", "grant create on schemas to claims_gate", "schemas of postgres"),
+        )
+    ],
     "070": [
         Fault("alter role claims_api superuser", "claims_api"),
         Fault("alter role claims_worker bypassrls", "claims_worker"),
         Fault("alter role claims_auditor createrole", "claims_auditor"),
+        Fault("grant claims_operator to claims_auditor", "claims_auditor", "revoke claims_operator from claims_auditor"),
+        Fault("grant claims_operator to claims_provider", "claims_api", "revoke claims_operator from claims_provider"),
         Fault("grant claims_recorder to claims_worker", "claims_worker", "revoke claims_recorder from claims_worker"),
         Fault(
             "create role audit_between noinherit in role claims_gate; grant audit_between to claims_auditor",
@@ -193,6 +337,51 @@ FAULTS = {
         ),
         Fault("alter table auth.windows owner to claims_api", "claims_api"),
     ],
+    "071": [
+        Fault("grant claims_admin to claims_worker", "claims_worker"),
+        Fault("grant claims_patient to claims_admin", "claims_admin"),
+        Fault("grant claims_as_admin to claims_gate", "claims_gate"),
+        Fault("create role test_login login in role claims_auditor", "test_login"),
+        Fault("create role test_backup login bypassrls in role claims_system", "test_backup"),
+        Fault("create role between; grant claims_owner to between", "between"),
+        Fault("create role between; grant between to claims_auditor", "claims_auditor"),
+        Fault(OPERATOR + "create role test_operator login in role claims_operator", "test_operator"),
+        Fault(REPORTING + "grant claims_reporting to claims_api", "claims_api"),
+        Fault(REPORTER + "grant claims_reporting to test_reporter with admin option", "test_reporter"),
+        Fault(REPORTER + "grant claims_patient to test_reporter", "test_reporter"),
+        Fault("grant claims_admin to claims_api with admin option", "claims_api"),
+        Fault(
+            # Of a membership since PostgreSQL 16, of the member before.
+            "do $$ begin if current_setting('server_version_num')::integer < 160000 then alter role claims_worker inherit; "
+            "else execute 'grant claims_system to claims_worker with inherit true'; end if; end $$",
+            "claims_worker",
+        ),
+        Fault(
+            "do $$ begin if current_setting('server_version_num')::integer < 160000 then alter role claims_as_patient noinherit; "
+            "else execute 'grant claims_patient to claims_as_patient with inherit false'; end if; end $$",
+            "claims_as_patient",
+        ),
+    ],
+    "072": [
+        Fault("grant pg_read_all_data to claims_api", "claims_api"),
+        Fault("grant pg_signal_backend to claims_owner", "claims_owner"),
+        Fault("create role test_login login in role claims_auditor, pg_monitor", "test_login"),
+        Fault(REPORTER + "grant pg_write_all_data to test_reporter", "test_reporter"),
+        Fault("create role between in role pg_execute_server_program; grant between to claims_worker", "between"),
+        Fault(
+            "create role test_login login in role pg_read_all_data; " + ON_DATABASE.format("connect", "test_login"), "test_login"
+        ),
+    ],
+    "073": [
+        Fault("alter role claims_auditor replication", "claims_auditor"),
+        Fault("alter role claims_worker createdb", "claims_worker"),
+        Fault("alter role claims_gate superuser", "claims_gate"),
+        Fault("alter role claims_recorder bypassrls", "claims_recorder"),
+        Fault("alter role claims_admin createrole", "claims_admin"),
+        Fault("alter role claims_owner login", "claims_owner"),
+        Fault("alter role claims_api inherit", "claims_api"),
+        Fault(REPORTER + "alter role test_reporter replication createdb", "test_reporter"),
+    ],
     "080": [
         Fault("create view all_claims as select * from claims", "app.all_claims"),
         Fault("create view all_claims with (security_invoker = off) as select * from claims", "app.all_claims"),
@@ -204,10 +393,42 @@ FAULTS = {
         )
         for on in ("on all_claims", "(claim_id) on all_claims")
     ],
+    "082": [
+        Fault("create publication extra for all tables", "publication extra"),
+        Fault("create publication extra for tables in schema app", "publication extra"),
+        Fault("create publication extra for table claims, auth.sessions", "publication extra"),
+    ],
     "090": [
+        Fault(REPORTER + "alter role test_reporter set app.role = 'admin'", "role test_reporter"),
+        Fault(REPORTING + "create role test_login login; alter role test_login set app.organization_id = '0'", "role test_login"),
         Fault("alter role claims_api set app.organization_id = '0'", "role claims_api"),
         Fault(DATABASE, "database claims_"),
         Fault(IN_DATABASE, "role claims_admin in database claims_"),
+    ],
+    "091": [
+        Fault("alter role claims_api set row_security = off", "role claims_api"),
+        Fault("alter role claims_api set statement_timeout = 0", "role claims_api"),
+        Fault("alter role claims_worker set search_path = app, procrastinate", "role claims_worker"),
+        Fault("alter role claims_auditor reset search_path", "role claims_auditor"),
+        Fault("alter role claims_worker reset all", "role claims_worker"),
+        Fault("alter role claims_admin set session_replication_role = replica", "role claims_admin"),
+        Fault("alter role all set local_preload_libraries = 'x'", "all roles"),
+        Fault(SET_DATABASE.format("database", "session_preload_libraries = x"), "database claims_"),
+        Fault(SET_DATABASE.format("database", "auto_explain.log_min_duration = 0"), "database claims_"),
+        Fault(SET_DATABASE.format("role claims_api in database", "statement_timeout = 60000"), "role claims_api in database claims_"),
+        Fault(SET_DATABASE.format("role all in database", "row_security = off"), "database claims_"),
+        Fault("create role test_login login in role claims_patient; alter role test_login set jit = off", "role test_login"),
+        *(
+            Fault(REPORTER + f"alter role test_reporter set {setting}", "role test_reporter")
+            for setting in ("row_security = off", "statement_timeout = 0", "lock_timeout = '0ms'", "default_transaction_read_only = off")
+        ),
+    ],
+    "092": [
+        Fault(
+            "set local local_preload_libraries = 'auto_explain, \"$libdir/plugins/x\"'",
+            "local_preload_libraries",
+            "set local local_preload_libraries = 'auto_explain'",
+        )
     ],
     "100": [
         Fault(PARTITION + "grant select on part to claims_admin", "app.part"),
@@ -242,12 +463,49 @@ FAULTS = {
         ),
         Fault("create table notes (organization_id uuid, note_id uuid, primary key (organization_id, note_id))", "app.notes"),
     ],
+    "122": [
+        Fault("create rule extra as on delete to claims do instead nothing", "app.claims: extra"),
+        Fault("create rule extra as on insert to auth.sessions do also notify x", "auth.sessions: extra"),
+        Fault(
+            "create view all_claims with (security_invoker = true) as select * from claims; "
+            "create rule extra as on update to all_claims do instead update users set name = ''",
+            "app.all_claims: extra",
+        ),
+    ],
 }  # fmt: skip
 
 
-def find(connection: psycopg.Connection[Any], path: Path) -> list[tuple[str, ...]]:
-    """What the check finds as the login claims_auditor. Prepared, so that more than one statement is an error."""
-    connection.execute("set session authorization claims_auditor")
+HARMLESS = [
+    REPORTER
+    + "alter role test_reporter set app.organization_id = '0'; alter role test_reporter set default_transaction_read_only = on; "
+    "alter role test_reporter set statement_timeout = '60s'; alter role test_reporter set idle_in_transaction_session_timeout = 5000; "
+    + SET_DATABASE.format("role test_reporter in database", "app.organization_id = zero"),
+    REPORTING + "create role test_group in role claims_reporting; create role test_login login in role test_group; "
+    "alter role test_login set app.organization_id = '0'",
+    OPERATOR
+    + "create role test_root superuser login in role claims_operator, claims_owner, pg_read_all_data replication createdb",
+    "create role test_backup login bypassrls in role pg_read_all_data; grant select on claims to test_backup; "
+    + ON_DATABASE.format("connect", "test_backup"),
+    "create role test_login login createdb replication in role pg_monitor; alter role test_login set row_security = off; "
+    "grant set on parameter log_statement to test_login; grant execute on function pg_ls_dir(text) to test_login; "
+    "create schema other authorization test_login; " + ON_DATABASE.format("connect, create", "test_login"),
+    "create role test_login login in role pg_read_all_data",  # may not connect here
+    "create schema other; create table other.claims (); create rule extra as on delete to other.claims do instead nothing; "
+    "create publication extra for table other.claims; grant all on other.claims to public; "
+    "alter default privileges in schema other grant select on tables to public; create role test_login login; "
+    "alter default privileges grant usage on types to test_login; alter default privileges grant select on tables to test_login",
+    f"create function public.new{DEFINER}; alter extension plpgsql add function public.new",
+    f"create function public.new{DEFINER}; revoke all on function public.new from public; create role test_login login; "
+    "grant execute on function public.new to test_login",
+    "create view all_claims with (security_invoker = true) as select * from claims",
+    "set local local_preload_libraries = 'auto_explain'",
+]
+"""Changes that no check may report: the exceptions that the files name, and what belongs to another application on the same server."""
+
+
+def find(connection: psycopg.Connection[Any], path: Path, login: str = "claims_auditor") -> list[tuple[str, ...]]:
+    """Findings of the check, run as the login. Prepared, so that more than one statement is an error."""
+    connection.execute(f"set session authorization {login}")
     cursor = connection.execute(path.read_bytes(), prepare=True)
     found = cursor.fetchall()
     connection.execute("reset session authorization")
@@ -282,6 +540,24 @@ def test_check_finds_its_fault_until_it_is_mended(as_root, path):
             for mend in {fault.mend or remedy for _, _, _, remedy in found}:
                 as_root.execute(mend)
             assert find(as_root, path) == [], fault
+
+
+@pytest.mark.parametrize("harmless", HARMLESS, ids=range(len(HARMLESS)))
+def test_what_is_no_fault_is_not_reported(as_root, harmless):
+    with as_root.transaction(force_rollback=True):
+        as_root.execute(harmless)
+        assert {path.name: found for path in CHECKS if (found := find(as_root, path))} == {}
+
+
+def test_an_administrator_is_told_of_session_preload_libraries(as_root):
+    """PostgreSQL does not show the setting to claims_auditor."""
+    (path,) = (path for path in CHECKS if path.name.startswith("092"))
+    with as_root.transaction(force_rollback=True):
+        as_root.execute("set local session_preload_libraries = 'auto_explain'")
+        assert find(as_root, path, "postgres") == []
+        as_root.execute("set local session_preload_libraries = auto_explain, spy")
+        ((_, named, problem, _),) = find(as_root, path, "postgres")
+        assert (named, problem) == ("session_preload_libraries", "loads spy into each session")
 
 
 def test_make_audit_says_what_is_wrong_and_fails(settings, as_root):

@@ -7,9 +7,10 @@ import pytest
 
 from tests import lint_policies
 from tests.lint_policies import lint, verify
+from tests.test_audit_checks import CHECKS, find
 from tests.test_isolation import TABLES
 
-TENANT = "organization_id = current_setting('app.organization_id')::uuid"
+TENANT = "organization_id = ctx.variable('organization_id')"
 
 
 class Fault(NamedTuple):
@@ -38,10 +39,10 @@ FAULTS = {
         "alter policy claims_tenant on claims to claims_admin", "OUR_SEC008", "app.claims UNVERIFIED"
     ),
     "policy that checks nothing written": Fault(
-        f"alter policy claims_tenant on claims using ({TENANT}) with check (true)", "SEC020", "app.claims LEAK"
+        f"alter policy claims_tenant on claims using ({TENANT}) with check (true)", "OUR_SEC020", "app.claims LEAK"
     ),
     "policy that compares another column": Fault(
-        "alter policy claims_tenant on claims using (patient_id = current_setting('app.organization_id')::uuid)",
+        "alter policy claims_tenant on claims using (patient_id = ctx.variable('organization_id'))",
         "SEC035",
         "app.claims UNVERIFIED",
     ),
@@ -64,6 +65,12 @@ FAULTS = {
         "alter policy claims_signed on claims using (case when organization_id = ctx.entered(current_user) then true end)",
         "PERF001",
         None,
+    ),
+    "signature checked for each row above the scan": Fault(
+        "alter policy claims_entered on claims using (organization_id = ctx.entered(current_user))", "PERF001", None
+    ),
+    "policy that checks nothing written, of another name": Fault(
+        "create policy extra on claims as restrictive using (amount_cents > 0) with check (true)", "OUR_SEC020", None
     ),
     "condition without an index": Fault(
         "alter policy claims_patient_select on claims using (denial_code = 'none')", "OUR_PERF003", None
@@ -101,6 +108,15 @@ def test_a_planted_fault_is_found(settings, as_root, fault):
     whole = len(TABLES)
     expected = (fault.proof or "").format(fewer=whole - 1, all=whole, more=whole + 1)
     assert expected in " ".join(said.split()), said
+
+
+def test_what_no_rule_of_pgrls_sees_the_audit_finds(settings, as_root):
+    """pgrls does not know that a scan begins by checking the context: to it `<table>_entered` says what `<table>_signed` says."""
+    as_root.execute("drop policy claims_entered on claims")
+    assert lint(settings.database_url)[0]
+    assert verify(settings.database_url)[0]
+    (check,) = (path for path in CHECKS if path.name.startswith("022_"))
+    assert [found for _, found, _, _ in find(as_root, check)] == ["app.claims"]
 
 
 def test_it_fails_where_either_finds_something(settings, as_root, monkeypatch):

@@ -8,17 +8,31 @@ from functools import partial
 import psycopg
 import pytest
 
+from app import sql
 from app.connection import PREPARED_AT_MOST
 from app.context import ENTER
 from app.errors import Unavailable
 from app.pool import Pool
-from tests.conftest import entering, until
+from tests.conftest import SIGNER, caller, until
 
 ME = [("select pg_backend_pid()", {})]
 SLEEP = [("select pg_sleep(%(seconds)s)", {"seconds": 30})]
 CONTEXT = [
     ("select current_user::text, current_setting('app.organization_id', true), current_setting('app.mac', true)", {})
 ]
+
+
+def taking_of(subject: str):
+    """A call that leaves a row, as the API signs it: for the backend that it will run on."""
+    take = sql.load("limits").take
+    given = SIGNER.calling(take, {"subject": subject, "want": 1, "limit": 5, "seconds": 60})
+    return take.text(given), given
+
+
+def entering(who, name):
+    """The first statement of a call in this person's context, as the API signs it."""
+    given = SIGNER.entering(caller(who, name), request_id="test", address="", source="api", read_only=False)
+    return ENTER, given
 
 
 @pytest.fixture
@@ -73,12 +87,13 @@ async def test_a_call_is_one_transaction(pool_of, as_root):
         [("select 1, %(a)s::text, '{\"b\": 1}'::json", {"a": "ä"}), ("select from generate_series(1, 0)", {})]
     )
     assert rows == [[(1, "ä", b'{"b": 1}')], []]
-    taking = "select granted::integer from auth.take(%(subject)s, 1, 5, 60)"
+    taking = taking_of("one")
     before = as_root.execute("select count(*) from auth.windows").fetchone()
     with pytest.raises(psycopg.errors.DivisionByZero):
-        await pool.fetch([(taking, {"subject": "one"}), ("select 1 / %(n)s", {"n": 0}), ("select 1", {})])
+        await pool.fetch([taking, ("select 1 / %(n)s", {"n": 0}), ("select 1", {})])
     assert as_root.execute("select count(*) from auth.windows").fetchone() == before
-    assert await pool.fetch([(taking, {"subject": "one"})]) == [[(1,)]]  # control: by itself it leaves a row
+    (((granted, *_),),) = await pool.fetch([taking])
+    assert granted == 1  # control: by itself it leaves a row
     assert as_root.execute("select count(*) from auth.windows").fetchone() == (before[0] + 1,)
 
 
@@ -111,7 +126,9 @@ async def test_backends_that_end_while_idle_are_noticed_before_anybody_gets_them
         ended = await until(partial(pids, pool, 4))
         as_root.execute("select pg_terminate_backend(one) from unnest(%s::integer[]) one", [ended])
         await until(is_(lambda: as_root.execute(there, [ended]).fetchone() == (0,)))  # noqa: B023
-        for _turn in range(2):  # the loop looks at its sockets, and then does what they call for
+        for _turn in range(
+            4
+        ):  # the answer to the reset comes first, then the end; the loop looks, and then does what it saw
             await asyncio.sleep(0)
         assert await pid(pool) not in ended
 
@@ -184,7 +201,7 @@ async def test_what_is_slow_leaves_room_for_what_is_quick(pool_of, backends):
 
 async def test_a_transaction_is_undone_by_whatever_goes_wrong_in_it(pool_of, as_root, backends):
     pool = await pool_of(1)
-    taking = [("select from auth.take('held', 1, 5, 60)", {})]
+    taking = [taking_of("held")]
     held = "select count(*) from auth.windows where subject = sha256('held')"
 
     async def raising() -> None:
@@ -221,7 +238,7 @@ async def test_a_transaction_is_undone_by_whatever_goes_wrong_in_it(pool_of, as_
 
 async def test_no_context_outlives_its_call(pool_of, cast, backends):
     pool = await pool_of(1)
-    inside = [(ENTER, entering(cast, "alma")), *CONTEXT]
+    inside = [entering(cast, "alma"), *CONTEXT]
     assert (await pool.fetch(inside))[1][0][:2] == ("claims_admin", str(cast.organization))  # control
     for ending in ([], [("select 1 / 0", {})], SLEEP):
         call = asyncio.create_task(pool.fetch([*inside, *ending]))
@@ -233,7 +250,27 @@ async def test_no_context_outlives_its_call(pool_of, cast, backends):
         assert (found[0], found[1] or "", found[2] or "") == ("claims_api", "", "")
 
 
-async def test_statements_are_kept_prepared_up_to_a_bound(pool_of):
+async def test_nothing_that_a_call_sets_reaches_the_next(pool_of, as_root):
+    as_root.execute("grant execute on function pg_lock_status(), pg_advisory_lock(bigint) to public")
+    pool = await pool_of(1)
+    mine = await pid(pool)
+    left = [
+        "set work_mem = '7MB'", "set role claims_admin", "select pg_advisory_lock(7)", "listen news",
+        "declare kept cursor with hold for select 1",
+    ]  # fmt: skip
+    seen = (
+        "select current_user::text, current_setting('work_mem') = '7MB', exists (select from pg_listening_channels()), "
+        "exists (select from pg_cursors where name = 'kept'), "
+        "exists (select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid())"
+    )
+    *_, ((*inside,),) = await pool.fetch([*((statement, {}) for statement in left), (seen, {})])
+    assert inside == ["claims_admin", True, False, True, True]  # control: it listens once the call has ended
+    assert await pool.fetch([(seen, {})]) == [[("claims_api", False, False, False, False)]]
+    assert await pid(pool) == mine
+
+
+async def test_statements_are_kept_prepared_up_to_a_bound(pool_of, as_root):
+    as_root.execute("grant execute on function pg_prepared_statement() to claims_api")
     pool = await pool_of(1)
     for n in range(PREPARED_AT_MOST + 50):
         assert await pool.fetch([(f"select {n}, %(n)s::integer", {"n": n})]) == [[(n, n)]]
@@ -256,6 +293,7 @@ async def test_a_statement_whose_result_changed_is_made_anew(pool_of, as_root):
 
 async def test_ten_thousand_in_any_order_each_get_their_own(pool_of, casts, as_root):
     """Good calls, failing ones, cancelled ones and backends that end, all at once: every answer is its caller's, in its tenant."""
+    as_root.execute("grant execute on function pg_terminate_backend(integer, bigint) to claims_api")
     pool, chance = await pool_of(5), random.Random(7)
     outcomes: Counter[str] = Counter()
     said = "select current_setting('app.organization_id'), current_setting('app.user_id'), %(n)s::integer, count(*) from claims"
@@ -263,7 +301,7 @@ async def test_ten_thousand_in_any_order_each_get_their_own(pool_of, casts, as_r
     async def one(n: int) -> None:
         tenant, name = chance.choice(["north", "south"]), chance.choice(["alma", "ana", "pia", "tom"])
         who, kind = casts[tenant], chance.choices(["good", "failing", "cancelled", "lost"], [85, 9, 5, 1])[0]
-        statements = [(ENTER, entering(who, name)), (f"/* {name} */ {said}", {"n": n})]
+        statements = [entering(who, name), (f"/* {name} */ {said}", {"n": n})]
         if kind == "failing":
             statements.insert(chance.choice([1, 2]), ("select 1 / %(n)s", {"n": 0}))
         if kind == "lost":
@@ -292,7 +330,7 @@ async def test_ten_thousand_in_any_order_each_get_their_own(pool_of, casts, as_r
     seen = {}
     for tenant, who in casts.items():
         for name in ("alma", "ana", "pia", "tom"):
-            rows = await pool.fetch([(ENTER, entering(who, name)), ("select count(*) from claims", {})])
+            rows = await pool.fetch([entering(who, name), ("select count(*) from claims", {})])
             seen[tenant, name] = rows[1][0][0]
     assert {seen["north", "alma"], seen["north", "tom"]} == {2, 1}  # control: they see different things
     await asyncio.gather(*(client(range(start, 10_000, 20)) for start in range(20)))

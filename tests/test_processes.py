@@ -145,6 +145,7 @@ async def test_processes_share_tries_keys_and_sessions(settings, as_root, cast):
 
 async def test_sigterm_finishes_what_every_process_has_under_way(settings, as_root, cast):
     as_root.execute(f"alter role claims_api in database {as_root.info.dbname} set lock_timeout = '5s'")  # not two
+    as_root.execute("update schema_admin.state set catalog = schema_admin.fingerprint()")
     async with started(settings) as api, AsyncExitStack() as stack:
         processes, headers = await api.clients(stack, 8), bearer(cast, "alma")
         clients = [client for process in processes for client in process]

@@ -10,6 +10,7 @@ import pytest
 
 from app import schema
 from app.config import read_settings
+from app.facts import APPLIED_AND_NOW, MAX_LINES, name_changes
 
 DUMP = """
 select string_agg(fact, e'\n' order by fact) from (
@@ -66,7 +67,155 @@ def test_twice_is_once(settings, as_root):
 def test_a_change_by_hand_is_found_and_mended(settings, as_root, fault):
     assert schema.check(settings) == []
     as_root.execute(fault)
-    assert schema.check(settings) == ["tables, policies, grants or functions were changed by hand"]
+    assert schema.check(settings)[0].startswith("changed by hand: ")
+
+
+DATABASE = "do $$ begin execute format('alter database %I {}', current_database()); end $$"
+ON_DATABASE = "do $$ begin execute format('grant {}', current_database()); end $$"
+BY_HAND = [
+    ("grant delete on claims to claims_admin", "grant on table app.claims to claims_admin",
+     "select", "delete, select"),
+    ("grant update (organization_id) on claims to claims_admin", "grant on column app.claims.organization_id to claims_admin",
+     "missing", "update"),
+    ("grant create on schema app to claims_api", "grant on schema app to claims_api", "usage", "create, usage"),
+    ("grant execute on function app.uuid7 to public", "grant on function app.uuid7() to PUBLIC", "missing", "execute"),
+    ("grant execute on function pg_ls_dir(text) to claims_api", "grant on function pg_ls_dir(text) to claims_api",
+     "missing", "execute"),
+    ("grant usage on language sql to claims_api with grant option", "grant on language sql to claims_api",
+     "missing", "usage with grant option"),
+    (ON_DATABASE.format("temporary on database %I to claims_api"), "grant on database to claims_api", "missing", "temporary"),
+    (ON_DATABASE.format("connect on database %I to public"), "grant on database to PUBLIC", "missing", "connect"),
+    ("alter default privileges for role claims_owner in schema app grant select on tables to claims_api",
+     "grant on default privileges of claims_owner on tables in app to claims_api", "missing", "select"),
+    ("alter policy claims_tenant on claims using (true)", "policy app.claims.claims_tenant",
+     "restrictive for all to {PUBLIC} using (organization_id", "restrictive for all to {PUBLIC} using true"),
+    ("drop policy claims_tenant on claims", "policy app.claims.claims_tenant", "restrictive for all", "missing"),
+    ("create or replace function app.icd10(code text) returns text language sql immutable return code",
+     "function app.icd10(text)", "owner claims_owner, sql", "owner claims_owner, sql"),
+    ("alter function app.uuid7 leakproof", "function app.uuid7()", "owner claims_owner", "owner claims_owner"),
+    ("alter table claims add extra text", "column app.claims.extra", "missing", "text"),
+    ("alter table claims alter notes set default 'none'", "column app.claims.notes", "text", "text default 'none'"),
+    ("alter table claims alter amount_cents drop not null", "column app.claims.amount_cents", "bigint not null", "bigint"),
+    ("alter table claims no force row level security", "table app.claims", "kind r", "kind r"),
+    ("alter table claims disable trigger claims_10_move", "trigger app.claims.claims_10_move", "O CREATE", "D CREATE"),
+    ("create rule extra as on delete to claims do instead nothing", "rule app.claims.extra", "missing", "O CREATE RULE extra"),
+    ("drop index app.claims_newest", "index app.claims_newest", "CREATE INDEX", "missing"),
+    ("alter table claims drop constraint claims_amount_check", "constraint app.claims.claims_amount_check", "CHECK", "missing"),
+    ("create publication extra for all tables", "publication extra", "missing", "all tables"),
+    ("create publication extra for table claims", "publication extra of table app.claims", "missing", "rows"),
+    ("create publication extra for tables in schema app", "publication extra of schema app", "missing", "all tables"),
+    (DATABASE.format("set row_security = off"), "setting row_security of this database", "missing", "off"),
+    (DATABASE.format("set app.role = admin"), "setting app.role of this database", "missing", "admin"),
+    (DATABASE.format("set row_security = off").replace("alter database", "alter role claims_api in database"),
+     "setting row_security of role claims_api in this database", "missing", "off"),
+    ("alter role claims_gate bypassrls createdb", "role claims_gate", "inherit", "inherit bypassrls createdb"),
+    ("alter role claims_auditor replication createrole inherit", "role claims_auditor", "login",
+     "login inherit replication createrole"),
+    ("alter role claims_owner login superuser", "role claims_owner", "inherit", "login inherit superuser"),
+    ("grant claims_gate to claims_admin", "membership of claims_admin in claims_gate", "missing", "inherits, may become it"),
+    ("grant pg_read_all_data to claims_api with admin option", "membership of claims_api in pg_read_all_data",
+     "missing", "may become it, may grant it"),
+    ("revoke claims_system from claims_worker", "membership of claims_worker in claims_system", "may become it", "missing"),
+    ("alter role claims_api set statement_timeout = 0", "setting statement_timeout of role claims_api", "5s", "0"),
+    ("alter role claims_admin set app.role = 'admin'", "setting app.role of role claims_admin", "missing", "admin"),
+    ("grant set on parameter session_replication_role to claims_patient",
+     "grant on parameter session_replication_role to claims_patient", "missing", "set"),
+]  # fmt: skip
+
+
+NOT_OURS = [
+    "create role test_login login in role claims_patient; grant connect on database postgres to test_login",
+    "create role test_login login in role pg_read_all_data; alter role test_login set row_security = off",
+    "create role test_backup login bypassrls in role claims_admin",
+    "grant set on parameter session_replication_role to public",
+    DATABASE.format("set session_preload_libraries = auto_explain"),
+    DATABASE.format("set auto_explain.log_min_duration = 0"),
+    ON_DATABASE.format("create on database %I to claims_owner"),
+    "create schema test_other; create table test_other.one (); grant all on test_other.one to public; "
+    "create publication test_other for table test_other.one; create rule one as on delete to test_other.one do instead nothing",
+]
+
+
+def test_every_kind_of_change_by_hand_is_named(as_root):
+    for change, name, was, is_ in BY_HAND:
+        with as_root.transaction(force_rollback=True):  # some are of roles, which belong to the whole server
+            as_root.execute(change)
+            lines = name_changes(*as_root.execute(APPLIED_AND_NOW).fetchone())
+        assert f"changed by hand: {name}" in lines, (change, lines)
+        _, before, after = lines[(at := lines.index(f"changed by hand: {name}")) : at + 3]
+        assert before.startswith(f"    was: {was}"), (change, before)
+        assert after.startswith(f"    is:  {is_}"), (change, after)
+        assert before[9:] != after[9:], change
+
+
+def test_what_is_none_of_the_schemas_changes_no_fact(as_root):
+    for change in NOT_OURS:
+        with as_root.transaction(force_rollback=True):
+            as_root.execute(change)
+            assert name_changes(*as_root.execute(APPLIED_AND_NOW).fetchone()) == [], change
+
+
+def test_check_prints_each_object_that_was_changed_by_hand(settings, as_root, monkeypatch, capsys):
+    def check():
+        status = schema.main(["--check"])
+        return status, capsys.readouterr().out.splitlines()
+
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+
+    assert check() == (0, ["the schema is as expected"])
+    as_root.execute(
+        "grant delete on claims to claims_admin; alter policy users_tenant on users using (true); "
+        "create or replace function app.icd10(code text) returns text language sql immutable return code; "
+        "alter table patients add extra text; alter table claims disable trigger claims_10_move; drop index claims_newest"
+    )
+    status, lines = check()
+    assert status == 1
+    assert [line.removeprefix("changed by hand: ") for line in lines if not line.startswith(" ")] == [
+        "column app.patients.extra",
+        "function app.icd10(text)",
+        "grant on table app.claims to claims_admin",
+        "index app.claims_newest",
+        "policy app.users.users_tenant",
+        "trigger app.claims.claims_10_move",
+    ]
+    at = lines.index("changed by hand: grant on table app.claims to claims_admin")
+    assert lines[at + 1 : at + 3] == ["    was: select", "    is:  delete, select"]
+
+
+def test_check_prints_a_limited_number_of_lines(settings, as_root):
+    as_root.execute("drop schema procrastinate cascade")
+    lines = schema.check(settings)
+    assert MAX_LINES - 3 < len(lines) <= MAX_LINES
+    assert lines[-1].endswith(" more changed by hand")
+
+
+def test_check_and_schema_work_where_an_earlier_version_stored_no_facts(settings, as_root):
+    as_root.execute(
+        "drop table schema_admin.facts_applied; drop function schema_admin.facts, schema_admin.note_facts; "
+        "create or replace function schema_admin.fingerprint() returns text language sql return 'of yesterday'; "
+        "update schema_admin.state set files = 'of yesterday', catalog = 'of yesterday'"
+    )
+    assert schema.check(settings) == ["it was made from other files"]
+    as_root.execute("update schema_admin.state set catalog = 'of another hand'")
+    assert schema.check(settings) == ["it was made from other files", schema.BY_HAND]
+    as_root.execute("drop function schema_admin.fingerprint")
+    assert schema.check(settings) == ["the schema was never applied"]
+    schema.apply(settings)
+    assert schema.check(settings) == []
+    as_root.execute("drop policy claims_tenant on claims")
+    assert "changed by hand: policy app.claims.claims_tenant" in schema.check(settings)
+
+
+def test_only_claims_owner_reads_the_facts_of_the_schema_step(settings, as_root):
+    for login in ("claims_api", "claims_worker", "claims_auditor"):
+        with as_root.transaction(force_rollback=True):
+            as_root.execute(f"set local role {login}")
+            (digest,) = as_root.execute(
+                "select schema_admin.fingerprint() = catalog from schema_admin.state"
+            ).fetchone()
+            assert digest  # control
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                as_root.execute("select from schema_admin.facts_applied")
 
 
 def test_a_function_that_no_file_makes_any_more_goes(settings, as_root):

@@ -139,7 +139,9 @@ def test_another_tenants_users_are_named_where_they_see_the_row(as_root, cast, o
 
     assert tenants() == {cast.organization}
     with as_root.transaction(force_rollback=True):
-        as_root.execute("drop policy claims_tenant on claims; drop policy claims_signed on claims")
+        as_root.execute(
+            "drop policy claims_tenant on claims; drop policy claims_entered on claims; drop policy claims_signed on claims"
+        )
         assert tenants() == {cast.organization, other.organization}
 
 

@@ -1,7 +1,13 @@
--- A tenant table without its restrictive policy to everybody, the tenant equality; or a policy that opens its rows to a role which nobody
--- asks whether the context was really entered. Without the first a scope decides alone; without the second whoever runs SQL as the API
--- decides the tenant. <table>_signed asks, or the policy itself: for the role's own id, which a foreign key holds to one organization, or
--- for a claim that the role sees.
+-- A tenant table without its restrictive policies to everybody: <table>_tenant, an equality with the variable, and <table>_entered, one
+-- with what was entered; or a policy that opens its rows to a role which is not asked row by row whether the context was entered. Without
+-- the first a scope decides alone. Without the second a context that was not entered raises only where a row passes the index condition,
+-- which tells that the row is there. Without the third an expression that SQL injected as the API compares organization_id with may take
+-- the place of both while a statement runs. <table>_signed asks, or the policy itself: for the role's own id, which a foreign key holds to
+-- one organization.
+-- <table>_entered stands before <table>_tenant by name, as PostgreSQL sorts policies: of equalities on one column the planner scans by the
+-- last and checks the others once, above the scan. The other way round every scan would be by a value that the planner does not know.
+-- Left out: claims_recorder_select, because app.record_access, the only function of claims_recorder that reads claims, adds an entry to
+-- audit_logs before, where the context is checked.
 with tenant_table as (
     select c.oid, n.nspname, c.relname, format('%I.%I', n.nspname, c.relname) as object
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -9,41 +15,56 @@ with tenant_table as (
       and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'organization_id' and not a.attisdropped)
 ),
 policy as (
-    select p.polrelid, p.polname, p.polpermissive, p.polcmd, role, rule.written
+    select p.polrelid, p.polname, p.polpermissive, p.polcmd, role, rule.written, rule.of_found_rows
     from pg_policy p cross join unnest(p.polroles) as role
     cross join lateral (
-        select replace(trim(regexp_replace(expression, '\s+', ' ', 'g')), ' app.', ' ')
-        from unnest(array[pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)]) as expression
+        -- Whether a rule asks ctx.entered or ctx.verified, 023 looks at.
+        select replace(replace(trim(regexp_replace(expression, '\s+', ' ', 'g')), ' app.', ' '), 'verified', 'entered'), of_found_rows
+        from (values (true, pg_get_expr(p.polqual, p.polrelid)), (false, pg_get_expr(p.polwithcheck, p.polrelid)))
+            as e (of_found_rows, expression)
         where expression is not null
-    ) as rule (written)
+    ) as rule (written, of_found_rows)
 ),
-own (written) as (values ('^\(\(\w+ = \((NULLIF\()?current_setting\(''app\.\w+''::text\)(, ''''::text\))?\)::uuid\)'
-    ' AND ctx\.same\((\w+), \( SELECT ctx\.entered\(CURRENT_USER, ''\w+''::text\) AS entered\)\)( AND \(\w+ <> ''\w+''::text\))?\)$'))
+tenant as (
+    select p.* from policy p
+    where not p.polpermissive and p.polcmd = '*' and p.role = 0
+      and p.written = '(organization_id = ctx.variable(''organization_id''::text))'
+),
+own (written) as (values ('^\(\((\w+) = ctx\.variable\((''\w+'')::text\)\)'
+    ' AND ctx\.same\(\1, \( SELECT ctx\.entered\(CURRENT_USER, \2::text\) AS entered\)\)( AND \(\w+ <> ''\w+''::text\))?\)$'))
 select '022 tenant table unguarded' as check, t.object,
-       'has no restrictive policy to everybody with organization_id = current_setting(''app.organization_id'')::uuid' as problem,
-       format('create policy %I on %s as restrictive to public using (organization_id = current_setting(%L)::uuid)',
-              t.relname || '_tenant', t.object, 'app.organization_id') as remedy
+       'has no restrictive policy to everybody with organization_id = ctx.variable(''organization_id'')' as problem,
+       format('create policy %I on %s as restrictive to public using (organization_id = ctx.variable(%L))',
+              t.relname || '_tenant', t.object, 'organization_id') as remedy
+from tenant_table t
+where t.oid not in (select polrelid from tenant)
+union
+select '022 tenant table unguarded', t.object,
+       'has no restrictive policy to everybody with organization_id = (select ctx.entered(current_user)), named before the tenant policy',
+       format('drop policy if exists %1$I on %2$s; create policy %1$I on %2$s as restrictive to public '
+              'using (organization_id = (select ctx.entered(current_user))) with check (true)', t.relname || '_entered', t.object)
 from tenant_table t
 where not exists (
-    select from policy p
-    where p.polrelid = t.oid and not p.polpermissive and p.polcmd = '*' and p.role = 0
-      and p.written = '(organization_id = (current_setting(''app.organization_id''::text))::uuid)')
+    select from policy e
+    where e.polrelid = t.oid and not e.polpermissive and e.polcmd = '*' and e.role = 0
+      and e.written = '(organization_id = ( SELECT ctx.entered(CURRENT_USER) AS entered))'
+      and e.polname < all (select o.polname from tenant o where o.polrelid = t.oid))
 union
 select '022 tenant table unguarded', t.object,
        format('%I opens rows to a role that no %I holds to what was entered', p.polname, t.relname || '_signed'),
        format('drop policy if exists %1$I on %2$s; create policy %1$I on %2$s as restrictive to public '
-              'using (case when organization_id = (select ctx.entered(current_user)) then true end)', t.relname || '_signed', t.object)
+              'using (case when organization_id = (select ctx.verified(current_user)) then true end) '
+              'with check (case when organization_id = (select ctx.entered(current_user)) then true end)', t.relname || '_signed', t.object)
 from tenant_table t join policy p on p.polrelid = t.oid and p.polpermissive cross join own
-where not exists (
+where not (p.polname = 'claims_recorder_select' and p.polcmd = 'r' and p.role = 'claims_recorder'::regrole)
+  and not exists (
     select from policy s
-    where s.polrelid = t.oid and not s.polpermissive and s.polcmd = '*' and s.role in (0, p.role)
+    where s.polrelid = t.oid and not s.polpermissive and s.polcmd = '*' and s.role in (0, p.role) and s.of_found_rows
       and s.written
           = 'CASE WHEN (organization_id = ( SELECT ctx.entered(CURRENT_USER) AS entered)) THEN true ELSE NULL::boolean END')
   and not exists (
     select from pg_constraint k join pg_attribute a on a.attrelid = k.conrelid and a.attnum = any (k.conkey)
     where k.contype = 'f' and k.conrelid = t.oid and k.conkey && array(
         select o.attnum from pg_attribute o where o.attrelid = t.oid and o.attname = 'organization_id')
-      and (a.attname = (regexp_match(p.written, own.written))[3]
-           or a.attname = 'claim_id'
-              and p.written = format('( SELECT (c.version > 0) FROM claims c WHERE (c.claim_id = %s.claim_id))', t.relname)))
+      and a.attname = (regexp_match(p.written, own.written))[1])
 order by 2, 3;

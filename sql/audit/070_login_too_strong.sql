@@ -1,4 +1,5 @@
--- A login that is, or can become, the owner, a definer role, a superuser or a BYPASSRLS role gets around every policy.
+-- A login that is, or can become, the owner, a definer role, a superuser or a BYPASSRLS role gets around every policy. One of ours that is
+-- an operator acts as any user: ctx.entered takes its variables as they are.
 -- Other superusers are administrators and left out; a login that is a member of one of our roles is not.
 with ours as (
     select oid from pg_roles
@@ -24,6 +25,12 @@ found (login, problem, remedy) as (
     where not l.rolsuper  -- a superuser is a member of everything
       and (r.rolname in ('claims_owner', 'claims_gate', 'claims_usher', 'claims_recorder', 'claims_sealer')
            or r.rolname like 'claims\_as\_%' or r.rolsuper or r.rolbypassrls)
+    union all
+    select l.rolname, 'is an operator, who needs no signature',
+           format('revoke claims_operator from %I, or from the role in between', l.rolname)
+    from logins l
+    where l.rolname in ('claims_api', 'claims_worker', 'claims_auditor') and not l.rolsuper
+      and pg_has_role(l.oid, 'claims_operator', 'member')
     union all
     select l.rolname, format('owns %I.%I', n.nspname, c.relname), format('alter table %I.%I owner to claims_owner', n.nspname, c.relname)
     from logins l join pg_class c on c.relowner = l.oid join pg_namespace n on n.oid = c.relnamespace

@@ -36,7 +36,8 @@ end
 $$;
 alter function app.audit_row owner to claims_recorder;
 
--- What changes no row and yet belongs into the trail: a login, a reading of one patient or claim, an export, a denial.
+-- An entry for an act that changes no row: a login, a reading, an export, a denial. For definer functions; their callers choose some of
+-- the arguments, so each is bounded. Length of the rest and the list of actions: constraints of the table.
 create or replace function app.record_act(
     p_action text, p_entity text, p_entity_id uuid default null, p_patient_id uuid default null, p_outcome text default 'success',
     p_after jsonb default null)
@@ -45,8 +46,11 @@ language plpgsql security definer set search_path = app, pg_catalog, pg_temp as 
 declare
     done text;
 begin
+    if p_action in ('create', 'update', 'delete') or octet_length(p_after::text) > 8192 then
+        raise exception using errcode = '22023', message = 'not an act, or too long for an entry of the trail';
+    end if;
     if p_action = 'read' then
-        -- Nobody waits for the disk over what was only looked at; a crash may take the last second's readings with it, and no change.
+        -- No caller waits for the disk for a reading; a crash may lose the last second's readings, and no change.
         done := set_config('synchronous_commit', 'off', true);
     end if;
     insert into audit_logs (
@@ -59,7 +63,47 @@ begin
 end
 $$;
 alter function app.record_act owner to claims_recorder;
-grant execute on function app.record_act to claims_gate, claims_admin, claims_processor, claims_provider, claims_patient;
+grant execute on function app.record_act to claims_gate;
+
+-- An entry for what the caller itself reads, exports or logs into. Raises 42501 for anything else, and where the claim or the patient
+-- is not one of the caller's organization. Both are looked up by key, as claims_recorder: the policies of the caller are not asked
+-- again, because each statement of the API takes the ids from a row that the caller sees. Every reading pays for this, so it does not
+-- call app.record_act, and claims_recorder needs no second check of the context to find a claim: the policies of audit_logs check it,
+-- because the entry is added before the claim is looked up.
+create or replace function app.record_access(
+    p_action text, p_entity text, p_entity_id uuid default null, p_patient_id uuid default null)
+returns void
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+declare
+    done text;
+    allowed boolean;
+begin
+    if p_action = 'read' then
+        done := set_config('synchronous_commit', 'off', true);
+    end if;
+    insert into audit_logs (actor_user_id, actor_role, action, entity, entity_id, patient_id, request_id, address)
+    values (
+        nullif(current_setting('app.user_id', true), '')::uuid, coalesce(current_setting('app.role', true), ''),
+        p_action, p_entity, p_entity_id, p_patient_id,
+        nullif(current_setting('app.request_id', true), ''), nullif(current_setting('app.address', true), ''));
+    if p_action = 'read' and p_entity = 'claims' then
+        perform from claims c where c.claim_id = p_entity_id and c.patient_id = p_patient_id;
+        allowed := found;
+    elsif p_action = 'read' and p_entity = 'patients' then
+        perform from patients p where p.patient_id = p_patient_id and p.patient_id = p_entity_id;
+        allowed := found;
+    elsif p_action = 'login' and p_entity = 'users' then
+        allowed := p_entity_id = current_setting('app.user_id')::uuid and p_patient_id is null;
+    else
+        allowed := (p_action, p_entity) in (('read', 'audit_logs'), ('export', 'claims')) and p_entity_id is null and p_patient_id is null;
+    end if;
+    if allowed is not true then
+        raise exception using errcode = '42501', message = 'not an act of the caller';
+    end if;
+end
+$$;
+alter function app.record_access owner to claims_recorder;
+grant execute on function app.record_access to claims_admin, claims_processor, claims_provider, claims_patient;
 
 do $$
 declare

@@ -1,10 +1,10 @@
--- Logging in, joining, and staying logged in, before there is a tenant. All run as claims_gate; those that the API's login may call
--- ask first whether it was the API that knocked.
+-- Logging in, joining, and staying logged in, before there is a tenant. All run as claims_gate. The API signs each call, the function with
+-- its arguments (p_proof), so that SQL injected into a request can call none of them, nor the one that its request calls for another user.
 
 -- Every login an email has, at most one a tenant; the caller compares the password with each. Each candidate is looked up
 -- inside its own tenant, so no statement here sees two tenants' users. Twenty without a slug, of the oldest organizations: each costs
 -- a hash, and anybody may found organizations under anybody's email.
-create or replace function auth.find_logins(p_email text, p_slug text)
+create or replace function auth.find_logins(p_email text, p_slug text, p_proof text)
 returns table (organization_id uuid, user_id uuid, role text, password_hash text, changed_at timestamptz)
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
@@ -12,7 +12,7 @@ declare
     added integer;
     in_all integer := 0;
 begin
-    perform ctx.at_door();
+    perform ctx.verify_call(p_proof, 'find_logins', p_email, p_slug);
     for candidate in select c.* from auth.credentials c where c.email = lower(p_email) order by c.organization_id loop
         perform ctx.assume(candidate.organization_id);
         return query
@@ -27,10 +27,12 @@ end
 $$;
 
 -- Any hash of the email, for its salt.
-create or replace function auth.find_hash(p_email text) returns text
-language sql stable security definer set search_path = app, pg_catalog, pg_temp as $$
-    select ctx.at_door();
-    select c.password_hash from auth.credentials c where c.email = lower(p_email) order by c.organization_id limit 1
+create or replace function auth.find_hash(p_email text, p_proof text) returns text
+language plpgsql stable security definer set search_path = app, pg_catalog, pg_temp as $$
+begin
+    perform ctx.verify_call(p_proof, 'find_hash', p_email);
+    return (select c.password_hash from auth.credentials c where c.email = lower(p_email) order by c.organization_id limit 1);
+end
 $$;
 
 create or replace function auth.add_organization(p_slug text, p_name text) returns uuid
@@ -60,14 +62,14 @@ end
 $$;
 
 -- A new tenant and its first admin. The slug is made of the name; where that is taken, four random digits follow.
-create or replace function auth.register(p_organization text, p_email text, p_name text, p_password_hash text)
+create or replace function auth.register(p_organization text, p_email text, p_name text, p_password_hash text, p_proof text)
 returns table (organization_id uuid, user_id uuid, role text)
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
     plain text := coalesce(nullif(trim(both '-' from left(regexp_replace(lower(p_organization), '[^a-z0-9]+', '-', 'g'), 58)), ''), 'org');
     wanted text := case when length(plain) < 2 then plain || '-org' else plain end;
 begin
-    perform ctx.at_door();
+    perform ctx.verify_call(p_proof, 'register', p_organization, p_email, p_name, p_password_hash);
     loop
         begin
             organization_id := auth.add_organization(wanted, p_organization);
@@ -83,11 +85,9 @@ end
 $$;
 
 -- The invitation a token opens, as long as it is open: a row, or none for every reason there is.
-create or replace function auth.find_invitation(p_organization_id uuid, p_token_hash bytea)
-returns setof app.invitations
+create or replace function auth.open_invitation(p_organization_id uuid, p_token_hash bytea) returns setof app.invitations
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 begin
-    perform ctx.at_door();
     perform ctx.assume(p_organization_id);
     return query
     select i.* from invitations i join organizations o on o.organization_id = i.organization_id
@@ -95,16 +95,25 @@ begin
 end
 $$;
 
+create or replace function auth.find_invitation(p_organization_id uuid, p_token_hash bytea, p_proof text) returns setof app.invitations
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+begin
+    perform ctx.verify_call(p_proof, 'find_invitation', p_organization_id::text, encode(p_token_hash, 'hex'));
+    return query select * from auth.open_invitation(p_organization_id, p_token_hash);
+end
+$$;
+
 -- Spends an invitation: its user joins with its email and role. No row where it is spent, expired or none.
 create or replace function auth.accept_invitation(
-    p_organization_id uuid, p_token_hash bytea, p_name text, p_password_hash text)
+    p_organization_id uuid, p_token_hash bytea, p_name text, p_password_hash text, p_proof text)
 returns table (organization_id uuid, user_id uuid, role text)
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
     found_one invitations;
 begin
-    perform ctx.at_door();
-    select * into found_one from auth.find_invitation(p_organization_id, p_token_hash);
+    perform ctx.verify_call(
+        p_proof, 'accept_invitation', p_organization_id::text, encode(p_token_hash, 'hex'), p_name, p_password_hash);
+    select * into found_one from auth.open_invitation(p_organization_id, p_token_hash);
     perform ctx.assume(p_organization_id);
     update invitations i set accepted_at = now()
     where i.invitation_id = found_one.invitation_id and i.accepted_at is null;
@@ -124,11 +133,13 @@ $$;
 -- just joined. False where it has been changed since: a change ends the sessions of the one before, this one too.
 create or replace function auth.open_session(
     p_organization_id uuid, p_user_id uuid, p_session_id uuid, p_refresh_hash bytea, p_seconds integer,
-    p_changed_at timestamptz, p_new_hash text)
+    p_changed_at timestamptz, p_new_hash text, p_proof text)
 returns boolean
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 begin
-    perform ctx.at_door();
+    perform ctx.verify_call(
+        p_proof, 'open_session', p_organization_id::text, p_user_id::text, p_session_id::text, encode(p_refresh_hash, 'hex'),
+        p_seconds::text, (extract(epoch from p_changed_at) * 1000000)::bigint::text, p_new_hash);
     perform ctx.assume(p_organization_id);
     if p_changed_at is not null then  -- locked, so that a change waits for this session and ends it
         perform from auth.credentials c join users u on u.organization_id = c.organization_id and u.email = c.email
@@ -159,14 +170,14 @@ $$;
 -- Trades a refresh token for the next one of its session. A token is dead once it is traded; for ten seconds more it still is an
 -- honest client's second request (two tabs, a lost answer), after that it was stolen, and its session ends. The session's row is
 -- locked first, so that nothing is renewed while another transaction ends it. No row: log in again.
-create or replace function auth.refresh(p_old_hash bytea, p_new_hash bytea, p_seconds integer)
+create or replace function auth.refresh(p_old_hash bytea, p_new_hash bytea, p_seconds integer, p_proof text)
 returns table (organization_id uuid, user_id uuid, role text, session_id uuid)
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
     old_token auth.refresh_tokens;
     family auth.sessions;
 begin
-    perform ctx.at_door();
+    perform ctx.verify_call(p_proof, 'refresh', encode(p_old_hash, 'hex'), encode(p_new_hash, 'hex'), p_seconds::text);
     select t.* into old_token from auth.refresh_tokens t where t.token_hash = p_old_hash;
     if not found then
         return;
@@ -199,50 +210,62 @@ end
 $$;
 
 -- Ends the caller's session, or the one that a refresh token of the caller belongs to; false where it belongs to nobody here.
-create or replace function auth.log_out(p_refresh_hash bytea) returns boolean
+create or replace function auth.log_out(p_refresh_hash bytea, p_proof text) returns boolean
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+declare
+    caller uuid := ctx.entered(current_user, 'user_id');  -- no tenant table is asked here
 begin
-    perform ctx.entered(current_user);  -- no tenant table is asked here
+    perform ctx.verify_call(p_proof, 'log_out', caller::text, encode(p_refresh_hash, 'hex'));
     update auth.sessions s set ended_at = coalesce(s.ended_at, now())
-    where s.organization_id = organization_id() and s.user_id = current_setting('app.user_id')::uuid
+    where s.organization_id = organization_id() and s.user_id = caller
       and s.session_id = case
-        when p_refresh_hash is null then current_setting('app.session_id')::uuid
+        when p_refresh_hash is null then ctx.variable('session_id')
         else (select t.session_id from auth.refresh_tokens t where t.token_hash = p_refresh_hash) end;
     if not found then
         return false;
     end if;
-    perform record_act('execute', 'users', current_setting('app.user_id')::uuid, null, 'logged out');
+    perform record_act('execute', 'users', caller, null, 'logged out');
     return true;
 end
 $$;
 
 -- What the caller's current password is compared with.
-create or replace function auth.my_password_hash() returns text
-language sql stable security definer set search_path = app, pg_catalog, pg_temp as $$
-    select c.password_hash from auth.credentials c join users u on u.organization_id = c.organization_id and u.email = c.email
-    where u.user_id = current_setting('app.user_id')::uuid
+create or replace function auth.my_password_hash(p_proof text) returns text
+language plpgsql stable security definer set search_path = app, pg_catalog, pg_temp as $$
+declare
+    caller uuid := ctx.entered(current_user, 'user_id');
+begin
+    perform ctx.verify_call(p_proof, 'my_password_hash', caller::text);
+    return (select c.password_hash from auth.credentials c join users u on u.organization_id = c.organization_id and u.email = c.email
+            where u.user_id = caller);
+end
 $$;
 
 -- A new password for the caller. Every other session of the caller's ends.
-create or replace function auth.set_my_password(p_new_hash text) returns void
-language sql security definer set search_path = app, pg_catalog, pg_temp as $$
+create or replace function auth.set_my_password(p_new_hash text, p_proof text) returns void
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+declare
+    caller uuid := ctx.entered(current_user, 'user_id');
+begin
+    perform ctx.verify_call(p_proof, 'set_my_password', caller::text, p_new_hash);
     update auth.credentials c set password_hash = p_new_hash, changed_at = now()
     from users u
-    where u.user_id = current_setting('app.user_id')::uuid and c.organization_id = u.organization_id and c.email = u.email;
+    where u.user_id = caller and c.organization_id = u.organization_id and c.email = u.email;
     update auth.sessions s set ended_at = now()
-    where s.organization_id = organization_id() and s.user_id = current_setting('app.user_id')::uuid
-      and s.session_id <> current_setting('app.session_id')::uuid and s.ended_at is null;
-    select record_act('execute', 'users', current_setting('app.user_id')::uuid, null, 'changed its password');
+    where s.organization_id = organization_id() and s.user_id = caller
+      and s.session_id <> ctx.variable('session_id') and s.ended_at is null;
+    perform record_act('execute', 'users', caller, null, 'changed its password');
+end
 $$;
 
 -- A login that failed, in the trail of every tenant whose user it was tried on: of one where a slug chose it, and of no more than
 -- find_logins compares.
-create or replace function auth.login_failed(p_email text, p_slug text, p_request_id text, p_address text) returns void
+create or replace function auth.login_failed(p_email text, p_slug text, p_request_id text, p_address text, p_proof text) returns void
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
     tried auth.credentials;
 begin
-    perform ctx.at_door();
+    perform ctx.verify_call(p_proof, 'login_failed', p_email, p_slug, p_request_id, p_address);
     for tried in
         select c.* from auth.credentials c where c.email = lower(p_email)
         order by c.organization_id limit case when p_slug is null then 20 end
@@ -259,18 +282,20 @@ $$;
 -- refused it is gone, and a caller that may not come in any more has no context of its own.
 create or replace function auth.record_denial(
     p_organization_id uuid, p_user_id uuid, p_request_id text, p_address text, p_entity text, p_entity_id uuid, p_outcome text,
-    p_asked jsonb)
+    p_asked text, p_proof text)
 returns void
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
     caller users;
 begin
-    perform ctx.at_door();
+    perform ctx.verify_call(
+        p_proof, 'record_denial', p_organization_id::text, p_user_id::text, p_request_id, p_address, p_entity, p_entity_id::text,
+        p_outcome, p_asked);
     perform ctx.assume(p_organization_id);
     select u.* into caller from users u where u.user_id = p_user_id;
     if found then
         perform ctx.assume(p_organization_id, p_user_id, p_role => caller.role, p_request_id => p_request_id, p_address => p_address);
-        perform record_act('denied', p_entity, p_entity_id, null, p_outcome, p_asked);
+        perform record_act('denied', p_entity, p_entity_id, null, p_outcome, p_asked::jsonb);
     end if;
 end
 $$;
@@ -290,11 +315,8 @@ declare
     gated text;
 begin
     foreach gated in array array[
-        'find_logins(text, text)', 'find_hash(text)', 'add_organization(text, text)', 'add_user(text, text, text, uuid, uuid, text)',
-        'register(text, text, text, text)', 'find_invitation(uuid, bytea)', 'accept_invitation(uuid, bytea, text, text)',
-        'open_session(uuid, uuid, uuid, bytea, integer, timestamptz, text)', 'refresh(bytea, bytea, integer)', 'log_out(bytea)',
-        'my_password_hash()', 'set_my_password(text)', 'login_failed(text, text, text, text)', 'end_sessions()',
-        'record_denial(uuid, uuid, text, text, text, uuid, text, jsonb)']
+        'find_logins', 'find_hash', 'add_organization', 'add_user', 'register', 'open_invitation', 'find_invitation', 'accept_invitation',
+        'open_session', 'refresh', 'log_out', 'my_password_hash', 'set_my_password', 'login_failed', 'end_sessions', 'record_denial']
     loop
         execute format('alter function auth.%s owner to claims_gate', gated);
     end loop;
@@ -313,11 +335,8 @@ select schema_admin.drop_policies('auth.credentials'), schema_admin.drop_policie
 revoke all on auth.credentials, auth.sessions, auth.refresh_tokens from public;
 grant select, insert, update on auth.credentials to claims_gate;
 grant select, insert, update, delete on auth.sessions, auth.refresh_tokens to claims_gate;
-grant select on auth.sessions to claims_usher;
 create policy credentials_gate on auth.credentials to claims_gate using (true) with check (true);
 create policy sessions_gate on auth.sessions to claims_gate using (true) with check (true);
-create policy sessions_usher on auth.sessions for select to claims_usher
-    using (organization_id = current_setting('app.organization_id')::uuid);
 create policy refresh_tokens_gate on auth.refresh_tokens to claims_gate using (true) with check (true);
 
 -- The ids of all organizations and nothing else of them: filled as they are founded, read by what seals and audits.

@@ -2,7 +2,7 @@
 create or replace function app.link_care() returns trigger
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 declare
-    treating uuid := coalesce((to_jsonb(new) ->> 'provider_id')::uuid, nullif(current_setting('app.provider_id'), '')::uuid);
+    treating uuid := coalesce((to_jsonb(new) ->> 'provider_id')::uuid, ctx.variable('provider_id'));
 begin
     if treating is not null then
         insert into care_relationships (organization_id, provider_id, patient_id)

@@ -25,11 +25,11 @@ create or replace trigger claims_15_assignment before update of assigned_to on a
 -- is somebody else's to take up. Runs as claims_gate, since a processor sees no claim before it is assigned.
 create or replace function app.take_next_claim() returns app.claims
 language sql security definer set search_path = app, pg_catalog, pg_temp as $$
-    update claims set assigned_to = current_setting('app.user_id')::uuid
+    update claims set assigned_to = ctx.variable('user_id')
     where claim_id = (
         select c.claim_id from claims c
         where c.assigned_to is null and c.status in ('submitted', 'pending_info', 'appealed')
-          and (c.status <> 'appealed' or c.decided_by is distinct from current_setting('app.user_id')::uuid)
+          and (c.status <> 'appealed' or c.decided_by is distinct from ctx.variable('user_id'))
         order by c.created_at, c.claim_id
         limit 1
         for update skip locked)

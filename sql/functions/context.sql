@@ -1,8 +1,8 @@
--- Entering a context: the one way to become somebody. Whoever can run SQL as the API's login can set any variable, so a variable
--- alone is worth nothing: the API signs who is calling, ctx.enter verifies that and leaves its own signature over the variables,
--- the backend and the transaction, and policies take from ctx.entered() alone whose rows they let through.
--- All run as claims_gate, who may read users and organizations but, like everybody, only inside the tenant that is set. ctx.enter alone
--- runs as claims_usher, whom no signature is asked of: it looks the caller up before there is a context to be signed.
+-- The context of a request: the one way to act as a user. Any login can set a variable, so a variable alone proves nothing. The API signs
+-- who is calling, ctx.enter verifies that and leaves its own signature over the variables, the backend and the transaction, and policies
+-- compare with what ctx.entered and ctx.verified give.
+-- All functions run as claims_gate, which may read users and organizations but, like every role, only inside the tenant that is set.
+-- ctx.enter alone runs as claims_usher, which needs no signature: it looks the caller up before there is a context to be signed.
 -- Every request pays for this file. A function of one expression has its names bound when it is made and no search_path of its own, so
 -- that it becomes part of what calls it; the rest is plpgsql, which assigns where a statement would do no more. ctx.verify and ctx.assume
 -- are called by definer functions alone and keep to their search_path: a plan that two paths share is made anew at every change.
@@ -14,64 +14,106 @@ create or replace function ctx.mac(inner_pad bytea, outer_pad bytea, message byt
 language sql immutable
 return sha256(outer_pad || sha256(inner_pad || message));
 
--- With the database's own key, in hex.
-create or replace function ctx.own_mac(message bytea) returns text
-language plpgsql stable as $$
-declare
-    inside bytea;
-    outside bytea;
-begin
-    select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = 'self';
-    return encode(ctx.mac(inside, outside, message), 'hex');
-end
-$$;
-
--- Everything that a context consists of, and where it holds: this backend, this transaction.
+-- Everything that a context consists of, and where it holds: this backend, this transaction, and whether that may write.
 create or replace function ctx.stated() returns bytea
 language sql stable
-return convert_to(array_to_string(array[pg_backend_pid()::text, now()::text,
-    current_setting('app.organization_id', true), current_setting('app.user_id', true), current_setting('app.session_id', true),
-    current_setting('app.role', true), current_setting('app.provider_id', true), current_setting('app.patient_id', true),
-    current_setting('app.request_id', true), current_setting('app.address', true), current_setting('app.source', true)], e'\n', ''),
-    'UTF8');
-
--- The caller's organization_id, or another id of the context, null where it is empty; raises in a context that this file did not make,
--- or made for another role. Checked and read in one call, which policies make once a statement: a variable by itself may be another at
--- every row. The logins of API and worker alone need a signature: an operator who acts in psql is asked by the policies.
--- p_role: who asks, as the database calls it; the functions of claims_gate and claims_recorder act within anybody's context, and
--- ctx.enter before there is one.
-create or replace function ctx.entered(p_role name, p_what text default 'organization_id') returns uuid
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
-declare
-    inside bytea;
-    outside bytea;
-begin
-    if session_user in ('claims_api', 'claims_worker') and p_role is distinct from 'claims_usher' then
-        -- What ctx.own_mac does: the call would cost as much as both hashes, at every reference to a table.
-        select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = 'self';
-        if (current_setting('app.mac', true) = encode(ctx.mac(inside, outside, ctx.stated()), 'hex')
-            and p_role in ('claims_gate', 'claims_recorder', ctx.role_name(current_setting('app.role', true)))) is not true then
-            raise exception using errcode = '28000', message = 'this context was not entered';
-        end if;
-    end if;
-    return nullif(current_setting('app.' || p_what), '')::uuid;
-end
-$$;
-
--- Whether a row's id is the one that ctx.entered gave. It stands beside a comparison with the variable, which chooses the index and the
--- plan, as its value is known when a statement is planned; this one decides. No second `=`, of which the planner would leave out either.
-create or replace function ctx.same(of_row uuid, of_context uuid) returns boolean
-language sql immutable
-return case when of_row = of_context then true end;
+return convert_to(concat(pg_backend_pid(), e'\n', extract(epoch from now()), e'\n', current_setting('transaction_read_only'), e'\n',
+    current_setting('app.organization_id', true), e'\n', current_setting('app.user_id', true), e'\n',
+    current_setting('app.session_id', true), e'\n', current_setting('app.role', true), e'\n', current_setting('app.provider_id', true), e'\n',
+    current_setting('app.patient_id', true), e'\n', current_setting('app.request_id', true), e'\n', current_setting('app.address', true),
+    e'\n', current_setting('app.source', true)), 'UTF8');
 
 -- The database's role for the product's.
 create or replace function ctx.role_name(product_role text) returns text
 language sql immutable
 return case product_role when 'claims_processor' then 'claims_processor' else 'claims_' || product_role end;
 
--- The variables of a context, signed. p_role is empty inside a tenant that nobody has logged into yet: only claims_gate's and
--- claims_recorder's own statements are valid then. Whoever assumes such a context for the API has `set app.mac = ''` among its own
--- settings, so that it ends with the function.
+-- Whether the session may act without a signature: a superuser, or a login that an administrator made an operator. No other login may,
+-- whatever its name and whatever it was granted.
+create or replace function ctx.is_operator() returns boolean
+language sql stable
+return pg_has_role(session_user, 'claims_operator', 'member');
+
+-- Called where a variable of the context holds no id, so that it is no context.
+create or replace function ctx.not_verified() returns uuid
+language plpgsql stable parallel safe as $$
+begin
+    raise exception using errcode = '28000', message = 'context not verified';
+end
+$$;
+
+-- The id that a variable of the context names, null where it is empty. Nothing is verified: it chooses an index and a plan, for which its
+-- value is needed when a statement is planned, and ctx.verified decides beside it. Raises where the variable holds no id; there is no
+-- context without an organization. With a search_path of its own: else it would be planned anew at every change between the caller's
+-- and those of definer functions. cost 1: a scan calls it once, but the planner charges a bitmap scan for it at every row.
+create or replace function ctx.variable(p_what text) returns uuid
+language plpgsql stable cost 1 set search_path = pg_catalog, pg_temp as $$
+begin
+    return case when p_what = 'organization_id' then current_setting('app.organization_id')
+                else nullif(current_setting('app.' || p_what), '') end::uuid;
+exception when invalid_text_representation or undefined_object then
+    return ctx.not_verified();
+end
+$$;
+
+-- Whether the variables are as they were signed, in this transaction, for this role: current_user of the statement that asks. The
+-- functions of claims_gate and claims_recorder act within any context, those of claims_as_... within that of their role, and ctx.enter,
+-- which is claims_usher's, before there is one.
+create or replace function ctx.fits(inner_pad bytea, outer_pad bytea, p_role name) returns boolean
+language sql stable
+return coalesce(
+    current_setting('app.mac', true) = encode(ctx.mac(inner_pad, outer_pad, ctx.stated()), 'hex')
+    and (p_role in ('claims_gate', 'claims_recorder')
+         or replace(p_role, 'claims_as_', 'claims_') = ctx.role_name(current_setting('app.role', true))),
+    false);
+
+-- The caller's organization_id, or another id of the context, null where it is empty. Raises in a context that this file did not make, or
+-- made for another role; of an operator the variable is taken as it is. Checked and read in one call: a variable by itself may be another
+-- at every row. `<table>_entered` asks it before a scan begins.
+create or replace function ctx.entered(p_role name, p_what text default 'organization_id') returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    inside bytea;
+    outside bytea;
+begin
+    if p_role is distinct from 'claims_usher' then
+        select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = 'self';
+        if not ctx.fits(inside, outside, p_role) then
+            return case when ctx.is_operator() then ctx.variable(p_what) else ctx.not_verified() end;
+        end if;
+    end if;
+    return nullif(current_setting('app.' || p_what), '')::uuid;
+end
+$$;
+
+-- The same, and null where ctx.entered would raise: what a policy compares each row with. A variable that was changed after the scan
+-- began must not raise here, since that would tell that the scan has found a row.
+create or replace function ctx.verified(p_role name, p_what text default 'organization_id') returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    inside bytea;
+    outside bytea;
+begin
+    if p_role is distinct from 'claims_usher' then
+        select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = 'self';
+        if not ctx.fits(inside, outside, p_role) then
+            return case when ctx.is_operator() then ctx.variable(p_what) end;
+        end if;
+    end if;
+    return nullif(current_setting('app.' || p_what), '')::uuid;
+end
+$$;
+
+-- Whether a row's id is the one that ctx.verified gave. It stands beside a comparison with the variable, which chooses the index and the
+-- plan; this one decides, for each row. It is no `=`, because the planner keeps one of several and the caller may add its own: an
+-- expression that changes while the statement runs would take the place of ours.
+create or replace function ctx.same(of_row uuid, of_context uuid) returns boolean
+language sql immutable
+return case when of_row = of_context then true end;
+
+-- The variables of a context, signed. p_role is empty inside a tenant that no user has logged into yet: only claims_gate's and
+-- claims_recorder's own statements are valid then. A function that assumes such a context for the API has `set app.mac = ''` among its
+-- own settings, so that it ends with the function.
 create or replace function ctx.assume(
     p_organization_id uuid, p_user_id uuid default null, p_session_id uuid default null, p_role text default '',
     p_provider_id uuid default null, p_patient_id uuid default null, p_request_id text default '', p_address text default '',
@@ -104,55 +146,72 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     select exists (select from ctx.keys k where k.kid = p_kid and k.kid <> 'self')
 $$;
 
--- Raises unless the API signed exactly this within the last minute, or the caller is an operator.
-create or replace function ctx.verify(p_kid text, p_expires bigint, p_signature bytea, variadic said text[]) returns void
+-- Raises unless the API signed exactly p_said, or the session is an operator's.
+-- p_proof: kid:expires:backend:signature; expires in seconds since 1970, the signature in hex over said, expires and backend, a line
+-- each. Where backend is this one's process id the proof is good for a minute. 0: the API talks to a pooler and does not know where a
+-- statement ends up, so the proof is good for five seconds anywhere; the clocks of API and database may differ by five more.
+create or replace function ctx.verify(p_proof text, p_said text) returns void
 language plpgsql stable as $$
 declare
+    parts text[] := string_to_array(p_proof, ':');
     inside bytea;
     outside bytea;
 begin
-    if session_user <> 'claims_api' then
-        return;
-    end if;
-    select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = p_kid and k.kid <> 'self';
-    if (p_expires - extract(epoch from now()) between -5 and 65
-        and ctx.mac(inside, outside, convert_to(array_to_string(said || p_expires::text, e'\n', ''), 'UTF8')) = p_signature
-       ) is not true then
+    select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = parts[1] and k.kid <> 'self';
+    if (encode(ctx.mac(inside, outside, convert_to(concat(p_said, e'\n', parts[2], e'\n', parts[3]), 'UTF8')), 'hex') = parts[4]
+        and cardinality(parts) = 4
+        and case parts[3]
+            when pg_backend_pid()::text then parts[2]::bigint - extract(epoch from now()) between -5 and 65
+            when '0' then parts[2]::bigint - extract(epoch from now()) between 0 and 10
+        end) is not true
+       and not ctx.is_operator() then
         raise exception using errcode = '28000', message = 'not signed';
     end if;
+end
+$$;
+
+-- The same for a call of a function: its name and its arguments as text, each with its length in bytes before it, so that no two lists
+-- read alike; null is `~`.
+create or replace function ctx.verify_call(p_proof text, variadic p_said text[]) returns void
+language plpgsql stable as $$
+begin
+    perform ctx.verify(p_proof, (
+        select string_agg(coalesce(octet_length(said.word) || ':' || said.word, '~'), '' order by said.place)
+        from unnest(p_said) with ordinality as said (word, place)));
 end
 $$;
 
 -- The caller's context for this transaction; returns the database role to become:
 --   select set_config('role', ctx.enter(...), true)
 -- Role, provider and patient are read here, so that a change holds from the next request on. The API must name a session that has
--- not ended; whoever else may enter (an operator who looks at the data as a user does) needs none.
+-- not ended; an operator who looks at the data as a user does needs none.
 create or replace function ctx.enter(
     p_organization_id uuid, p_user_id uuid, p_session_id uuid, p_request_id text, p_address text, p_source text,
-    p_read_only boolean, p_kid text default null, p_expires bigint default null, p_signature bytea default null)
+    p_read_only boolean, p_proof text default null)
 returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     caller record;
     done text;
 begin
-    perform ctx.verify(p_kid, p_expires, p_signature, p_organization_id::text, p_user_id::text, p_session_id::text, p_request_id,
-                       p_address, p_source);
+    if strpos(concat(p_request_id, p_address, p_source), e'\n') > 0 then  -- lines would read as other fields
+        raise exception using errcode = '28000', message = 'not signed';
+    end if;
+    perform ctx.verify(p_proof, concat(p_organization_id, e'\n', p_user_id, e'\n', p_session_id, e'\n', p_request_id, e'\n', p_address,
+                                       e'\n', p_source, e'\n', p_read_only));
     done := set_config('app.organization_id', p_organization_id::text, true);
-    select u.role, u.provider_id, u.patient_id into caller
+    select u.role, u.provider_id, u.patient_id, s.user_id is not null and s.ended_at is null as in_session into caller
     from app.users u join app.organizations o on o.organization_id = u.organization_id
     left join auth.sessions s on s.organization_id = u.organization_id and s.session_id = p_session_id and s.user_id = u.user_id
-    where u.user_id = p_user_id and u.active and o.suspended_at is null
-      and (s.user_id is not null and s.ended_at is null
-           or p_session_id is null and session_user <> 'claims_api');
-    if not found then
+    where u.user_id = p_user_id and u.active and o.suspended_at is null;
+    if (caller.in_session or p_session_id is null and found and ctx.is_operator()) is not true then
         raise exception using errcode = '28000', message = 'nobody to act as';
+    end if;
+    if p_read_only then  -- first, since it is part of what is signed
+        done := set_config('transaction_read_only', 'on', true);
     end if;
     perform ctx.assume(p_organization_id, p_user_id, p_session_id, caller.role, caller.provider_id, caller.patient_id,
                        p_request_id, p_address, p_source);
-    if p_read_only then
-        done := set_config('transaction_read_only', 'on', true);
-    end if;
     return ctx.role_name(caller.role);
 end
 $$;
@@ -179,46 +238,46 @@ begin
 end
 $$;
 
--- The API at the door, before there is a caller: its signature opens the functions of the schema auth for this transaction. Without
--- it SQL injected into a request could open a session for anybody, or read the hash of anybody's password.
-create or replace function ctx.knock(p_kid text, p_expires bigint, p_signature bytea) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+-- Ends what a request may have left in its session: settings, the role, session locks, cursors, LISTEN. Prepared statements stay; the
+-- API gives its own names that a statement can neither guess nor read. The API runs it after every request, behind a pooler before.
+create or replace function ctx.reset_session() returns void
+language plpgsql as $$
 begin
-    perform ctx.verify(p_kid, p_expires, p_signature, 'door');
-    perform set_config('app.door', ctx.own_mac(ctx.door()), true);
+    set session authorization default;  -- the role as well
+    reset all;
+    execute 'close all';  -- plpgsql has a `close` of its own
+    unlisten *;
+    perform pg_catalog.pg_advisory_unlock_all();
 end
 $$;
 
-create or replace function ctx.door() returns bytea
-language sql stable set search_path = pg_catalog, pg_temp
-return convert_to(concat_ws(e'\n', 'door', pg_backend_pid(), now()), 'UTF8');
-
--- Raises unless the API knocked in this transaction, or the caller is an operator.
-create or replace function ctx.at_door() returns void
-language plpgsql stable set search_path = pg_catalog, pg_temp as $$
-begin
-    if session_user = 'claims_api'
-       and not coalesce(current_setting('app.door', true) = ctx.own_mac(ctx.door()), false) then
-        raise exception using errcode = '28000', message = 'nobody knocked';
-    end if;
-end
-$$;
+-- What a column of organization_id is filled with; the policies check it.
+create or replace function app.organization_id() returns uuid
+language sql stable parallel safe
+return ctx.variable('organization_id');
 
 alter function ctx.enter owner to claims_usher;
-alter function ctx.knock owner to claims_gate;
 alter function ctx.enter_job owner to claims_gate;
 alter function ctx.turn_to owner to claims_gate;
 alter function ctx.entered owner to claims_gate;
+alter function ctx.verified owner to claims_gate;
 alter function ctx.is_known owner to claims_gate;
 grant execute on all functions in schema ctx to claims_gate;
-grant execute on function ctx.verify, ctx.assume, ctx.mac, ctx.stated, ctx.role_name, ctx.entered, ctx.same to claims_usher;
-grant execute on function ctx.enter, ctx.knock, ctx.is_known to claims_api;
+grant execute on function ctx.verify, ctx.assume, ctx.mac, ctx.stated, ctx.role_name, ctx.is_operator, ctx.fits, ctx.entered,
+    ctx.verified, ctx.variable, ctx.not_verified, ctx.same to claims_usher;
+grant execute on function ctx.enter, ctx.is_known to claims_api;
+grant execute on function ctx.reset_session to claims_api, claims_admin, claims_processor, claims_provider, claims_patient;
 grant execute on function ctx.enter_job to claims_worker;
 grant execute on function ctx.turn_to to claims_system;
-grant execute on function ctx.entered, ctx.same
+grant execute on function ctx.entered, ctx.verified, ctx.variable, ctx.not_verified, ctx.same
     to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_recorder, claims_sealer, claims_owner;
 
 select schema_admin.drop_policies('ctx.keys');
 revoke all on ctx.keys from public;
 grant select on ctx.keys to claims_gate, claims_usher;
 create policy keys_gate on ctx.keys for select to claims_gate, claims_usher using (true);
+
+-- ctx.enter looks up whether the session has ended; the other policies of auth.sessions are in auth.sql.
+grant select on auth.sessions to claims_usher;
+create policy sessions_usher on auth.sessions for select to claims_usher
+    using (organization_id = ctx.variable('organization_id'));

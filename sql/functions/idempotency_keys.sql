@@ -7,7 +7,7 @@ returns table (same boolean, status integer, headers json, body bytea)
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan as $$
 declare
-    caller uuid := current_setting('app.user_id')::uuid;
+    caller uuid := ctx.variable('user_id');
     dead_since timestamptz := now() - interval '24 hours';  -- a statement without a variable in it would be planned once for all
 begin
     -- This key's own answer once its day is over, and a few others of the organization.
@@ -31,7 +31,7 @@ create or replace function app.keep_answer(p_path text, p_key text, p_status int
 language sql security definer set search_path = app, pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan as $$
     update idempotency_keys k set status = p_status, headers = p_headers, body = p_body
-    where k.user_id = current_setting('app.user_id')::uuid and k.path = p_path and k.key = p_key and k.status is null
+    where k.user_id = ctx.variable('user_id') and k.path = p_path and k.key = p_key and k.status is null
 $$;
 
 alter function app.take_key owner to claims_gate;

@@ -1,30 +1,44 @@
--- How often somebody may: the counters behind rate limits and the login throttle, shared by every API process.
+-- The counters behind rate limits and the login throttle, shared by every API process. The API signs each call (p_proof): SQL injected
+-- into a request can neither spend another user's tries nor give its own ones back.
+
+-- A subject as the counters keep it. Lowered as credentials are, here and not in Python: two spellings of one email are one subject in
+-- every locale.
+create or replace function auth.window_of(p_subject text) returns bytea
+language sql immutable
+return sha256(convert_to(lower(p_subject), 'UTF8'));
 
 -- Takes up to p_want of what is left of p_limit for the subject in its window of p_seconds, which begins with its first call.
 -- granted: how many were given; remaining: what the window has left; reset_after: seconds until it begins anew.
 create or replace function auth.take(
-    p_subject text, p_want integer, p_limit integer, p_seconds integer,
+    p_subject text, p_want integer, p_limit integer, p_seconds integer, p_proof text,
     out granted integer, out remaining integer, out reset_after double precision)
-language sql security definer set search_path = app, pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+#variable_conflict use_column
+begin
+    perform ctx.verify_call(p_proof, 'take', p_subject, p_want::text, p_limit::text, p_seconds::text);
     insert into auth.windows as w (subject, started_at, used, granted)
-    values (sha256(convert_to(p_subject, 'UTF8')), clock_timestamp(), least(p_want, p_limit), least(p_want, p_limit))
+    values (auth.window_of(p_subject), clock_timestamp(), least(p_want, p_limit), least(p_want, p_limit))
     on conflict (subject) do update set
         (started_at, used, granted) = (
             select case when ended then excluded.started_at else w.started_at end,
                    case when ended then excluded.used else least(w.used + p_want, p_limit) end,
                    case when ended then excluded.granted else greatest(least(p_want, p_limit - w.used), 0) end
             from (select w.started_at <= excluded.started_at - make_interval(secs => p_seconds)) as window_ (ended))
-    returning w.granted, p_limit - w.used,
-        extract(epoch from w.started_at + make_interval(secs => p_seconds) - clock_timestamp())
+    returning w.granted, p_limit - w.used, extract(epoch from w.started_at + make_interval(secs => p_seconds) - clock_timestamp())
+    into granted, remaining, reset_after;
+end
 $$;
 
--- A right password gives back the try it took, to the account and to the address. It clears none of the wrong ones: whoever founds
--- an organization under somebody's email knows a right password for that email.
-create or replace function auth.forgive(p_account text, p_address text) returns void
-language sql security definer set search_path = app, pg_catalog, pg_temp as $$
-    -- The address first, as whoever takes a try does: in the other order the two could wait for each other.
-    update auth.windows set used = greatest(used - 1, 0) where subject = sha256(convert_to(p_address, 'UTF8'));
-    update auth.windows set used = greatest(used - 1, 0) where subject = sha256(convert_to(p_account, 'UTF8'));
+-- A right password gives back the try it took, to the account and to the address. It clears none of the wrong ones: a user who founds
+-- an organization under another person's email knows a right password for that email.
+create or replace function auth.forgive(p_account text, p_address text, p_proof text) returns void
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+begin
+    perform ctx.verify_call(p_proof, 'forgive', p_account, p_address);
+    -- The address first, as auth.take is called: in the other order the two could wait for each other.
+    update auth.windows set used = greatest(used - 1, 0) where subject = auth.window_of(p_address);
+    update auth.windows set used = greatest(used - 1, 0) where subject = auth.window_of(p_account);
+end
 $$;
 
 -- Windows that ended long ago, some at a time; every login sweeps a little (auth.open_session).
@@ -38,6 +52,7 @@ $$;
 alter function auth.take owner to claims_gate;
 alter function auth.forgive owner to claims_gate;
 alter function auth.sweep_windows owner to claims_gate;
+alter function auth.window_of owner to claims_gate;
 grant execute on function auth.take, auth.forgive to claims_api;
 
 select schema_admin.drop_policies('auth.windows');

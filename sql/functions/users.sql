@@ -1,11 +1,23 @@
 -- Who may be what.
 
--- The last active admin stays one. Whoever takes a role or a login away waits for whoever else does: two admins who demote each
--- other at the same moment are one who does and one who is refused.
+-- Two admins who demote each other at the same moment: the second waits here, and is refused by app.keep_last_admin.
+-- A trigger of its own, because advisory locks are for claims_recorder and an admin may not take those of other tenants.
+create or replace function app.lock_last_admin() returns trigger
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+begin
+    perform pg_advisory_xact_lock(hashtextextended('last admin of ' || new.organization_id, 0));
+    return null;
+end
+$$;
+alter function app.lock_last_admin owner to claims_recorder;
+create or replace trigger users_29_lock_last_admin after update of role, active on app.users
+    for each row when (old.role = 'admin' and old.active and not (new.role = 'admin' and new.active))
+    execute function app.lock_last_admin();
+
+-- Refuses to demote or deactivate the last active admin of an organization.
 create or replace function app.keep_last_admin() returns trigger
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
-    perform pg_advisory_xact_lock(hashtextextended('last admin of ' || new.organization_id, 0));
     if not exists (select from users u where u.role = 'admin' and u.active) then
         perform refuse_now(jsonb_build_object(
             case when new.role <> 'admin' then 'role' else 'active' end, jsonb_build_array('The last active admin stays')));

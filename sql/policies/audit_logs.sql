@@ -9,13 +9,16 @@ grant select on app.audit_logs to claims_admin, claims_patient, claims_sealer;
 grant insert (organization_id, actor_user_id, actor_role, action, entity, entity_id, patient_id, before, after, request_id, address, outcome)
     on app.audit_logs to claims_recorder;
 create policy audit_logs_tenant on app.audit_logs as restrictive to public     -- no row outside the context's organization, whoever asks
-    using (organization_id = current_setting('app.organization_id')::uuid);
+    using (organization_id = ctx.variable('organization_id'));
+create policy audit_logs_entered on app.audit_logs as restrictive to public     -- whatever rows there are, a scan begins by checking the context
+    using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy audit_logs_signed on app.audit_logs as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (case when organization_id = (select ctx.verified(current_user)) then true end)
+    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy audit_logs_admin_select on app.audit_logs for select to claims_admin using (true);
 create policy audit_logs_patient_select on app.audit_logs for select to claims_patient
-    using (patient_id = nullif(current_setting('app.patient_id'), '')::uuid
-           and ctx.same(patient_id, (select ctx.entered(current_user, 'patient_id')))
+    using (patient_id = ctx.variable('patient_id')
+           and ctx.same(patient_id, (select ctx.verified(current_user, 'patient_id')))
            and (entity <> 'claims' or entity_id in (select c.claim_id from app.claims c)));
 create policy audit_logs_recorder_insert on app.audit_logs for insert to claims_recorder with check (true);
 create policy audit_logs_sealer_select on app.audit_logs for select to claims_sealer using (true);

@@ -7,8 +7,11 @@ revoke update, delete, truncate on app.audit_seals from claims_owner;
 grant select on app.audit_seals to claims_sealer;
 grant insert (number, era, up_to, sealed_at, audit_ids, hashes, digest) on app.audit_seals to claims_sealer;
 create policy audit_seals_tenant on app.audit_seals as restrictive to public     -- no row outside the context's organization, whoever asks
-    using (organization_id = current_setting('app.organization_id')::uuid);
+    using (organization_id = ctx.variable('organization_id'));
+create policy audit_seals_entered on app.audit_seals as restrictive to public     -- whatever rows there are, a scan begins by checking the context
+    using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy audit_seals_signed on app.audit_seals as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (case when organization_id = (select ctx.verified(current_user)) then true end)
+    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy audit_seals_sealer_select on app.audit_seals for select to claims_sealer using (true);
 create policy audit_seals_sealer_insert on app.audit_seals for insert to claims_sealer with check (true);

@@ -8,16 +8,19 @@ grant select on app.care_relationships to claims_admin, claims_provider, claims_
 grant select, insert on app.care_relationships to claims_recorder;
 grant insert (provider_id, patient_id), delete on app.care_relationships to claims_admin;
 create policy care_relationships_tenant on app.care_relationships as restrictive to public     -- no row outside the context's organization, whoever asks
-    using (organization_id = current_setting('app.organization_id')::uuid);
+    using (organization_id = ctx.variable('organization_id'));
+create policy care_relationships_entered on app.care_relationships as restrictive to public     -- whatever rows there are, a scan begins by checking the context
+    using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy care_relationships_signed on app.care_relationships as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (case when organization_id = (select ctx.verified(current_user)) then true end)
+    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy care_relationships_admin_select on app.care_relationships for select to claims_admin using (true);
 create policy care_relationships_admin_insert on app.care_relationships for insert to claims_admin with check (true);
 create policy care_relationships_admin_delete on app.care_relationships for delete to claims_admin using (true);
 create policy care_relationships_provider_select on app.care_relationships for select to claims_provider
-    using (provider_id = nullif(current_setting('app.provider_id'), '')::uuid
-           and ctx.same(provider_id, (select ctx.entered(current_user, 'provider_id'))));
+    using (provider_id = ctx.variable('provider_id')
+           and ctx.same(provider_id, (select ctx.verified(current_user, 'provider_id'))));
 create policy care_relationships_patient_select on app.care_relationships for select to claims_patient
-    using (patient_id = nullif(current_setting('app.patient_id'), '')::uuid
-           and ctx.same(patient_id, (select ctx.entered(current_user, 'patient_id'))));
+    using (patient_id = ctx.variable('patient_id')
+           and ctx.same(patient_id, (select ctx.verified(current_user, 'patient_id'))));
 create policy care_relationships_recorder on app.care_relationships to claims_recorder using (true) with check (true);

@@ -8,10 +8,12 @@ revoke update, delete, truncate on app.claim_status_history from claims_owner;
 grant select on app.claim_status_history to claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
 grant insert on app.claim_status_history to claims_recorder;
 create policy claim_status_history_tenant on app.claim_status_history as restrictive to public     -- no row outside the context's organization, whoever asks
-    using (organization_id = current_setting('app.organization_id')::uuid);
--- Nor of another than was entered, which the policies of claims ask whoever may see the history of its own claims (check 022).
-create policy claim_status_history_signed on app.claim_status_history as restrictive to claims_admin, claims_system, claims_recorder
-    using (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (organization_id = ctx.variable('organization_id'));
+create policy claim_status_history_entered on app.claim_status_history as restrictive to public     -- whatever rows there are, a scan begins by checking the context
+    using (organization_id = (select ctx.entered(current_user))) with check (true);
+create policy claim_status_history_signed on app.claim_status_history as restrictive to public     -- nor of another than was entered
+    using (case when organization_id = (select ctx.verified(current_user)) then true end)
+    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy claim_status_history_admin_select on app.claim_status_history for select to claims_admin, claims_system using (true);
 create policy claim_status_history_member_select on app.claim_status_history for select
     to claims_processor, claims_provider, claims_patient

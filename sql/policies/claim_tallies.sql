@@ -7,12 +7,15 @@ revoke all on app.claim_tallies from public, claims_api, claims_worker, claims_a
 grant select on app.claim_tallies to claims_admin, claims_provider;
 grant select, insert, update (count, cents, decided, approved, timed, microseconds), delete on app.claim_tallies to claims_recorder;
 create policy claim_tallies_tenant on app.claim_tallies as restrictive to public     -- no row outside the context's organization, whoever asks
-    using (organization_id = current_setting('app.organization_id')::uuid);
+    using (organization_id = ctx.variable('organization_id'));
+create policy claim_tallies_entered on app.claim_tallies as restrictive to public     -- whatever rows there are, a scan begins by checking the context
+    using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy claim_tallies_signed on app.claim_tallies as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (case when organization_id = (select ctx.verified(current_user)) then true end)
+    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy claim_tallies_admin_select on app.claim_tallies for select to claims_admin
     using (scope_id = organization_id);
 create policy claim_tallies_provider_select on app.claim_tallies for select to claims_provider
-    using (scope_id = nullif(current_setting('app.provider_id'), '')::uuid
-           and ctx.same(scope_id, (select ctx.entered(current_user, 'provider_id'))));
+    using (scope_id = ctx.variable('provider_id')
+           and ctx.same(scope_id, (select ctx.verified(current_user, 'provider_id'))));
 create policy claim_tallies_recorder on app.claim_tallies to claims_recorder using (true) with check (true);

@@ -14,40 +14,46 @@ grant update (status, status_reason, denial_reason, denial_code, approved_cents,
 grant update (assigned_to) on app.claims to claims_admin;
 grant update (status, status_reason, status_event_id, approved_cents) on app.claims to claims_system;
 grant select, update (assigned_to) on app.claims to claims_gate;
+grant select (organization_id, claim_id, patient_id) on app.claims to claims_recorder;   -- app.record_access
 create policy claims_tenant on app.claims as restrictive to public     -- no row outside the context's organization, whoever asks
-    using (organization_id = current_setting('app.organization_id')::uuid);
--- Nor of another than was entered. Whoever sees only what is its own is asked for its own id instead, once in place of twice at every
+    using (organization_id = ctx.variable('organization_id'));
+create policy claims_entered on app.claims as restrictive to public     -- whatever rows there are, a scan begins by checking the context
+    using (organization_id = (select ctx.entered(current_user))) with check (true);
+-- Nor of another than was entered. A role that sees only what is its own is asked for its own id instead, once in place of twice at every
 -- reference: the foreign keys hold such an id to one organization (check 022).
 create policy claims_signed on app.claims as restrictive to claims_admin, claims_system, claims_gate
-    using (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (case when organization_id = (select ctx.verified(current_user)) then true end)
+    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy claims_admin_select on app.claims for select to claims_admin using (true);
 create policy claims_admin_insert on app.claims for insert to claims_admin with check (true);
 create policy claims_admin_update on app.claims for update to claims_admin using (true);
 create policy claims_processor_select on app.claims for select to claims_processor
-    using (assigned_to = current_setting('app.user_id')::uuid
-           and ctx.same(assigned_to, (select ctx.entered(current_user, 'user_id'))) and status <> 'draft');
+    using (assigned_to = ctx.variable('user_id')
+           and ctx.same(assigned_to, (select ctx.verified(current_user, 'user_id'))) and status <> 'draft');
 create policy claims_processor_update on app.claims for update to claims_processor
-    using (assigned_to = current_setting('app.user_id')::uuid
-           and ctx.same(assigned_to, (select ctx.entered(current_user, 'user_id'))) and status <> 'draft');
+    using (assigned_to = ctx.variable('user_id')
+           and ctx.same(assigned_to, (select ctx.verified(current_user, 'user_id'))) and status <> 'draft');
 create policy claims_provider_select on app.claims for select to claims_provider
-    using (provider_id = nullif(current_setting('app.provider_id'), '')::uuid
-           and ctx.same(provider_id, (select ctx.entered(current_user, 'provider_id'))));
+    using (provider_id = ctx.variable('provider_id')
+           and ctx.same(provider_id, (select ctx.verified(current_user, 'provider_id'))));
 create policy claims_provider_insert on app.claims for insert to claims_provider
-    with check (provider_id = nullif(current_setting('app.provider_id'), '')::uuid
+    with check (provider_id = ctx.variable('provider_id')
                 and ctx.same(provider_id, (select ctx.entered(current_user, 'provider_id'))));
 create policy claims_provider_update on app.claims for update to claims_provider
-    using (provider_id = nullif(current_setting('app.provider_id'), '')::uuid
-           and ctx.same(provider_id, (select ctx.entered(current_user, 'provider_id'))));
+    using (provider_id = ctx.variable('provider_id')
+           and ctx.same(provider_id, (select ctx.verified(current_user, 'provider_id'))));
 create policy claims_patient_select on app.claims for select to claims_patient
-    using (patient_id = nullif(current_setting('app.patient_id'), '')::uuid
-           and ctx.same(patient_id, (select ctx.entered(current_user, 'patient_id'))) and status <> 'draft');
+    using (patient_id = ctx.variable('patient_id')
+           and ctx.same(patient_id, (select ctx.verified(current_user, 'patient_id'))) and status <> 'draft');
 create policy claims_system_select on app.claims for select to claims_system using (true);
 create policy claims_system_update on app.claims for update to claims_system using (true);
 create policy claims_gate_select on app.claims for select to claims_gate
     using (assigned_to is null and status in ('submitted', 'pending_info', 'appealed')
-           or assigned_to = current_setting('app.user_id')::uuid
-             and ctx.same(assigned_to, (select ctx.entered(current_user, 'user_id'))));
+           or assigned_to = ctx.variable('user_id')
+             and ctx.same(assigned_to, (select ctx.verified(current_user, 'user_id'))));
 create policy claims_gate_update on app.claims for update to claims_gate
     using (assigned_to is null and status in ('submitted', 'pending_info', 'appealed'))
-    with check (assigned_to = current_setting('app.user_id')::uuid
+    with check (assigned_to = ctx.variable('user_id')
                 and ctx.same(assigned_to, (select ctx.entered(current_user, 'user_id'))));
+-- For app.record_access alone, which adds an entry to audit_logs first: the policies of that table check the context.
+create policy claims_recorder_select on app.claims for select to claims_recorder using (true);

@@ -6,7 +6,10 @@ revoke all on app.idempotency_keys from public, claims_api, claims_worker, claim
     claims_processor, claims_provider, claims_patient, claims_system;
 grant select, insert, update, delete on app.idempotency_keys to claims_gate;
 create policy idempotency_keys_tenant on app.idempotency_keys as restrictive to public     -- no row outside the context's organization, whoever asks
-    using (organization_id = current_setting('app.organization_id')::uuid);
+    using (organization_id = ctx.variable('organization_id'));
+create policy idempotency_keys_entered on app.idempotency_keys as restrictive to public     -- whatever rows there are, a scan begins by checking the context
+    using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy idempotency_keys_signed on app.idempotency_keys as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (case when organization_id = (select ctx.verified(current_user)) then true end)
+    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy idempotency_keys_gate on app.idempotency_keys to claims_gate using (true) with check (true);

@@ -10,9 +10,12 @@ grant insert (email, role, provider_id, patient_id, token_hash) on app.invitatio
 grant delete on app.invitations to claims_admin;
 grant select, update (accepted_at) on app.invitations to claims_gate;
 create policy invitations_tenant on app.invitations as restrictive to public     -- no row outside the context's organization, whoever asks
-    using (organization_id = current_setting('app.organization_id')::uuid);
+    using (organization_id = ctx.variable('organization_id'));
+create policy invitations_entered on app.invitations as restrictive to public     -- whatever rows there are, a scan begins by checking the context
+    using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy invitations_signed on app.invitations as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (case when organization_id = (select ctx.verified(current_user)) then true end)
+    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy invitations_admin_select on app.invitations for select to claims_admin using (true);
 create policy invitations_admin_insert on app.invitations for insert to claims_admin with check (true);
 create policy invitations_admin_delete on app.invitations for delete to claims_admin using (accepted_at is null);

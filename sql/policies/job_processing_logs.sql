@@ -8,9 +8,12 @@ grant select on app.job_processing_logs to claims_admin, claims_processor, claim
 grant update (status, attempts, attempt_token, error, result, started_at, finished_at) on app.job_processing_logs to claims_system;
 grant select, insert, update (status, attempts, error, started_at, finished_at) on app.job_processing_logs to claims_recorder;
 create policy job_processing_logs_tenant on app.job_processing_logs as restrictive to public     -- no row outside the context's organization, whoever asks
-    using (organization_id = current_setting('app.organization_id')::uuid);
+    using (organization_id = ctx.variable('organization_id'));
+create policy job_processing_logs_entered on app.job_processing_logs as restrictive to public     -- whatever rows there are, a scan begins by checking the context
+    using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy job_processing_logs_signed on app.job_processing_logs as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (case when organization_id = (select ctx.verified(current_user)) then true end)
+    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy job_processing_logs_admin_select on app.job_processing_logs for select to claims_admin, claims_system using (true);
 create policy job_processing_logs_member_select on app.job_processing_logs for select
     to claims_processor, claims_provider, claims_patient

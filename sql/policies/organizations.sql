@@ -11,9 +11,12 @@ grant insert (organization_id, slug, name) on app.organizations to claims_gate;
 grant update (name, slug, claim_amount_limit_cents, auto_approve_limit_cents, timezone, decision_days, appeal_window_days)
     on app.organizations to claims_admin;
 create policy organizations_tenant on app.organizations as restrictive to public     -- no row outside the context's organization, whoever asks
-    using (organization_id = current_setting('app.organization_id')::uuid);
+    using (organization_id = ctx.variable('organization_id'));
+create policy organizations_entered on app.organizations as restrictive to public     -- whatever rows there are, a scan begins by checking the context
+    using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy organizations_signed on app.organizations as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (case when organization_id = (select ctx.verified(current_user)) then true end)
+    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy organizations_member_select on app.organizations for select
     to claims_admin, claims_processor, claims_provider, claims_patient, claims_system using (true);
 create policy organizations_usher on app.organizations for select to claims_usher using (true);

@@ -8,9 +8,12 @@ grant select on app.patient_status_events to claims_admin, claims_processor, cla
 grant insert (patient_id, provider_id, event_type, occurred_at, visit_number, facility, notes, idempotency_key)
     on app.patient_status_events to claims_admin, claims_provider;
 create policy patient_status_events_tenant on app.patient_status_events as restrictive to public     -- no row outside the context's organization, whoever asks
-    using (organization_id = current_setting('app.organization_id')::uuid);
+    using (organization_id = ctx.variable('organization_id'));
+create policy patient_status_events_entered on app.patient_status_events as restrictive to public     -- whatever rows there are, a scan begins by checking the context
+    using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy patient_status_events_signed on app.patient_status_events as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (case when organization_id = (select ctx.verified(current_user)) then true end)
+    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy patient_status_events_admin_select on app.patient_status_events for select
     to claims_admin, claims_system, claims_gate using (true);
 create policy patient_status_events_member_select on app.patient_status_events for select

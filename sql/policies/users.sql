@@ -9,13 +9,16 @@ grant select (organization_id, user_id, role, active, provider_id, patient_id) o
 grant insert (user_id, email, name, role, provider_id, patient_id) on app.users to claims_gate;
 grant update (role, active, provider_id, patient_id) on app.users to claims_admin;
 create policy users_tenant on app.users as restrictive to public     -- no row outside the context's organization, whoever asks
-    using (organization_id = current_setting('app.organization_id')::uuid);
+    using (organization_id = ctx.variable('organization_id'));
+create policy users_entered on app.users as restrictive to public     -- whatever rows there are, a scan begins by checking the context
+    using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy users_signed on app.users as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (case when organization_id = (select ctx.verified(current_user)) then true end)
+    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy users_admin_select on app.users for select to claims_admin using (true);
 create policy users_admin_update on app.users for update to claims_admin using (true);
 create policy users_self_select on app.users for select to claims_processor, claims_provider, claims_patient
-    using (user_id = current_setting('app.user_id')::uuid
-           and ctx.same(user_id, (select ctx.entered(current_user, 'user_id'))));
+    using (user_id = ctx.variable('user_id')
+           and ctx.same(user_id, (select ctx.verified(current_user, 'user_id'))));
 create policy users_usher on app.users for select to claims_usher using (true);
 create policy users_gate on app.users to claims_gate using (true) with check (true);

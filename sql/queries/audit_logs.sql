@@ -34,8 +34,9 @@ from (
 
 -- name: record_reading
 -- Reading the trail is itself an entry of it; a row always.
-select record_act('read', 'audit_logs');
+select record_access('read', 'audit_logs');
 
 -- name: record_denial
 -- Before the answer goes out that says no.
-select auth.record_denial(:tenant, :user_id, :request_id, :address, :entity, :entity_id, :outcome, :asked);
+-- signed: tenant user_id request_id address entity entity_id outcome asked
+select auth.record_denial(:tenant, :user_id, :request_id, :address, :entity, :entity_id, :outcome, :asked, :proof);

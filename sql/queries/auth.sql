@@ -1,58 +1,69 @@
 -- name: find_logins
 -- Before there is a context: every login this email has, one a tenant, with the hash to compare the password with.
+-- signed: email slug
 select organization_id, user_id, role, password_hash, changed_at
-from auth.find_logins(:email, :slug);
+from auth.find_logins(:email, :slug, :proof);
 
 -- name: login_failed
 -- Into the trail of every tenant whose user it was tried on.
-select auth.login_failed(:email, :slug, :request_id, :address);
+-- signed: email slug request_id address
+select auth.login_failed(:email, :slug, :request_id, :address, :proof);
 
 -- name: register
 -- A new tenant and its first admin.
+-- signed: organization email name password_hash
 select organization_id, user_id, role
-from auth.register(:organization, :email, :name, :password_hash);
+from auth.register(:organization, :email, :name, :password_hash, :proof);
 
 -- name: find_invitation
 -- Whom it is for, while the invitation is open.
+-- signed: tenant token_hash
 select email
-from auth.find_invitation(:tenant, :token_hash);
+from auth.find_invitation(:tenant, :token_hash, :proof);
 
 -- name: accept_invitation
 -- Spends the invitation; no row when somebody else was faster.
+-- signed: tenant token_hash name password_hash
 select organization_id, user_id, role
-from auth.accept_invitation(:tenant, :token_hash, :name, :password_hash);
+from auth.accept_invitation(:tenant, :token_hash, :name, :password_hash, :proof);
 
 -- name: find_hash
 -- A hash that the email has in some organization, for its salt; null where it has none.
-select auth.find_hash(:email);
+-- signed: email
+select auth.find_hash(:email, :proof);
 
 -- name: open_session
 -- A new session with its first refresh token; the password's hash too where it was made with older parameters. False where the
 -- password that was proven is no longer the one that holds.
-select auth.open_session(:tenant, :user_id, :session_id, :refresh_hash, :seconds, :changed_at, :new_hash);
+-- signed: tenant user_id session_id refresh_hash seconds changed_at new_hash
+select auth.open_session(:tenant, :user_id, :session_id, :refresh_hash, :seconds, :changed_at, :new_hash, :proof);
 
 -- name: record_login
 -- As the user who has just logged in.
-select record_act('login', 'users', current_setting('app.user_id')::uuid);
+select record_access('login', 'users', current_setting('app.user_id')::uuid);
 
 -- name: refresh
 -- Trades a refresh token for the next; no row when it is dead, unknown or its user may not come in.
+-- signed: old_hash new_hash seconds
 select organization_id, user_id, role, session_id
-from auth.refresh(:old_hash, :new_hash, :seconds);
+from auth.refresh(:old_hash, :new_hash, :seconds, :proof);
 
 -- name: log_out
 -- Ends the caller's session, or that of one of its refresh tokens; false when there is none.
-select auth.log_out(:refresh_hash);
+-- signed: caller refresh_hash
+select auth.log_out(:refresh_hash, :proof);
 
 -- name: find_password
 -- The caller's own email and hash.
-select u.email, auth.my_password_hash()
+-- signed: caller
+select u.email, auth.my_password_hash(:proof)
 from users u
 where u.user_id = current_setting('app.user_id')::uuid;
 
 -- name: set_password
 -- The caller's; its other sessions end.
-select auth.set_my_password(:new_hash);
+-- signed: caller new_hash
+select auth.set_my_password(:new_hash, :proof);
 
 -- name: me
 -- The caller; a row always, or the context could not have been entered.

@@ -74,7 +74,7 @@ select (left(claim_json(c)::text, -1) || ',"statusHistory":' || coalesce((
         'eventId', h.event_id) order by h.version)
     from claim_status_history h
     where h.claim_id = c.claim_id)::text, '[]') || '}')::json, c.version
-from claims c, record_act('read', 'claims', c.claim_id, c.patient_id)
+from claims c, record_access('read', 'claims', c.claim_id, c.patient_id)
 where c.claim_id = :claim_id;
 
 -- name: find
@@ -160,4 +160,4 @@ from import_claims(:lines::jsonb, :key);
 
 -- name: record_export
 -- Into the trail, before the first row goes out.
-select record_act('export', 'claims');
+select record_access('export', 'claims');

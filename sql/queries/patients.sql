@@ -28,7 +28,7 @@ select count(*) from (select from patients limit 10001) as counted;
 -- name: get
 -- One patient; no row when it is missing or hidden from the caller. Reading it is recorded.
 select patient_json(p)
-from patients p, record_act('read', 'patients', p.patient_id, p.patient_id)
+from patients p, record_access('read', 'patients', p.patient_id, p.patient_id)
 where p.patient_id = :patient_id;
 
 -- name: find

@@ -20,9 +20,8 @@ from tests.load.stand import Stand, stand
 ROUNDS, REQUESTS, AT_ONCE = 7, 1200, 16
 ENTRIES = 200_000
 NOTHING = """
-create or replace function app.record_act(
-    p_action text, p_entity text, p_entity_id uuid default null, p_patient_id uuid default null, p_outcome text default 'success',
-    p_after jsonb default null)
+create or replace function app.record_access(
+    p_action text, p_entity text, p_entity_id uuid default null, p_patient_id uuid default null)
 returns void language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$ begin end $$"""
 
 
@@ -124,7 +123,7 @@ def main() -> None:
             }  # fmt: skip
             return client.post(f"{here.address}/api/claims", json=body)
 
-        ((definition,),) = admin.execute("select pg_get_functiondef('app.record_act'::regproc)").fetchall()
+        ((definition,),) = admin.execute("select pg_get_functiondef('app.record_access'::regproc)").fetchall()
         first = asyncio.run(_first(here, claim))
         admin.execute("analyze")
 

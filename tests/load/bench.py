@@ -134,7 +134,13 @@ class Bench:
                 source="api",
                 read_only=operation.statement.read_only,
             )
-            return run_floor(self.here.url, self.postgres, script, {**given, **signed}, self.length.seconds)
+            return run_floor(
+                self.here.url,
+                self.postgres,
+                script,
+                {**given, **signed, "proof": signed["proof"](0)},
+                self.length.seconds,
+            )
 
     def turns(self, operation: Operation, person: Person) -> None:
         """Fills a row: API and floors in turn, then the API with fewer and more connections."""

@@ -218,7 +218,7 @@ LIST = f"select {COLUMNS} from claims c where c.status = :status {{own}} order b
 COUNT = "select count(*) from (select from claims c where c.status = :status {own} limit 10001) as counted;"
 # `offset 0` keeps the claim one row that is read first: joined freely, the history came first, and each of its rows recorded a reading.
 GET = f"""select {COLUMNS}, h.from_status, h.to_status, h.at, h.by_user_id, h.by_role, h.reason, h.source, h.event_id
-from (select c.* from claims c, record_act('read', 'claims', c.claim_id, c.patient_id)
+from (select c.* from claims c, record_access('read', 'claims', c.claim_id, c.patient_id)
     where c.claim_id = bench.claim_id(:n) {{own}} offset 0) c
 join claim_status_history h on h.organization_id = c.organization_id and h.claim_id = c.claim_id order by h.version;"""
 CREATE = f"""insert into claims as c (patient_id, provider_id, diagnosis_code, amount_cents, service_date, status, notes)

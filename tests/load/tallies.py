@@ -58,6 +58,7 @@ def create_claim(here: Stand, admin: psycopg.Connection[Any]) -> str:
            "amount_cents": 12550, "service_date": "2026-01-05", "status": "submitted", "notes": None}  # fmt: skip
     mogrify = psycopg.ClientCursor(admin).mogrify
     context = signer.entering(caller, request_id="load", address="", source="api", read_only=False)
+    context |= {"proof": context["proof"](0)}
     statements = mogrify(ENTER, context), mogrify(sql.load("claims").create.text(new).rstrip().rstrip(";"), new)
     return "\\startpipeline\n" + "".join(" ".join(one.split()) + ";\n" for one in statements) + "\\endpipeline\n"
 

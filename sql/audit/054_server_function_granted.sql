@@ -1,0 +1,32 @@
+-- PostgreSQL's restricted functions read files, end connections or change the server. A grant of one to our roles gives it to injected
+-- SQL. Left out: pg_notify for the roles that write jobs, because the queue's triggers call it; locks until the end of the transaction for
+-- the roles whose functions take them.
+with ours as (
+    select * from pg_roles
+    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|operator)$'
+       or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
+),
+concerned as (  -- our roles, their members, and the roles that they are members of
+    select r.* from pg_roles r
+    where r.rolname !~ '^pg_' and exists (
+        select from ours
+        where r.oid = ours.oid
+           or not r.rolsuper and not ours.rolsuper and (pg_has_role(r.oid, ours.oid, 'member') or pg_has_role(ours.oid, r.oid, 'member')))
+),
+expected (function, role) as (
+    values ('pg_notify', 'claims_owner'), ('pg_notify', 'claims_recorder'), ('pg_notify', 'claims_worker')
+    union all
+    select function, role
+    from unnest(array['pg_advisory_xact_lock', 'pg_try_advisory_xact_lock']) as function,
+         unnest(array['claims_gate', 'claims_owner', 'claims_recorder']) as role
+)
+select '054 server function granted' as check, f.object, format('is granted to %I', c.rolname) as problem,
+       format('revoke execute on function %s from %I', f.object, c.rolname) as remedy
+from (
+    select p.proname, format('pg_catalog.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)) as object, g.grantee, g.is_grantable
+    from pg_proc p cross join lateral aclexplode(p.proacl) g
+    where p.pronamespace = 'pg_catalog'::regnamespace
+) f
+join concerned c on c.oid = f.grantee
+where f.is_grantable or (f.proname, c.rolname) not in (select function, role from expected)
+order by 2, 3;

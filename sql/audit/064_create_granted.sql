@@ -1,0 +1,31 @@
+-- A role with CREATE puts its own tables, functions and operators where others look for names; with TEMP it does so in pg_temp, and keeps
+-- data between transactions. claims_owner alone creates: schemas in the database, and everything in our schemas.
+with ours as (
+    select * from pg_roles
+    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|operator)$'
+       or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
+),
+concerned as (  -- our roles, their members, and the roles that they are members of
+    select r.* from pg_roles r
+    where r.rolname !~ '^pg_' and exists (
+        select from ours
+        where r.oid = ours.oid
+           or not r.rolsuper and not ours.rolsuper and (pg_has_role(r.oid, ours.oid, 'member') or pg_has_role(ours.oid, r.oid, 'member')))
+)
+select '064 create granted' as check, format('%s %I', o.kind, o.name) as object,
+       format('%s may %s', coalesce(c.rolname, 'PUBLIC'), lower(string_agg(g.privilege_type, ', ' order by g.privilege_type))) as problem,
+       format('revoke %s on %s %I from %s', lower(string_agg(g.privilege_type, ', ' order by g.privilege_type)), o.kind, o.name,
+              coalesce(quote_ident(c.rolname), 'public')) as remedy
+from (
+    select 'database' as kind, datname as name, datdba as owner, coalesce(datacl, acldefault('d', datdba)) as entries
+    from pg_database where datname = current_database()
+    union all
+    select 'schema', nspname, nspowner, coalesce(nspacl, acldefault('n', nspowner))
+    from pg_namespace where nspname in ('app', 'auth', 'ctx', 'schema_admin', 'procrastinate', 'public')
+) o
+cross join lateral aclexplode(o.entries) g
+left join concerned c on c.oid = g.grantee
+where (g.grantee = 0 or c.oid is not null) and g.privilege_type in ('CREATE', 'TEMPORARY')
+  and not (c.rolname is not distinct from 'claims_owner' and o.name <> 'public' and (g.privilege_type = 'CREATE' or o.owner = g.grantee))
+group by o.kind, o.name, c.rolname
+order by 2, 3;

@@ -1,0 +1,22 @@
+-- A grant on a parameter lets a role change a setting that is a superuser's: session_replication_role switches triggers off,
+-- session_preload_libraries loads code, ALTER SYSTEM is for the whole server. Our roles, their members and PUBLIC need none.
+with ours as (
+    select * from pg_roles
+    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|operator)$'
+       or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
+),
+concerned as (  -- our roles, their members, and the roles that they are members of
+    select r.* from pg_roles r
+    where r.rolname !~ '^pg_' and exists (
+        select from ours
+        where r.oid = ours.oid
+           or not r.rolsuper and not ours.rolsuper and (pg_has_role(r.oid, ours.oid, 'member') or pg_has_role(ours.oid, r.oid, 'member')))
+)
+select '065 parameter granted' as check, p.parname as object,
+       format('%s may %s it', coalesce(c.rolname, 'PUBLIC'),
+              lower(string_agg(g.privilege_type, ' and ' order by g.privilege_type desc))) as problem,
+       format('revoke all on parameter %s from %s', p.parname, coalesce(quote_ident(c.rolname), 'public')) as remedy
+from pg_parameter_acl p cross join lateral aclexplode(p.paracl) g left join concerned c on c.oid = g.grantee
+where g.grantee = 0 or c.oid is not null
+group by p.parname, c.rolname
+order by 2, 3;

@@ -1,0 +1,34 @@
+-- Attributes belong to a role itself and no grant shows them. REPLICATION reads all changes past row-level security, CREATEDB may
+-- copy a template database. A role that owns objects or that policies name must not log in; a login must not have a
+-- role's rights before it becomes the role. Logins that are superusers, or have BYPASSRLS or CREATEROLE, are reported by 070.
+with ours as (
+    select * from pg_roles
+    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|operator)$'
+       or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
+),
+concerned as (  -- our roles, their members, and the roles that they are members of
+    select r.* from pg_roles r
+    where r.rolname !~ '^pg_' and exists (
+        select from ours
+        where r.oid = ours.oid
+           or not r.rolsuper and not ours.rolsuper and (pg_has_role(r.oid, ours.oid, 'member') or pg_has_role(ours.oid, r.oid, 'member')))
+),
+login (name) as (values ('claims_api'), ('claims_worker'), ('claims_auditor')),
+found (object, problem, remedy) as (
+    select r.rolname, 'has ' || upper(a.name), format('alter role %I no%s', r.rolname, a.name)
+    from concerned r
+    cross join lateral (values ('replication', r.rolreplication), ('createdb', r.rolcreatedb)) as a (name, has)
+    where a.has and (not r.rolsuper or r.oid in (select oid from ours))
+    union all
+    select r.rolname, 'has ' || upper(a.name), format('alter role %I no%s', r.rolname, a.name)
+    from ours r
+    cross join lateral (values ('superuser', r.rolsuper), ('bypassrls', r.rolbypassrls), ('createrole', r.rolcreaterole)) as a (name, has)
+    where a.has and r.rolname not in (select name from login)
+    union all
+    select r.rolname, 'may log in', format('alter role %I nologin', r.rolname)
+    from ours r where r.rolcanlogin and r.rolname not in (select name from login)
+    union all
+    select r.rolname, 'has INHERIT, and the rights of each role that it is put into', format('alter role %I noinherit', r.rolname)
+    from ours r where r.rolinherit and r.rolname in (select name from login)
+)
+select '073 role attribute' as check, object::text, problem, remedy from found order by 2, 3;
