@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run demo test test-pg lint contract mutants plans pooler chaos openapi schema check seed api worker jobs psql audit permissions heads verify-chain suspend resume bench bench-scale bench-memory bench-streams bench-limits bench-audit bench-signature bench-jobs bench-tallies bench-logins verify-tallies
+.PHONY: help run demo test test-pg lint contract mutants plans pooler chaos openapi schema check seed api worker jobs psql audit permissions heads verify-chain suspend resume grant-reporting revoke-reporting bench bench-scale bench-memory bench-streams bench-limits bench-audit bench-signature bench-jobs bench-tallies bench-logins verify-tallies
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -113,6 +113,12 @@ suspend: .venv/.installed ## Let nobody of an organization in any more (ORG=slug
 
 resume: .venv/.installed ## Let them in again (ORG=slug)
 	@$(BIN)/python -m app.postgres psql -qXv slug='$(ORG)' -v at=null -f sql/suspend.sql
+
+grant-reporting: .venv/.installed ## Make a login that reads one organization (LOGIN, ORG=slug; PERSONAL=1 for names and free texts)
+	@$(BIN)/python -m app.postgres psql -qXv login='$(LOGIN)' -v slug='$(ORG)' -v personal='$(PERSONAL)' -f sql/grant_reporting.sql
+
+revoke-reporting: .venv/.installed ## Remove a reporting login (LOGIN)
+	@$(BIN)/python -m app.postgres psql -qXv login='$(LOGIN)' -f sql/revoke_reporting.sql
 
 CHECKS = $(sort $(wildcard sql/audit/[0-9]*.sql))
 audit: .venv/.installed ## Search the live catalog for faults of sql/audit; fails where one is found

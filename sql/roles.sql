@@ -5,7 +5,7 @@ declare
     name text;
 begin
     foreach name in array array['claims_owner', 'claims_gate', 'claims_usher', 'claims_recorder', 'claims_sealer', 'claims_admin', 'claims_processor',
-                                'claims_provider', 'claims_patient', 'claims_system', 'claims_operator']
+                                'claims_provider', 'claims_patient', 'claims_system', 'claims_operator', 'claims_reporting', 'claims_reporting_personal']
     loop
         if not exists (select from pg_roles where rolname = name) then
             execute format('create role %I nologin', name);
@@ -25,12 +25,14 @@ begin
     end loop;
     execute format('grant connect, create on database %I to claims_owner', current_database());
     execute format('revoke all on database %I from public', current_database());
-    execute format('grant connect on database %I to claims_api, claims_worker, claims_auditor', current_database());
+    execute format('grant connect on database %I to claims_api, claims_worker, claims_auditor, claims_reporting', current_database());
 end
 $$;
 
 grant claims_admin, claims_processor, claims_provider, claims_patient to claims_api;
 grant claims_system to claims_worker;
+-- What reporting logins are members of (make grant-reporting): they act as themselves, with the rights of these.
+grant claims_reporting to claims_reporting_personal;
 
 -- A request or a job that runs longer than this is a fault, not work.
 alter role claims_api set search_path = app;
@@ -56,6 +58,7 @@ alter default privileges for role claims_owner revoke execute on functions from 
 grant usage on schema app to claims_api, claims_worker, claims_auditor, claims_gate, claims_usher, claims_recorder, claims_sealer, claims_admin,
     claims_processor, claims_provider, claims_patient, claims_system;
 grant usage on schema ctx, schema_admin to claims_api, claims_worker, claims_auditor;
+grant usage on schema app, ctx to claims_reporting;
 grant usage on schema ctx to claims_gate, claims_usher, claims_recorder, claims_sealer, claims_admin, claims_processor, claims_provider, claims_patient,
     claims_system;
 grant usage on schema auth to claims_api, claims_gate, claims_usher, claims_recorder, claims_admin, claims_processor, claims_provider, claims_patient;

@@ -47,7 +47,7 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     ),
     role as materialized (
         select * from pg_roles
-        where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|operator)$'
+        where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
            or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
     ),
     relation as materialized (

@@ -25,6 +25,7 @@ ROLES = {
     "alma": "claims_admin", "pia": "claims_processor", "ana": "claims_provider", "tom": "claims_patient", "system": "claims_system",
     "gate": "claims_gate", "usher": "claims_usher", "recorder": "claims_recorder", "sealer": "claims_sealer", "owner": "claims_owner",
     "api": "claims_api", "worker": "claims_worker", "auditor": "claims_auditor", "operator": "claims_operator",
+    "reporter": "claims_reporting", "personal": "claims_reporting_personal",
     "as_alma": "claims_as_admin", "as_pia": "claims_as_processor", "as_ana": "claims_as_provider", "as_tom": "claims_as_patient",
 }  # fmt: skip
 """Who tries every line, and as which role of the database."""
@@ -33,6 +34,10 @@ _ENTER = "select ctx.enter('{{organization}}', '{{{0}}}', null, '', '', 'sql', f
 _ASSUME = "select ctx.assume('{{organization}}', '{{{0}}}', null, '{1}'); set local role {2}"
 # A login alone, with variables that stand as they might: an empty one is an error before a missing grant is one.
 _LOGIN = "select ctx.assume('{{organization}}', '{{pia}}'); set session authorization {0}"
+_REPORT = (
+    "insert into ctx.reporters (login, organization_id) values ('{0}', '{{organization}}'); "
+    "select set_config('app.organization_id', '{{organization}}', true); set session authorization {0}"
+)
 PEOPLE = {
     **{who: f"set session authorization claims_api; {{enter_{who}}}" for who in ("alma", "pia", "ana", "tom")},
     "system": "set session authorization claims_worker; "
@@ -42,6 +47,7 @@ PEOPLE = {
     **{f"as_{who}": _ENTER.format(who, ROLES[f"as_{who}"]) for who in ("alma", "pia", "ana", "tom")},
     "stray": _ASSUME.format("ana", "provider", "claims_provider"),
     **{who: _LOGIN.format(ROLES[who]) for who in ("api", "worker", "auditor", "operator")},
+    **{who: _REPORT.format(ROLES[who]) for who in ("reporter", "personal")},
     "forger": "set session authorization claims_api; "
     + "".join(
         f"select set_config('app.{name}', '{value}', true); "
@@ -98,6 +104,9 @@ def plant(connection: psycopg.Connection[Any], casts: dict[str, Cast]) -> None:
             enter = "select set_config('role', ctx.enter(%s, %s, null, 'plant', '', 'sql', false), true)"
             connection.execute(enter, [who.organization, who.alma])
             connection.execute(PLANT.format(**who.ids))
+    connection.execute(
+        "insert into ctx.reporters (login, organization_id) values ('planted', %s)", [casts["south"].organization]
+    )
 
 
 class Guard:

@@ -28,7 +28,7 @@ CALLS = [
     ("gate owner", "app.tenant_key(null) ctx.verify_call(null,null)"),
     ("gate usher owner", """
         ctx.assume(null) ctx.is_operator() ctx.mac(null,null,null) ctx.role_name(null) ctx.stated() ctx.fits(null,null,null)
-        ctx.verify(null,null)"""),
+        ctx.unsigned(null)        ctx.verify(null,null)"""),
     ("gate api", """
         auth.accept_invitation(null,null,null,null,null) auth.find_hash(null,null) auth.find_invitation(null,null,null)
         auth.find_logins(null,null,null) auth.forgive(null,null,null) auth.login_failed(null,null,null,null,null)
@@ -76,10 +76,19 @@ CALLS = [
     ("alma pia ana tom system owner api", "app.icd10('')"),
     ("alma pia ana tom system owner gate recorder", "app.refuse(null) app.refuse_now(null)"),
     ("alma pia ana tom system owner gate recorder sealer", "app.is_npi('') app.new_claim_number() app.organization_id() app.uuid7()"),
-    ("alma pia ana tom system owner gate usher recorder sealer", """
+    ("alma pia ana tom system owner gate usher recorder sealer reporter personal", """
         ctx.entered(null) ctx.not_verified() ctx.same(null,null) ctx.variable(null) ctx.verified(null)"""),
 ]  # fmt: skip
 """Who may call which functions, its owner among them; everybody else is refused."""
+
+PERSONAL = {
+    "patients": ("member_number", "first_name", "last_name", "date_of_birth", "email", "phone"),
+    "claims": ("claim_number", "notes", "denial_reason", "status_reason"),
+    "providers": ("email",),
+    "claim_status_history": ("by_user_id", "reason"),
+    "patient_status_events": ("visit_number", "facility", "notes"),
+}
+"""The columns that a login for reports reads only where personal data was granted."""
 
 SIGNED = {
     query.signed[0]: query
@@ -249,6 +258,17 @@ SCENARIOS = [
     # A role that may do without a signature gets around no policy.
     Probe("operator", "select from app.claims", "0",
         "grant usage on schema app to claims_operator; grant select on app.claims to claims_operator"),
+    # A login for reports: of the organization that was noted for it, and without personal data unless that was granted.
+    *(Probe("reporter", f"select {column} from app.{table}", "-") for table, columns in PERSONAL.items() for column in columns),
+    *(Probe("personal", f"select {column} from app.{table}", rows) for table, rows in
+        (("patients", "2"), ("claims", "6"), ("providers", "2"), ("claim_status_history", "7"), ("patient_status_events", "2"))
+        for column in PERSONAL[table]),
+    *(Probe(who, f"select ctid from app.{table}", "-") for who in ("reporter", "personal")  # no grant on a whole table
+        for table in (*PERSONAL, "organizations", "care_relationships")),
+    Probe("reporter", "select set_config('app.organization_id', '{south.organization}', true); select from app.claims", "28000",
+        "insert into ctx.reporters (login, organization_id) values ('another', '{south.organization}')"),
+    Probe("root", "select set_config('app.organization_id', '{organization}', true); set session authorization claims_reporting; "
+        "select from app.claims", "28000"),
     # Entering.
     Probe("api", "{enter_pia}; select from app.claims", "1"),
     Probe("api", "{enter_reading}; update app.claims set notes = 'x'", "25006"),

@@ -2,7 +2,7 @@
 -- Superusers need no grant. The role that makes backups (BYPASSRLS) is left out, because it reads everything anyway.
 with ours as (
     select * from pg_roles
-    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|operator)$'
+    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
        or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
 ),
 granted (kind, object, grantee, privilege) as (

@@ -2,7 +2,7 @@
 -- session_preload_libraries loads code, ALTER SYSTEM is for the whole server. Our roles, their members and PUBLIC need none.
 with ours as (
     select * from pg_roles
-    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|operator)$'
+    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
        or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
 ),
 concerned as (  -- our roles, their members, and the roles that they are members of

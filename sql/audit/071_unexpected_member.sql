@@ -4,14 +4,14 @@
 -- everything, and PostgreSQL's own roles (072).
 with ours as (
     select * from pg_roles
-    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|operator)$'
+    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
        or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
 ),
 expected (member, role, inherits) as (values
     ('claims_api', 'claims_admin', false), ('claims_api', 'claims_processor', false), ('claims_api', 'claims_provider', false),
     ('claims_api', 'claims_patient', false), ('claims_worker', 'claims_system', false), ('claims_as_admin', 'claims_admin', true),
     ('claims_as_processor', 'claims_processor', true), ('claims_as_provider', 'claims_provider', true),
-    ('claims_as_patient', 'claims_patient', true)
+    ('claims_as_patient', 'claims_patient', true), ('claims_reporting_personal', 'claims_reporting', true)
 ),
 membership as (  -- inherit_option came with PostgreSQL 16; before, the member's attribute decides
     select m.rolname as member, r.rolname as role, bool_or(x.admin_option) as admin,
@@ -25,11 +25,11 @@ found (object, problem, remedy) as (
     select m.member, format('is a member of %I', m.role), format('revoke %I from %I', m.role, m.member)
     from membership m
     where not exists (select from expected e where (e.member, e.role) = (m.member, m.role))
-      and not (m.role = 'claims_reporting' and not m.is_ours)
+      and not (m.role in ('claims_reporting', 'claims_reporting_personal') and not m.is_ours)
     union all
     select m.member, format('may let others into %I', m.role), format('revoke admin option for %I from %I', m.role, m.member)
     from membership m
-    where m.admin and (m.role = 'claims_reporting' or exists (select from expected e where (e.member, e.role) = (m.member, m.role)))
+    where m.admin and (m.role in ('claims_reporting', 'claims_reporting_personal') or exists (select from expected e where (e.member, e.role) = (m.member, m.role)))
     union all
     select m.member,
            format(case when m.inherits then 'has the rights of %I without becoming it' else 'does not have the rights of %I' end, m.role),

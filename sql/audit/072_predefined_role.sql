@@ -3,7 +3,7 @@
 -- files, because the queue has no row-level security. Left out: superusers, and the role that makes backups (BYPASSRLS).
 with ours as (
     select * from pg_roles
-    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|operator)$'
+    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
        or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
 ),
 concerned as (  -- our roles, their members, and the roles that they are members of

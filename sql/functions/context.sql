@@ -67,6 +67,19 @@ return coalesce(
          or replace(p_role, 'claims_as_', 'claims_') = ctx.role_name(current_setting('app.role', true))),
     false);
 
+-- The id in a session that has no signature: an operator's variable as it is; of a reporting login the organization that was noted for it,
+-- where its variable, which comes from its role's settings, names the same; null for every other session.
+create or replace function ctx.unsigned(p_what text) returns uuid
+language plpgsql stable as $$
+begin
+    if ctx.is_operator() then
+        return ctx.variable(p_what);
+    end if;
+    return (select r.organization_id from ctx.reporters r
+            where r.login = session_user and p_what = 'organization_id' and r.organization_id = ctx.variable('organization_id'));
+end
+$$;
+
 -- The caller's organization_id, or another id of the context, null where it is empty. Raises in a context that this file did not make, or
 -- made for another role; of an operator the variable is taken as it is. Checked and read in one call: a variable by itself may be another
 -- at every row. `<table>_entered` asks it before a scan begins.
@@ -79,7 +92,7 @@ begin
     if p_role is distinct from 'claims_usher' then
         select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = 'self';
         if not ctx.fits(inside, outside, p_role) then
-            return case when ctx.is_operator() then ctx.variable(p_what) else ctx.not_verified() end;
+            return coalesce(ctx.unsigned(p_what), ctx.not_verified());
         end if;
     end if;
     return nullif(current_setting('app.' || p_what), '')::uuid;
@@ -97,7 +110,7 @@ begin
     if p_role is distinct from 'claims_usher' then
         select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = 'self';
         if not ctx.fits(inside, outside, p_role) then
-            return case when ctx.is_operator() then ctx.variable(p_what) end;
+            return ctx.unsigned(p_what);
         end if;
     end if;
     return nullif(current_setting('app.' || p_what), '')::uuid;
@@ -263,19 +276,25 @@ alter function ctx.entered owner to claims_gate;
 alter function ctx.verified owner to claims_gate;
 alter function ctx.is_known owner to claims_gate;
 grant execute on all functions in schema ctx to claims_gate;
-grant execute on function ctx.verify, ctx.assume, ctx.mac, ctx.stated, ctx.role_name, ctx.is_operator, ctx.fits, ctx.entered,
+grant execute on function ctx.verify, ctx.assume, ctx.mac, ctx.stated, ctx.role_name, ctx.is_operator, ctx.fits, ctx.unsigned, ctx.entered,
     ctx.verified, ctx.variable, ctx.not_verified, ctx.same to claims_usher;
 grant execute on function ctx.enter, ctx.is_known to claims_api;
 grant execute on function ctx.reset_session to claims_api, claims_admin, claims_processor, claims_provider, claims_patient;
 grant execute on function ctx.enter_job to claims_worker;
 grant execute on function ctx.turn_to to claims_system;
 grant execute on function ctx.entered, ctx.verified, ctx.variable, ctx.not_verified, ctx.same
-    to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_recorder, claims_sealer, claims_owner;
+    to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_recorder, claims_sealer, claims_owner,
+    claims_reporting;
 
 select schema_admin.drop_policies('ctx.keys');
 revoke all on ctx.keys from public;
 grant select on ctx.keys to claims_gate, claims_usher;
 create policy keys_gate on ctx.keys for select to claims_gate, claims_usher using (true);
+
+select schema_admin.drop_policies('ctx.reporters');
+revoke all on ctx.reporters from public;
+grant select on ctx.reporters to claims_gate;
+create policy reporters_gate on ctx.reporters for select to claims_gate using (true);
 
 -- ctx.enter looks up whether the session has ended; the other policies of auth.sessions are in auth.sql.
 grant select on auth.sessions to claims_usher;

@@ -7,6 +7,9 @@ revoke all on app.care_relationships from public, claims_api, claims_worker, cla
 grant select on app.care_relationships to claims_admin, claims_provider, claims_patient;
 grant select, insert on app.care_relationships to claims_recorder;
 grant insert (provider_id, patient_id), delete on app.care_relationships to claims_admin;
+revoke all on app.care_relationships from claims_reporting, claims_reporting_personal;
+grant select (organization_id, provider_id, patient_id, created_at)
+    on app.care_relationships to claims_reporting;
 create policy care_relationships_tenant on app.care_relationships as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = ctx.variable('organization_id'));
 create policy care_relationships_entered on app.care_relationships as restrictive to public     -- whatever rows there are, a scan begins by checking the context
@@ -24,3 +27,4 @@ create policy care_relationships_patient_select on app.care_relationships for se
     using (patient_id = ctx.variable('patient_id')
            and ctx.same(patient_id, (select ctx.verified(current_user, 'patient_id'))));
 create policy care_relationships_recorder on app.care_relationships to claims_recorder using (true) with check (true);
+create policy care_relationships_reporting_select on app.care_relationships for select to claims_reporting using (true);

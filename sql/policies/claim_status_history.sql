@@ -7,6 +7,10 @@ revoke all on app.claim_status_history from public, claims_api, claims_worker, c
 revoke update, delete, truncate on app.claim_status_history from claims_owner;
 grant select on app.claim_status_history to claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
 grant insert on app.claim_status_history to claims_recorder;
+revoke all on app.claim_status_history from claims_reporting, claims_reporting_personal;
+grant select (organization_id, claim_id, version, from_status, to_status, at, by_role, source, event_id)
+    on app.claim_status_history to claims_reporting;
+grant select (by_user_id, reason) on app.claim_status_history to claims_reporting_personal;
 create policy claim_status_history_tenant on app.claim_status_history as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = ctx.variable('organization_id'));
 create policy claim_status_history_entered on app.claim_status_history as restrictive to public     -- whatever rows there are, a scan begins by checking the context
@@ -21,3 +25,4 @@ create policy claim_status_history_member_select on app.claim_status_history for
     -- else that may be one of all claims of a provider, read from end to end.
     using ((select c.version > 0 from app.claims c where c.claim_id = claim_status_history.claim_id));
 create policy claim_status_history_recorder_insert on app.claim_status_history for insert to claims_recorder with check (true);
+create policy claim_status_history_reporting_select on app.claim_status_history for select to claims_reporting using (true);

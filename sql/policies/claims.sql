@@ -15,13 +15,17 @@ grant update (assigned_to) on app.claims to claims_admin;
 grant update (status, status_reason, status_event_id, approved_cents) on app.claims to claims_system;
 grant select, update (assigned_to) on app.claims to claims_gate;
 grant select (organization_id, claim_id, patient_id) on app.claims to claims_recorder;   -- app.record_access
+revoke all on app.claims from claims_reporting, claims_reporting_personal;
+grant select (organization_id, claim_id, patient_id, provider_id, diagnosis_code, amount_cents, approved_cents, service_date, status, denial_code, decision, created_at, updated_at, submitted_at, first_decided_at, processed_at, paid_at, version)
+    on app.claims to claims_reporting;
+grant select (claim_number, notes, denial_reason, status_reason) on app.claims to claims_reporting_personal;
 create policy claims_tenant on app.claims as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = ctx.variable('organization_id'));
 create policy claims_entered on app.claims as restrictive to public     -- whatever rows there are, a scan begins by checking the context
     using (organization_id = (select ctx.entered(current_user))) with check (true);
 -- Nor of another than was entered. A role that sees only what is its own is asked for its own id instead, once in place of twice at every
 -- reference: the foreign keys hold such an id to one organization (check 022).
-create policy claims_signed on app.claims as restrictive to claims_admin, claims_system, claims_gate
+create policy claims_signed on app.claims as restrictive to claims_admin, claims_system, claims_gate, claims_reporting
     using (case when organization_id = (select ctx.verified(current_user)) then true end)
     with check (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy claims_admin_select on app.claims for select to claims_admin using (true);
@@ -57,3 +61,4 @@ create policy claims_gate_update on app.claims for update to claims_gate
                 and ctx.same(assigned_to, (select ctx.entered(current_user, 'user_id'))));
 -- For app.record_access alone, which adds an entry to audit_logs first: the policies of that table check the context.
 create policy claims_recorder_select on app.claims for select to claims_recorder using (true);
+create policy claims_reporting_select on app.claims for select to claims_reporting using (true);

@@ -10,6 +10,9 @@ grant select (organization_id, suspended_at) on app.organizations to claims_ushe
 grant insert (organization_id, slug, name) on app.organizations to claims_gate;
 grant update (name, slug, claim_amount_limit_cents, auto_approve_limit_cents, timezone, decision_days, appeal_window_days)
     on app.organizations to claims_admin;
+revoke all on app.organizations from claims_reporting, claims_reporting_personal;
+grant select (organization_id, slug, name, timezone, claim_amount_limit_cents, auto_approve_limit_cents, decision_days, appeal_window_days)
+    on app.organizations to claims_reporting;
 create policy organizations_tenant on app.organizations as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = ctx.variable('organization_id'));
 create policy organizations_entered on app.organizations as restrictive to public     -- whatever rows there are, a scan begins by checking the context
@@ -22,3 +25,4 @@ create policy organizations_member_select on app.organizations for select
 create policy organizations_usher on app.organizations for select to claims_usher using (true);
 create policy organizations_gate on app.organizations to claims_gate using (true) with check (true);
 create policy organizations_admin_update on app.organizations for update to claims_admin using (true);
+create policy organizations_reporting_select on app.organizations for select to claims_reporting using (true);

@@ -7,6 +7,10 @@ revoke all on app.patient_status_events from public, claims_api, claims_worker, 
 grant select on app.patient_status_events to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_gate;
 grant insert (patient_id, provider_id, event_type, occurred_at, visit_number, facility, notes, idempotency_key)
     on app.patient_status_events to claims_admin, claims_provider;
+revoke all on app.patient_status_events from claims_reporting, claims_reporting_personal;
+grant select (organization_id, event_id, patient_id, provider_id, event_type, occurred_at, created_at)
+    on app.patient_status_events to claims_reporting;
+grant select (visit_number, facility, notes) on app.patient_status_events to claims_reporting_personal;
 create policy patient_status_events_tenant on app.patient_status_events as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = ctx.variable('organization_id'));
 create policy patient_status_events_entered on app.patient_status_events as restrictive to public     -- whatever rows there are, a scan begins by checking the context
@@ -22,3 +26,4 @@ create policy patient_status_events_member_select on app.patient_status_events f
 create policy patient_status_events_admin_insert on app.patient_status_events for insert to claims_admin with check (true);
 create policy patient_status_events_provider_insert on app.patient_status_events for insert to claims_provider
     with check (exists (select from app.patients p where p.patient_id = patient_status_events.patient_id));
+create policy patient_status_events_reporting_select on app.patient_status_events for select to claims_reporting using (true);

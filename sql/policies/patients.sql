@@ -8,6 +8,10 @@ grant select on app.patients to claims_admin, claims_processor, claims_provider,
 grant insert (member_number, first_name, last_name, date_of_birth, email, phone) on app.patients to claims_admin, claims_provider;
 grant update (member_number, first_name, last_name, date_of_birth, email, phone) on app.patients to claims_admin;
 grant select (organization_id, patient_id) on app.patients to claims_recorder;   -- app.record_access
+revoke all on app.patients from claims_reporting, claims_reporting_personal;
+grant select (organization_id, patient_id, created_at)
+    on app.patients to claims_reporting;
+grant select (member_number, first_name, last_name, date_of_birth, email, phone) on app.patients to claims_reporting_personal;
 create policy patients_tenant on app.patients as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = ctx.variable('organization_id'));
 create policy patients_entered on app.patients as restrictive to public     -- whatever rows there are, a scan begins by checking the context
@@ -33,3 +37,4 @@ create policy patients_provider_insert on app.patients for insert to claims_prov
     with check ((select ctx.entered(current_user, 'provider_id')) is not null);
 create policy patients_admin_update on app.patients for update to claims_admin using (true);
 create policy patients_recorder_select on app.patients for select to claims_recorder using (true);
+create policy patients_reporting_select on app.patients for select to claims_reporting using (true);

@@ -8,6 +8,10 @@ grant select on app.providers to claims_admin, claims_processor, claims_provider
 grant insert (npi, name, specialty, email) on app.providers to claims_admin;
 grant update (npi, name, specialty, email) on app.providers to claims_admin;
 grant update (name, specialty, email) on app.providers to claims_provider;
+revoke all on app.providers from claims_reporting, claims_reporting_personal;
+grant select (organization_id, provider_id, npi, name, specialty, created_at)
+    on app.providers to claims_reporting;
+grant select (email) on app.providers to claims_reporting_personal;
 create policy providers_tenant on app.providers as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = ctx.variable('organization_id'));
 create policy providers_entered on app.providers as restrictive to public     -- whatever rows there are, a scan begins by checking the context
@@ -31,3 +35,4 @@ create policy providers_admin_update on app.providers for update to claims_admin
 create policy providers_provider_update on app.providers for update to claims_provider
     using (provider_id = ctx.variable('provider_id')
            and ctx.same(provider_id, (select ctx.verified(current_user, 'provider_id'))));
+create policy providers_reporting_select on app.providers for select to claims_reporting using (true);
