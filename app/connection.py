@@ -94,7 +94,7 @@ class Connection:
         self._prepared: OrderedDict[tuple[bytes, tuple[int, ...]], bytes] = OrderedDict()
         self._loop = asyncio.get_running_loop()
         self._resets, self._backend = resets, backend
-        self._resetting = self._stale = self._held = False
+        self._resetting = self._reset_with = self._stale = self._held = False
         self._skipped = 0
         self._ended = asyncio.Event()
         self._call: Call | None = None
@@ -120,12 +120,11 @@ class Connection:
                 self._skipped = 1
             for statement in ready:
                 self._put(*statement)
-            self._pgconn.pipeline_sync()
-            if self._resets and self._backend and not call.held:
-                self._resetting = True
-                self._put(*self._ready(RESET, {}))
-                self._pgconn.pipeline_sync()
             self._held = call.held
+            self._reset_with = bool(self._resets and self._backend and not call.held)
+            if self._reset_with:
+                self._put(*self._ready(RESET, {}))
+            self._pgconn.pipeline_sync()
             self._flush()
         except psycopg.OperationalError as error:
             self._lose(error)
@@ -198,9 +197,9 @@ class Connection:
         return None
 
     def _finish(self) -> None:
-        """The call has ended, or what was sent behind it to reset the session."""
+        """The call has ended, or the reset of a session whose call has failed."""
         call, self._call = self._call, None
-        rows, self._rows = self._rows[self._skipped :], []
+        rows, self._rows = self._rows[self._skipped : -1 if self._reset_with else None], []
         error, self._error = self._error, None
         self._skipped = 0
         if call is None:
@@ -209,16 +208,26 @@ class Connection:
         elif error:
             call.fail(error)
             self._stale = error.sqlstate in STALE
+            if self._reset_with and not self._stale:  # with the call its reset was undone, or never ran
+                return self._reset()
         elif not call.answer.done():
             call.answer.set_result(rows)
-        if self._resetting:
-            return
         if self._stale:
             self.close()
         elif self._cancelling:
             self._ended.set()
         elif not self._held:
             self._free(self)
+        return None
+
+    def _reset(self) -> None:
+        self._reset_with, self._resetting = False, True
+        try:
+            self._put(*self._ready(RESET, {}))
+            self._pgconn.pipeline_sync()
+            self._flush()
+        except psycopg.OperationalError as error:
+            self._lose(error)
 
     @property
     def clean(self) -> bool:

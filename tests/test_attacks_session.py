@@ -179,7 +179,8 @@ async def test_a_session_without_our_statements_is_given_up(open_pool):
     """The reset that follows is one of them: the next request has another session."""
     pool = await open_pool()
     pid = await backend(pool)
-    await ask(pool, "deallocate all")
+    with pytest.raises(psycopg.errors.InvalidSqlStatementName):
+        await ask(pool, "deallocate all")
     assert await backend(pool) != pid
 
 

@@ -252,15 +252,20 @@ end
 $$;
 
 -- Ends what a request may have left in its session: settings, the role, session locks, cursors, LISTEN. Prepared statements stay; the
--- API gives its own names that a statement can neither guess nor read. The API runs it after every request, behind a pooler before.
+-- API gives its own names that a statement can neither guess nor read. The API runs it as the last statement of a request, in the same
+-- transaction, and again by itself where that fails; behind a pooler as the first of the next one.
 create or replace function ctx.reset_session() returns void
 language plpgsql as $$
+declare
+    done text := current_setting('synchronous_commit');
 begin
+    set constraints all immediate;  -- what was put off to the end of the transaction needs its context
     set session authorization default;  -- the role as well
     reset all;
     execute 'close all';  -- plpgsql has a `close` of its own
     unlisten *;
     perform pg_catalog.pg_advisory_unlock_all();
+    done := set_config('synchronous_commit', done, true);  -- of this transaction: readings do not wait for the disk
 end
 $$;
 
