@@ -34,6 +34,17 @@ grant claims_system to claims_worker;
 -- What reporting logins are members of (make grant-reporting): they act as themselves, with the rights of these.
 grant claims_reporting to claims_reporting_personal;
 
+-- The settings below are all that the logins have: PostgreSQL lets a login change its own, so those are removed first.
+do $$
+declare
+    login text;
+begin
+    foreach login in array array['claims_api', 'claims_worker', 'claims_auditor'] loop
+        execute format('alter role %I reset all', login);
+        execute format('alter role %I in database %I reset all', login, current_database());
+    end loop;
+end
+$$;
 -- A request or a job that runs longer than this is a fault, not work.
 alter role claims_api set search_path = app;
 alter role claims_api set statement_timeout = '5s';

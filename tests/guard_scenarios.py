@@ -328,6 +328,13 @@ SCENARIOS = [
             "app.record_access('read','patients','{tom_patient}','{tom_patient}')"),
         ("ana", "app.claim_limits() app.appeal_window_days()"),
         ("pia", "app.take_next_claim()")) for call in calls.split()),
+    # Of claims and patients claims_recorder reads the ids alone.
+    Probe("recorder", "select amount_cents from app.claims", "-"),
+    Probe("recorder", "select last_name from app.patients", "-"),
+    # Two admins who demote each other wait for one lock, which claims_recorder takes.
+    Probe("alma", "update app.users set role = 'claims_processor' where user_id = '{pia}'; reset session authorization; "
+        "select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()", "1",
+        "update app.users set role = 'admin' where user_id = '{pia}'"),
     Probe("alma", "select from app.take_key('/','k','')", "0"),
     Probe("alma", "select from app.retry_job('{toms_job}')", "1", "update app.job_processing_logs set status = 'failed'"),
 ]  # fmt: skip

@@ -6,7 +6,7 @@ import json
 import psycopg
 import pytest
 
-from app import sql
+from app import schema, sql
 from tests.conftest import calling, until
 from tests.test_forgery import attempt
 from tests.workers import FAULTS, Workers, World, blocked, ended, jobs_of, listening
@@ -251,6 +251,35 @@ def test_no_login_of_ours_changes_the_schema(settings, as_root):
     with as_root.transaction(force_rollback=True):
         as_root.execute("create table app.control (id integer)")
     as_root.execute("reset role")
+
+
+OWN_SETTINGS = {
+    "role": "claims_patient",
+    "statement_timeout": "0",
+    "default_transaction_read_only": "on",
+    "search_path": "pg_catalog",
+}
+"""Settings that a login may give itself, and that each new connection of the API starts with."""
+
+
+def test_the_schema_step_removes_what_a_login_set_for_itself(settings, as_root):
+    """PostgreSQL has no right that a login lacks for its own settings and password. In its database alone, which is the test's own."""
+    names = ["current_user", *(f"current_setting('{name}')" for name in OWN_SETTINGS)]
+
+    def at_login():
+        with psycopg.connect(settings.api_database_url) as connection:
+            return connection.execute(f"select {', '.join(names)}").fetchone()
+
+    before = at_login()
+    with psycopg.connect(settings.api_database_url, autocommit=True) as injected:
+        database = injected.info.dbname
+        for name, value in OWN_SETTINGS.items():
+            injected.execute(f"alter role claims_api in database {database} set {name} = {value}")
+    assert at_login() == ("claims_patient", "claims_patient", "0", "on", "pg_catalog")  # control
+    as_root.execute("select pg_advisory_lock(%s)", [schema.LOCK])  # roles belong to the server
+    as_root.execute((schema.SQL / "roles.sql").read_bytes())
+    as_root.execute("select pg_advisory_unlock(%s)", [schema.LOCK])
+    assert at_login() == before == ("claims_api", "none", "5s", "off", "app")
 
 
 FORGED = [
