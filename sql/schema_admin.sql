@@ -102,6 +102,9 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     union all
     select format('schema %s: owner %s', nspname, nspowner::regrole) from ours
     union all
+    select format('event trigger %s: on %s, enabled %s, runs %s, owner %s', evtname, evtevent, evtenabled, evtfoid::regproc, evtowner::regrole)
+    from pg_event_trigger
+    union all
     select format('table %s: kind %s, owner %s, row security %s, forced %s%s', name, relkind, relowner::regrole, relrowsecurity,
                   relforcerowsecurity, ', ' || array_to_string(reloptions, ', '))
     from relation
