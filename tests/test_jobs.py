@@ -205,7 +205,8 @@ async def test_what_waits_goes_along_and_is_done_once_each(settings, as_user, as
     _, claim, event = others[0]
     assert [one for _, one in await world.moves(claim)] == [None, event, later]
     trail = [(claim, event) for _, claim, event in [first, *others, locked]] + [(claim, later)]
-    assert sorted(as_root.execute(CHANGES).fetchall()) == sorted(trail)
+    # The other tenant's job was fetched and not run: on a slow machine a worker has rescued it by now.
+    assert sorted(one for one in as_root.execute(CHANGES).fetchall() if one[1] != theirs) == sorted(trail)
     (row,) = jobs_of(as_root, failing[2])
     assert row[1:4] == ("failed", 1, "RaiseException P0001")
 
