@@ -226,9 +226,7 @@ async def refresh(data: JSONBody[Refresh], door: Knock) -> Answer[Tokens]:
 async def logout(db: Db, data: JSONBody[Logout | None] = None) -> None:
     """Ends a session: its access tokens and its refresh tokens are refused from now on."""
     token = data.refresh_token if data else None
-    ((ended,),) = (
-        await db.rows(queries.log_out, caller=db.caller, refresh_hash=secret_hash(token) if token else None)
-    )[0]
+    ((ended,),) = (await db.rows(queries.log_out, refresh_hash=secret_hash(token) if token else None))[0]
     if not ended:
         raise Invalid.fields(refreshToken="Is none of yours")
 
@@ -236,14 +234,12 @@ async def logout(db: Db, data: JSONBody[Logout | None] = None) -> None:
 @post("/api/auth/password", keyless=True, hashes=True, status_code=204)
 async def change_password(data: JSONBody[PasswordChange], db: Db, door: Knock) -> None:
     """A new password; every other session of the caller ends."""
-    ((email, old_hash),) = (await db.rows(queries.find_password, caller=db.caller))[0]
+    ((email, old_hash),) = (await db.rows(queries.find_password))[0]
     await door.throttle(email)
     if not (await passwords.verify([old_hash], data.current_password))[0]:
         raise Invalid.fields(currentPassword="Is wrong")
     await door.forgive(email)
-    await db.rows(
-        queries.set_password, caller=db.caller, new_hash=await passwords.make_hash(data.new_password, old_hash)
-    )
+    await db.rows(queries.set_password, new_hash=await passwords.make_hash(data.new_password, old_hash))
 
 
 @get("/api/auth/me")

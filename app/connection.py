@@ -93,9 +93,11 @@ class Connection:
         self._prepares, self._free, self._gone = prepares, free, gone
         self._prepared: OrderedDict[tuple[bytes, tuple[int, ...]], bytes] = OrderedDict()
         self._loop = asyncio.get_running_loop()
-        self._resets, self._backend = resets, backend
-        self._resetting = self._reset_with = self._stale = self._held = False
-        self._skipped = 0
+        self._backend = backend
+        # Behind a pooler what comes after a call may reach another server: the call itself begins with the reset.
+        self._resets_before, self._resets_behind = resets and not backend, resets and bool(backend)
+        self._reset_statement = self._ready(RESET, {})
+        self._resetting = self._stale = self._held = False
         self._ended = asyncio.Event()
         self._call: Call | None = None
         self._awaited: deque[tuple[bytes, tuple[int, ...]] | bool] = deque()
@@ -114,16 +116,13 @@ class Connection:
         self._call = call
         call.connection = self
         try:
-            if self._resets and not self._backend and not self._held:
-                # Behind a pooler what comes afterwards may reach another server: the call itself begins with it.
-                self._put(*self._ready(RESET, {}))
-                self._skipped = 1
+            if self._resets_before and not self._held:
+                self._put(*self._reset_statement, kept=False)
             for statement in ready:
                 self._put(*statement)
             self._held = call.held
-            self._reset_with = bool(self._resets and self._backend and not call.held)
-            if self._reset_with:
-                self._put(*self._ready(RESET, {}))
+            if self._resets_behind and not self._held:
+                self._put(*self._reset_statement, kept=False)
             self._pgconn.pipeline_sync()
             self._flush()
         except psycopg.OperationalError as error:
@@ -136,10 +135,13 @@ class Connection:
         values = self._values.dump_sequence([given[name] for name in names], [PyFormat.AUTO] * len(names))
         return source, values, self._values.types or (), self._values.formats
 
-    def _put(self, source: bytes, values: Sequence[Any], types: tuple[int, ...], formats: Any) -> None:
+    def _put(
+        self, source: bytes, values: Sequence[Any], types: tuple[int, ...], formats: Any, *, kept: bool = True
+    ) -> None:
+        """Sends one statement; kept: whether its rows are part of the call's answer."""
         if not self._prepares:
             self._pgconn.send_query_params(source, values, types, formats, BINARY)
-            self._awaited.append(True)
+            self._awaited.append(kept)
             return
         key = (source, types)
         if key in self._prepared:
@@ -153,7 +155,7 @@ class Connection:
             self._pgconn.send_prepare(self._prepared[key], source, types)
             self._awaited.append(key)
         self._pgconn.send_query_prepared(self._prepared[key], values, formats, BINARY)
-        self._awaited.append(True)
+        self._awaited.append(kept)
 
     def _flush(self) -> None:
         if self._pgconn.flush():
@@ -183,10 +185,10 @@ class Connection:
         if result.status == pq.ExecStatus.PIPELINE_SYNC:
             return self._finish()
         awaited = self._awaited.popleft()
-        if result.status == pq.ExecStatus.TUPLES_OK:
+        if result.status == pq.ExecStatus.TUPLES_OK and awaited is True:
             self._values.set_pgresult(result)
             self._rows.append(self._values.load_rows(0, result.ntuples, tuple))
-        elif result.status == pq.ExecStatus.COMMAND_OK:
+        elif result.status in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
             if awaited is True:
                 self._rows.append([])
         else:  # the first that failed, and all that were skipped after it
@@ -199,16 +201,17 @@ class Connection:
     def _finish(self) -> None:
         """The call has ended, or the reset of a session whose call has failed."""
         call, self._call = self._call, None
-        rows, self._rows = self._rows[self._skipped : -1 if self._reset_with else None], []
+        rows, self._rows = self._rows, []
         error, self._error = self._error, None
-        self._skipped = 0
         if call is None:
             self._resetting = False
             self._stale |= error is not None
         elif error:
             call.fail(error)
             self._stale = error.sqlstate in STALE
-            if self._reset_with and not self._stale:  # with the call its reset was undone, or never ran
+            if (
+                self._resets_behind and not self._held and not self._stale
+            ):  # with the call its reset was undone, or never ran
                 return self._reset()
         elif not call.answer.done():
             call.answer.set_result(rows)
@@ -221,9 +224,9 @@ class Connection:
         return None
 
     def _reset(self) -> None:
-        self._reset_with, self._resetting = False, True
+        self._resetting = True
         try:
-            self._put(*self._ready(RESET, {}))
+            self._put(*self._reset_statement, kept=False)
             self._pgconn.pipeline_sync()
             self._flush()
         except psycopg.OperationalError as error:
@@ -250,7 +253,7 @@ class Connection:
         not end, since a statement lifted it, would keep its backend busy otherwise, until the server has none left."""
         try:
             for _ in range(CANCELLED_AT_MOST):
-                if self._ended.is_set() or self._socket < 0:
+                if self._ended.is_set():
                     break
                 await self._own.cancel_safe(timeout=2)
                 with suppress(TimeoutError):

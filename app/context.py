@@ -65,10 +65,14 @@ class Signer(msgspec.Struct, frozen=True):
             "proof": partial(self._proof, said),
         }
 
-    def calling(self, query: Query, given: Mapping[str, Any]) -> dict[str, Any]:
+    def statement(self, query: Query, given: Mapping[str, Any], tag: str = "") -> tuple[str, Mapping[str, Any]]:
+        """The query's text, behind the tag, and its parameters: with a proof where it calls a function that asks for one."""
+        return query.text(given, tag), self.calling(query, given)
+
+    def calling(self, query: Query, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """The query's parameters with the proof for the function that it calls; as given where it needs none."""
         if not query.signed:
-            return dict(given)
+            return given
         function, arguments = query.signed
         said = listed([function, *(_text(given[name]) for name in arguments)])
         return {**given, "proof": partial(self._proof, said)}

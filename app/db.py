@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import UUID
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -99,13 +98,8 @@ class Session:
         )
         # A text of its own for every role: a plan that two roles share on one connection is made anew at every switch.
         tag = f"/* {about.caller.role} */ "
-        calling = self._signer.calling
-        return [(ENTER, context), *((query.text(given, tag), calling(query, given)) for query in queries)]
-
-    @property
-    def caller(self) -> UUID:
-        """The user's id."""
-        return self._about.caller.user_id
+        given = {**given, "caller": about.caller.user_id}  # what a proof for a function of the caller's own names
+        return [(ENTER, context), *(self._signer.statement(query, given, tag) for query in queries)]
 
     async def rows(self, *queries: Query, **given: Any) -> list[Rows]:
         """The rows of each query, all run in one transaction and one round trip."""

@@ -34,8 +34,7 @@ async def record(scope: Scope, caller: Caller, status: int, request_id: str, add
         "asked": msgspec.json.encode({"method": scope.get("method"), "path": scope["path_template"]}).decode(),
     }
     try:
-        deny = queries.record_denial
-        await state.pool.fetch([(deny.text(given), state.signer.calling(deny, given))])
+        await state.pool.fetch([state.signer.statement(queries.record_denial, given)])
     except (psycopg.Error, Unavailable) as error:
         log.error("request %s: a denial is not in the trail (%s)", request_id, type(error).__name__)
 

@@ -44,7 +44,7 @@ class Door:
 
     async def rows(self, query: Query, **given: Any) -> Rows:
         """The rows of one statement without a context."""
-        return (await self._pool.fetch([(query.text(given), self._signer.calling(query, given))]))[0]
+        return (await self._pool.fetch([self._signer.statement(query, given)]))[0]
 
     async def throttle(self, email: str | None = None) -> None:
         """Counts a try for the address, and for the account whether it exists or not; RateLimited of one too many."""
@@ -54,8 +54,7 @@ class Door:
         tries = [
             {"subject": subject, "want": 1, "limit": limit, "seconds": TRIES_WITHIN} for subject, limit in subjects
         ]
-        take = queries.take
-        results = await self._pool.fetch([(take.text(one), self._signer.calling(take, one)) for one in tries])
+        results = await self._pool.fetch([self._signer.statement(queries.take, one) for one in tries])
         spent = [
             (reset_after, limit)
             for (_, limit), ((granted, _, reset_after),) in zip(subjects, results, strict=True)

@@ -91,7 +91,7 @@ class Limits:
         fresh = lease.ends <= time.monotonic()
         want = max(1, (self._limit if fresh else lease.beyond) // PARTS)
         given = {"subject": f"{self._kind}:{subject}", "want": want, "limit": self._limit, "seconds": WINDOW}
-        take = (queries.take.text(given), self._signer.calling(queries.take, given))
+        take = self._signer.statement(queries.take, given)
         (((granted, remaining, reset_after),),) = await self._pool.fetch([take])
         lease.left, lease.beyond = granted, remaining
         lease.ends = time.monotonic() + reset_after

@@ -36,6 +36,26 @@ begin
 end
 $$;
 
+-- The roles of sql/roles.sql, those that exist.
+create or replace function schema_admin.our_roles() returns setof pg_roles
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select * from pg_roles
+    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
+       or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
+$$;
+
+-- Our roles, their members, and the roles that they are members of; superusers, who are members of everything, only by name.
+create or replace function schema_admin.concerned_roles() returns setof pg_roles
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select r.* from pg_roles r
+    where r.rolname !~ '^pg_' and exists (
+        select from schema_admin.our_roles() ours
+        where r.oid = ours.oid
+           or not r.rolsuper and not ours.rolsuper and (pg_has_role(r.oid, ours.oid, 'member') or pg_has_role(ours.oid, r.oid, 'member')))
+$$;
+grant execute on function schema_admin.our_roles() to claims_api, claims_worker, claims_auditor;
+grant execute on function schema_admin.concerned_roles() to claims_auditor;
+
 -- The facts that guard a row, one line each: kind and object, a colon, the value. `make check` compares the lines with those of
 -- facts_applied. Facts of the whole server are included only for the roles of sql/roles.sql, by name, because a login that an
 -- administrator adds for another database must not stop the API. Members that are none of these roles, settings of extensions
@@ -45,11 +65,7 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     with ours as (
         select oid, nspname, nspacl, nspowner from pg_namespace where nspname in ('app', 'auth', 'ctx', 'procrastinate', 'schema_admin')
     ),
-    role as materialized (
-        select * from pg_roles
-        where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
-           or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
-    ),
+    role as materialized (select * from schema_admin.our_roles()),
     relation as materialized (
         select c.*, c.oid::regclass::text as name
         from pg_class c join ours on ours.oid = c.relnamespace where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')

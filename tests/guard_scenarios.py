@@ -28,7 +28,7 @@ CALLS = [
     ("gate owner", "app.tenant_key(null) ctx.verify_call(null,null)"),
     ("gate usher owner", """
         ctx.assume(null) ctx.is_operator() ctx.mac(null,null,null) ctx.role_name(null) ctx.stated() ctx.fits(null,null,null)
-        ctx.unsigned(null)        ctx.verify(null,null)"""),
+        ctx.unsigned(null,null)        ctx.verify(null,null)"""),
     ("gate api", """
         auth.accept_invitation(null,null,null,null,null) auth.find_hash(null,null) auth.find_invitation(null,null,null)
         auth.find_logins(null,null,null) auth.forgive(null,null,null) auth.login_failed(null,null,null,null,null)
@@ -248,6 +248,8 @@ SCENARIOS = [
         ("root", "select set_config('app.user_id', repeat('x', 32), true);", "ctx.variable('user_id')"),
         ("root", "select set_config('app.organization_id', '', true);", "app.organization_id()"))),
     Probe("root", "select set_config('app.user_id', '', true); select from ctx.variable('user_id') as id where id is null", "1"),
+    Probe("root", "select set_config('app.user_id', '', true); "
+        "select from ctx.entered('claims_admin', 'user_id') as id where id is null", "1"),
     # What a call leaves behind.
     *(Probe("alma", f"{left}; select ctx.reset_session(); {seen}", outcome,
             "grant execute on function pg_advisory_lock(bigint), pg_lock_status() to public") for left, seen, outcome in (

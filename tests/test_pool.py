@@ -250,25 +250,6 @@ async def test_no_context_outlives_its_call(pool_of, cast, backends):
         assert (found[0], found[1] or "", found[2] or "") == ("claims_api", "", "")
 
 
-async def test_nothing_that_a_call_sets_reaches_the_next(pool_of, as_root):
-    as_root.execute("grant execute on function pg_lock_status(), pg_advisory_lock(bigint) to public")
-    pool = await pool_of(1)
-    mine = await pid(pool)
-    left = [
-        "set work_mem = '7MB'", "set role claims_admin", "select pg_advisory_lock(7)", "listen news",
-        "declare kept cursor with hold for select 1",
-    ]  # fmt: skip
-    seen = (
-        "select current_user::text, current_setting('work_mem') = '7MB', exists (select from pg_listening_channels()), "
-        "exists (select from pg_cursors where name = 'kept'), "
-        "exists (select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid())"
-    )
-    *_, ((*inside,),) = await pool.fetch([*((statement, {}) for statement in left), (seen, {})])
-    assert inside == ["claims_admin", True, False, True, True]  # control: it listens once the call has ended
-    assert await pool.fetch([(seen, {})]) == [[("claims_api", False, False, False, False)]]
-    assert await pid(pool) == mine
-
-
 async def test_statements_are_kept_prepared_up_to_a_bound(pool_of, as_root):
     as_root.execute("grant execute on function pg_prepared_statement() to claims_api")
     pool = await pool_of(1)

@@ -1,4 +1,4 @@
--- A tenant table without its restrictive policies to everybody: <table>_tenant, an equality with the variable, and <table>_entered, one
+-- A tenant table without its restrictive policies to PUBLIC: <table>_tenant, an equality with the variable, and <table>_entered, one
 -- with what was entered; or a policy that opens its rows to a role which is not asked row by row whether the context was entered. Without
 -- the first a scope decides alone. Without the second a context that was not entered raises only where a row passes the index condition,
 -- which tells that the row is there. Without the third an expression that SQL injected as the API compares organization_id with may take
@@ -33,14 +33,14 @@ tenant as (
 own (written) as (values ('^\(\((\w+) = ctx\.variable\((''\w+'')::text\)\)'
     ' AND ctx\.same\(\1, \( SELECT ctx\.entered\(CURRENT_USER, \2::text\) AS entered\)\)( AND \(\w+ <> ''\w+''::text\))?\)$'))
 select '022 tenant table unguarded' as check, t.object,
-       'has no restrictive policy to everybody with organization_id = ctx.variable(''organization_id'')' as problem,
+       'has no restrictive policy to PUBLIC with organization_id = ctx.variable(''organization_id'')' as problem,
        format('create policy %I on %s as restrictive to public using (organization_id = ctx.variable(%L))',
               t.relname || '_tenant', t.object, 'organization_id') as remedy
 from tenant_table t
 where t.oid not in (select polrelid from tenant)
 union
 select '022 tenant table unguarded', t.object,
-       'has no restrictive policy to everybody with organization_id = (select ctx.entered(current_user)), named before the tenant policy',
+       'has no restrictive policy to PUBLIC with organization_id = (select ctx.entered(current_user)), named before the tenant policy',
        format('drop policy if exists %1$I on %2$s; create policy %1$I on %2$s as restrictive to public '
               'using (organization_id = (select ctx.entered(current_user))) with check (true)', t.relname || '_entered', t.object)
 from tenant_table t

@@ -1,18 +1,8 @@
 -- A SECURITY DEFINER function outside our schemas lends its owner's rights to each role that may execute it, and the checks of
 -- search_path, owner and PUBLIC (050 to 052) do not cover it. Left out: functions that initdb made (their oid is below 16384), and
 -- functions of an extension in a schema that none of our roles may use.
-with ours as (
-    select * from pg_roles
-    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
-       or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
-),
-concerned as (  -- our roles, their members, and the roles that they are members of
-    select r.* from pg_roles r
-    where r.rolname !~ '^pg_' and exists (
-        select from ours
-        where r.oid = ours.oid
-           or not r.rolsuper and not ours.rolsuper and (pg_has_role(r.oid, ours.oid, 'member') or pg_has_role(ours.oid, r.oid, 'member')))
-)
+with ours as (select * from schema_admin.our_roles()),
+concerned as (select * from schema_admin.concerned_roles())
 select '053 definer elsewhere' as check, f.object,
        format('%s may execute it as %s', string_agg(coalesce(c.rolname, 'PUBLIC'), ', ' order by c.rolname), f.owner) as problem,
        format('revoke execute on function %s from %s', f.object,

@@ -1,18 +1,7 @@
 -- PostgreSQL's restricted functions read files, end connections or change the server. A grant of one to our roles gives it to injected
 -- SQL. Left out: pg_notify for the roles that write jobs, because the queue's triggers call it; locks until the end of the transaction for
 -- the roles whose functions take them.
-with ours as (
-    select * from pg_roles
-    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
-       or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
-),
-concerned as (  -- our roles, their members, and the roles that they are members of
-    select r.* from pg_roles r
-    where r.rolname !~ '^pg_' and exists (
-        select from ours
-        where r.oid = ours.oid
-           or not r.rolsuper and not ours.rolsuper and (pg_has_role(r.oid, ours.oid, 'member') or pg_has_role(ours.oid, r.oid, 'member')))
-),
+with concerned as (select * from schema_admin.concerned_roles()),
 expected (function, role) as (
     values ('pg_notify', 'claims_owner'), ('pg_notify', 'claims_recorder'), ('pg_notify', 'claims_worker')
     union all

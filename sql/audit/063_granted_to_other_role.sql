@@ -1,10 +1,6 @@
 -- A grant in our schemas to a role that is none of ours: another login reaches our objects past the roles that policies and checks name.
 -- Superusers need no grant. The role that makes backups (BYPASSRLS) is left out, because it reads everything anyway.
-with ours as (
-    select * from pg_roles
-    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
-       or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
-),
+with ours as (select * from schema_admin.our_roles()),
 granted (kind, object, grantee, privilege) as (
     select 'schema', quote_ident(n.nspname), g.grantee, g.privilege_type
     from pg_namespace n cross join lateral aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) g

@@ -1,17 +1,6 @@
 -- A role with CREATE puts its own tables, functions and operators where others look for names; with TEMP it does so in pg_temp, and keeps
 -- data between transactions. claims_owner alone creates: schemas in the database, and everything in our schemas.
-with ours as (
-    select * from pg_roles
-    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
-       or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
-),
-concerned as (  -- our roles, their members, and the roles that they are members of
-    select r.* from pg_roles r
-    where r.rolname !~ '^pg_' and exists (
-        select from ours
-        where r.oid = ours.oid
-           or not r.rolsuper and not ours.rolsuper and (pg_has_role(r.oid, ours.oid, 'member') or pg_has_role(ours.oid, r.oid, 'member')))
-)
+with concerned as (select * from schema_admin.concerned_roles())
 select '064 create granted' as check, format('%s %I', o.kind, o.name) as object,
        format('%s may %s', coalesce(c.rolname, 'PUBLIC'), lower(string_agg(g.privilege_type, ', ' order by g.privilege_type))) as problem,
        format('revoke %s on %s %I from %s', lower(string_agg(g.privilege_type, ', ' order by g.privilege_type)), o.kind, o.name,

@@ -1,17 +1,6 @@
 -- A grant on a parameter lets a role change a setting that is a superuser's: session_replication_role switches triggers off,
 -- session_preload_libraries loads code, ALTER SYSTEM is for the whole server. Our roles, their members and PUBLIC need none.
-with ours as (
-    select * from pg_roles
-    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
-       or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
-),
-concerned as (  -- our roles, their members, and the roles that they are members of
-    select r.* from pg_roles r
-    where r.rolname !~ '^pg_' and exists (
-        select from ours
-        where r.oid = ours.oid
-           or not r.rolsuper and not ours.rolsuper and (pg_has_role(r.oid, ours.oid, 'member') or pg_has_role(ours.oid, r.oid, 'member')))
-)
+with concerned as (select * from schema_admin.concerned_roles())
 select '065 parameter granted' as check, p.parname as object,
        format('%s may %s it', coalesce(c.rolname, 'PUBLIC'),
               lower(string_agg(g.privilege_type, ' and ' order by g.privilege_type desc))) as problem,

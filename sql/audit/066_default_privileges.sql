@@ -1,18 +1,8 @@
 -- Default privileges grant on objects that do not exist yet, so no file of policies/ or functions/ shows the grant. The schema step sets
 -- one: functions of claims_owner are not for PUBLIC. Left out: what is PostgreSQL's own default for a kind of object, and what a role
 -- gives PUBLIC in schemas that are none of ours.
-with ours as (
-    select * from pg_roles
-    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
-       or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
-),
-concerned as (  -- our roles, their members, and the roles that they are members of
-    select r.* from pg_roles r
-    where r.rolname !~ '^pg_' and exists (
-        select from ours
-        where r.oid = ours.oid
-           or not r.rolsuper and not ours.rolsuper and (pg_has_role(r.oid, ours.oid, 'member') or pg_has_role(ours.oid, r.oid, 'member')))
-),
+with ours as (select * from schema_admin.our_roles()),
+concerned as (select * from schema_admin.concerned_roles()),
 kinds (letter, kind, acl) as (values
     ('r'::"char", 'tables', 'r'::"char"), ('S', 'sequences', 's'), ('f', 'functions', 'f'), ('T', 'types', 'T'), ('n', 'schemas', 'n'),
     ('L', 'large objects', 'L')),

@@ -2,11 +2,7 @@
 -- neither has their rights before; claims_as_X has the rights of claims_X; reporting logins are members of claims_reporting. Each member
 -- of claims_operator is reported: it acts without a verified context, so it must be a decision. Left out: superusers, who are members of
 -- everything, and PostgreSQL's own roles (072).
-with ours as (
-    select * from pg_roles
-    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
-       or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
-),
+with ours as (select * from schema_admin.our_roles()),
 expected (member, role, inherits) as (values
     ('claims_api', 'claims_admin', false), ('claims_api', 'claims_processor', false), ('claims_api', 'claims_provider', false),
     ('claims_api', 'claims_patient', false), ('claims_worker', 'claims_system', false), ('claims_as_admin', 'claims_admin', true),

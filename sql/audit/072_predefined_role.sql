@@ -1,18 +1,8 @@
 -- PostgreSQL's own roles read and write every table, read the server's files, run programs or end connections. None of our roles, of
 -- their members and of the roles in between may be in one; no other login that may connect here may be in one that reaches tables or
 -- files, because the queue has no row-level security. Left out: superusers, and the role that makes backups (BYPASSRLS).
-with ours as (
-    select * from pg_roles
-    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
-       or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
-),
-concerned as (  -- our roles, their members, and the roles that they are members of
-    select r.* from pg_roles r
-    where r.rolname !~ '^pg_' and exists (
-        select from ours
-        where r.oid = ours.oid
-           or not r.rolsuper and not ours.rolsuper and (pg_has_role(r.oid, ours.oid, 'member') or pg_has_role(ours.oid, r.oid, 'member')))
-)
+with ours as (select * from schema_admin.our_roles()),
+concerned as (select * from schema_admin.concerned_roles())
 select distinct '072 predefined role' as check, m.rolname::text as object, format('is a member of %I', r.rolname) as problem,
        format('revoke %I from %I', r.rolname, m.rolname) as remedy
 from pg_auth_members x join pg_roles m on m.oid = x.member join pg_roles r on r.oid = x.roleid

@@ -1,18 +1,8 @@
 -- Attributes belong to a role itself and no grant shows them. REPLICATION reads all changes past row-level security, CREATEDB may
 -- copy a template database. A role that owns objects or that policies name must not log in; a login must not have a
 -- role's rights before it becomes the role. Logins that are superusers, or have BYPASSRLS or CREATEROLE, are reported by 070.
-with ours as (
-    select * from pg_roles
-    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
-       or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
-),
-concerned as (  -- our roles, their members, and the roles that they are members of
-    select r.* from pg_roles r
-    where r.rolname !~ '^pg_' and exists (
-        select from ours
-        where r.oid = ours.oid
-           or not r.rolsuper and not ours.rolsuper and (pg_has_role(r.oid, ours.oid, 'member') or pg_has_role(ours.oid, r.oid, 'member')))
-),
+with ours as (select * from schema_admin.our_roles()),
+concerned as (select * from schema_admin.concerned_roles()),
 login (name) as (values ('claims_api'), ('claims_worker'), ('claims_auditor')),
 found (object, problem, remedy) as (
     select r.rolname, 'has ' || upper(a.name), format('alter role %I no%s', r.rolname, a.name)

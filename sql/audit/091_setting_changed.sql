@@ -2,18 +2,8 @@
 -- session_replication_role or a library that is loaded. roles.sql sets those below; any other one is reported, and each of those that is
 -- missing or different. Variables of a context are for 090. Left out: a reporting login may be read-only and have time limits other
 -- than 0. To keep a setting, add it here and to roles.sql.
-with ours as (
-    select * from pg_roles
-    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
-       or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
-),
-concerned as (  -- our roles, their members, and the roles that they are members of
-    select r.* from pg_roles r
-    where r.rolname !~ '^pg_' and exists (
-        select from ours
-        where r.oid = ours.oid
-           or not r.rolsuper and not ours.rolsuper and (pg_has_role(r.oid, ours.oid, 'member') or pg_has_role(ours.oid, r.oid, 'member')))
-),
+with ours as (select * from schema_admin.our_roles()),
+concerned as (select * from schema_admin.concerned_roles()),
 expected (role, name, value) as (values
     ('claims_api', 'search_path', 'app'), ('claims_api', 'statement_timeout', '5s'), ('claims_api', 'lock_timeout', '2s'),
     ('claims_api', 'idle_in_transaction_session_timeout', '10s'), ('claims_api', 'jit', 'off'),

@@ -68,15 +68,18 @@ return coalesce(
     false);
 
 -- The id in a session that has no signature: an operator's variable as it is; of a reporting login the organization that was noted for it,
--- where its variable, which comes from its role's settings, names the same; null for every other session.
-create or replace function ctx.unsigned(p_what text) returns uuid
+-- where its variable, which comes from its role's settings, names the same. Every other session gets null, or an error if p_raises.
+create or replace function ctx.unsigned(p_what text, p_raises boolean) returns uuid
 language plpgsql stable as $$
+declare
+    noted uuid;
 begin
     if ctx.is_operator() then
         return ctx.variable(p_what);
     end if;
-    return (select r.organization_id from ctx.reporters r
-            where r.login = session_user and p_what = 'organization_id' and r.organization_id = ctx.variable('organization_id'));
+    select r.organization_id into noted from ctx.reporters r
+    where r.login = session_user and p_what = 'organization_id' and r.organization_id = ctx.variable('organization_id');
+    return case when noted is null and p_raises then ctx.not_verified() else noted end;
 end
 $$;
 
@@ -92,7 +95,7 @@ begin
     if p_role is distinct from 'claims_usher' then
         select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = 'self';
         if not ctx.fits(inside, outside, p_role) then
-            return coalesce(ctx.unsigned(p_what), ctx.not_verified());
+            return ctx.unsigned(p_what, p_raises => true);
         end if;
     end if;
     return nullif(current_setting('app.' || p_what), '')::uuid;
@@ -110,7 +113,7 @@ begin
     if p_role is distinct from 'claims_usher' then
         select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = 'self';
         if not ctx.fits(inside, outside, p_role) then
-            return ctx.unsigned(p_what);
+            return ctx.unsigned(p_what, p_raises => false);
         end if;
     end if;
     return nullif(current_setting('app.' || p_what), '')::uuid;
