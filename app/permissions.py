@@ -54,10 +54,10 @@ def plain(rule: str) -> str:
 
 
 def _closes(policy: Row, name: str) -> bool:
-    """Whether it is that one of CLOSING: by name and by rule, for every command; for everybody, but for `_signed`."""
+    """Whether it is that one of CLOSING: by name and by rule, for every command; `_tenant` for everybody."""
     expected = (f"{policy['table']}_{name}", "closes", "all", *CLOSING[name][:2])
     whole = tuple(policy[part] for part in ("policy", "kind", "command", "using", "check")) == expected
-    return whole and (name == "signed" or _of_everybody(policy))
+    return whole and (name != "tenant" or _of_everybody(policy))
 
 
 def _of_everybody(policy: Row) -> bool:
@@ -82,16 +82,14 @@ def _closed(tables: list[Row]) -> Iterator[str]:
     )
     without = [_name(table) for table in tables if len(table["closed"]) < len(CLOSING)]
     yield _wrap(f"Every table has all three, but for {_and(without) or 'none'}.")
-    some = [
-        _name(table)
-        for table in tables
-        for policy in table["policies"]
-        if _closes(policy, "signed") and not _of_everybody(policy)
-    ]
-    yield _wrap(
-        f"For some roles alone `_signed` stands on {_and(some) or 'none'}: there the others' own policies ask what was entered "
-        "(sql/audit/022)."
-    )
+    for name in ("entered", "signed"):
+        some = [
+            _name(table)
+            for table in tables
+            for policy in table["policies"]
+            if _closes(policy, name) and not _of_everybody(policy)
+        ]
+        yield _wrap(f"For some roles alone `_{name}` stands on {_and(some) or 'none'} (sql/audit/022 says why).")
 
 
 def _roles(facts: Facts, tables: list[Row]) -> Iterator[str]:
@@ -136,7 +134,9 @@ def _table(table: Row) -> Iterator[str]:
         for policy in table["policies"]
         if not (_of_everybody(policy) and any(_closes(policy, name) for name in CLOSING))
     ]
-    if further := [one["policy"] for one in own if one["kind"] == "closes" and not _closes(one, "signed")]:
+    if further := [
+        one["policy"] for one in own if one["kind"] == "closes" and not any(_closes(one, name) for name in CLOSING)
+    ]:
         yield f"**Closed further by {_and(further)}.**"
     yield "\n".join(["```sql", *map(_sql, own), "```"])
 
@@ -185,7 +185,7 @@ def _sql(policy: Row) -> str:
     lines += [f"with check ({policy['check']})"] if policy["check"] else []
     if len(line := " ".join(lines)) <= 120:
         return line
-    return "\n".join([lines[0], *(_wrap(f"    {line}", "        ") for line in lines[1:])])
+    return "\n".join([_wrap(lines[0], "        "), *(_wrap(f"    {line}", "        ") for line in lines[1:])])
 
 
 def _elsewhere(facts: Facts) -> Iterator[str]:

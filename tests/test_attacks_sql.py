@@ -113,6 +113,7 @@ ACTS = {
     "an export with an id": "select app.record_access('export', 'claims', %(own)s)",
     "an export of something else": "select app.record_access('export', 'patients')",
     "a table that is none": "select app.record_access('read', 'windows')",
+    "a name of another size": "select app.record_access('read', repeat('x', 100000))",
 }
 """Entries that a caller may not make: of acts that are not its own, and of any size."""
 OWN_ACTS = [
@@ -161,7 +162,6 @@ SIZES = {
                 "select app.keep_answer('/api/claims', 'cast', 200, to_json(repeat('x', 8190)), '')"),
     "an answer": ("select app.keep_answer('/api/claims', 'cast', 200, '{}', convert_to(repeat('x', 16777217), 'UTF8'))",
                   "select app.keep_answer('/api/claims', 'cast', 200, '{}', convert_to(repeat('x', 16777216), 'UTF8'))"),
-    "a name in the trail": ("select app.record_access('read', repeat('x', 64))", "select app.record_access('read', 'audit_logs')"),
     "an invitation": ("insert into invitations (email, role, token_hash) values ('a@b.test', 'admin', repeat('x', 65)::bytea)",
                       "insert into invitations (email, role, token_hash) values ('a@b.test', 'admin', repeat('x', 64)::bytea)"),
 }  # fmt: skip
@@ -192,10 +192,7 @@ def test_what_the_api_stores_in_the_trail_is_bounded(settings, cast):
 
     with psycopg.connect(settings.api_database_url) as api:
         for sizes in ([129, 64, 200, 8190], [128, 65, 200, 8190], [128, 64, 201, 8190], [128, 64, 200, 8191]):
-            with (
-                pytest.raises((psycopg.errors.CheckViolation, psycopg.errors.InvalidParameterValue)),
-                api.transaction(),
-            ):
+            with pytest.raises(psycopg.errors.InvalidParameterValue), api.transaction():
                 deny(api, *sizes)
         deny(api, 128, 64, 200, 8190)  # control
 

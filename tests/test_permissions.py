@@ -48,7 +48,7 @@ CHANGES = [
     ("alter policy claims_tenant on claims using (true)", "**Without `_tenant`.**"),
     ("alter policy claims_tenant on claims with check (true)", "**Without `_tenant`.**"),
     ("drop policy claims_entered on claims", "**Without `_entered`.**"),
-    ("alter policy claims_entered on claims to claims_admin", "**Without `_entered`.**"),
+    ("alter policy claims_tenant on claims to claims_admin", "**Without `_tenant`.**"),
     ("alter policy claims_entered on claims using (true)", "**Without `_entered`.**"),
     ("alter policy claims_signed on claims using (true)", "**Without `_signed`.**"),
     ("alter policy claims_signed on claims to claims_admin", "claims_signed as restrictive for all to claims_admin\n"),

@@ -6,8 +6,9 @@
 -- one organization.
 -- <table>_entered stands before <table>_tenant by name, as PostgreSQL sorts policies: of equalities on one column the planner scans by the
 -- last and checks the others once, above the scan. The other way round every scan would be by a value that the planner does not know.
--- Left out: claims_recorder_select, because app.record_access, the only function of claims_recorder that reads claims, adds an entry to
--- audit_logs before, where the context is checked.
+-- Left out: claims_recorder on claims, because app.record_access, the only function of claims_recorder that reads claims, adds an entry to
+-- audit_logs before, where the context is checked; claims_usher, because ctx.enter, its only function, looks up the caller before there is
+-- a context.
 with tenant_table as (
     select c.oid, n.nspname, c.relname, format('%I.%I', n.nspname, c.relname) as object
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -30,6 +31,12 @@ tenant as (
     where not p.polpermissive and p.polcmd = '*' and p.role = 0
       and p.written = '(organization_id = ctx.variable(''organization_id''::text))'
 ),
+opened as (
+    select p.* from policy p
+    where p.polpermissive
+      and not (p.polname = 'claims_recorder_select' and p.polcmd = 'r' and p.role = 'claims_recorder'::regrole)
+      and not (p.polname in ('users_usher', 'organizations_usher') and p.polcmd = 'r' and p.role = 'claims_usher'::regrole)
+),
 own (written) as (values ('^\(\((\w+) = ctx\.variable\((''\w+'')::text\)\)'
     ' AND ctx\.same\(\1, \( SELECT ctx\.entered\(CURRENT_USER, \2::text\) AS entered\)\)( AND \(\w+ <> ''\w+''::text\))?\)$'))
 select '022 tenant table unguarded' as check, t.object,
@@ -40,13 +47,14 @@ from tenant_table t
 where t.oid not in (select polrelid from tenant)
 union
 select '022 tenant table unguarded', t.object,
-       'has no restrictive policy to PUBLIC with organization_id = (select ctx.entered(current_user)), named before the tenant policy',
+       format('has no restrictive policy to PUBLIC, nor to all roles that %I is for, with organization_id = (select ctx.entered(current_user)), '
+              'named before the tenant policy', p.polname),
        format('drop policy if exists %1$I on %2$s; create policy %1$I on %2$s as restrictive to public '
               'using (organization_id = (select ctx.entered(current_user))) with check (true)', t.relname || '_entered', t.object)
-from tenant_table t
+from tenant_table t join opened p on p.polrelid = t.oid
 where not exists (
     select from policy e
-    where e.polrelid = t.oid and not e.polpermissive and e.polcmd = '*' and e.role = 0
+    where e.polrelid = t.oid and not e.polpermissive and e.polcmd = '*' and e.role in (0, p.role)
       and e.written = '(organization_id = ( SELECT ctx.entered(CURRENT_USER) AS entered))'
       and e.polname < all (select o.polname from tenant o where o.polrelid = t.oid))
 union
@@ -55,9 +63,8 @@ select '022 tenant table unguarded', t.object,
        format('drop policy if exists %1$I on %2$s; create policy %1$I on %2$s as restrictive to public '
               'using (case when organization_id = (select ctx.verified(current_user)) then true end) '
               'with check (case when organization_id = (select ctx.entered(current_user)) then true end)', t.relname || '_signed', t.object)
-from tenant_table t join policy p on p.polrelid = t.oid and p.polpermissive cross join own
-where not (p.polname = 'claims_recorder_select' and p.polcmd = 'r' and p.role = 'claims_recorder'::regrole)
-  and not exists (
+from tenant_table t join opened p on p.polrelid = t.oid cross join own
+where not exists (
     select from policy s
     where s.polrelid = t.oid and not s.polpermissive and s.polcmd = '*' and s.role in (0, p.role) and s.of_found_rows
       and s.written

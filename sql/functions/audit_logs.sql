@@ -37,7 +37,8 @@ $$;
 alter function app.audit_row owner to claims_recorder;
 
 -- An entry for an act that changes no row: a login, a reading, an export, a denial. For definer functions; their callers choose some of
--- the arguments, so each is bounded. Length of the rest and the list of actions: constraints of the table.
+-- the arguments and clients the id and the address of a request, so each is bounded: in characters, p_after in bytes. Here and not by
+-- constraints of the table, which are read anew for every row. The list of actions is one.
 create or replace function app.record_act(
     p_action text, p_entity text, p_entity_id uuid default null, p_patient_id uuid default null, p_outcome text default 'success',
     p_after jsonb default null)
@@ -46,7 +47,8 @@ language plpgsql security definer set search_path = app, pg_catalog, pg_temp as 
 declare
     done text;
 begin
-    if p_action in ('create', 'update', 'delete') or octet_length(p_after::text) > 8192 then
+    if p_action in ('create', 'update', 'delete') or octet_length(p_after::text) > 8192 or length(p_entity) > 63 or length(p_outcome) > 200
+        or length(current_setting('app.request_id', true)) > 128 or length(current_setting('app.address', true)) > 64 then
         raise exception using errcode = '22023', message = 'not an act, or too long for an entry of the trail';
     end if;
     if p_action = 'read' then

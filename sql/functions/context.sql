@@ -2,7 +2,8 @@
 -- who is calling, ctx.enter verifies that and leaves its own signature over the variables, the backend and the transaction, and policies
 -- compare with what ctx.entered and ctx.verified give.
 -- All functions run as claims_gate, which may read users and organizations but, like every role, only inside the tenant that is set.
--- ctx.enter alone runs as claims_usher, which needs no signature: it looks the caller up before there is a context to be signed.
+-- ctx.enter alone runs as claims_usher: it looks the caller up before there is a context to be signed, and the policies that ask for one
+-- are not for its role.
 -- Every request pays for this file. A function of one expression has its names bound when it is made and no search_path of its own, so
 -- that it becomes part of what calls it; the rest is plpgsql, which assigns where a statement would do no more. ctx.verify and ctx.assume
 -- are called by definer functions alone and keep to their search_path: a plan that two paths share is made anew at every change.
@@ -57,8 +58,7 @@ end
 $$;
 
 -- Whether the variables are as they were signed, in this transaction, for this role: current_user of the statement that asks. The
--- functions of claims_gate and claims_recorder act within any context, those of claims_as_... within that of their role, and ctx.enter,
--- which is claims_usher's, before there is one.
+-- functions of claims_gate and claims_recorder act within any context, those of claims_as_... within that of their role.
 create or replace function ctx.fits(inner_pad bytea, outer_pad bytea, p_role name) returns boolean
 language sql stable
 return coalesce(
@@ -83,42 +83,33 @@ begin
 end
 $$;
 
--- The caller's organization_id, or another id of the context, null where it is empty. Raises in a context that this file did not make, or
--- made for another role; of an operator the variable is taken as it is. Checked and read in one call: a variable by itself may be another
--- at every row. `<table>_entered` asks it before a scan begins.
-create or replace function ctx.entered(p_role name, p_what text default 'organization_id') returns uuid
+-- The caller's organization_id, or another id of the context, null where it is empty. In a context that this file did not make, or made
+-- for another role, it raises or is null, as p_raises says; of an operator the variable is taken as it is. Checked and read in one call: a
+-- variable by itself may be another at every row. One body for both, since plpgsql prepares each expression once a transaction.
+create or replace function ctx.checked(p_role name, p_what text, p_raises boolean) returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 declare
     inside bytea;
     outside bytea;
 begin
-    if p_role is distinct from 'claims_usher' then
-        select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = 'self';
-        if not ctx.fits(inside, outside, p_role) then
-            return ctx.unsigned(p_what, p_raises => true);
-        end if;
+    select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = 'self';
+    if not ctx.fits(inside, outside, p_role) then
+        return ctx.unsigned(p_what, p_raises);
     end if;
     return nullif(current_setting('app.' || p_what), '')::uuid;
 end
 $$;
 
--- The same, and null where ctx.entered would raise: what a policy compares each row with. A variable that was changed after the scan
--- began must not raise here, since that would tell that the scan has found a row.
+-- What `<table>_entered` asks before a scan begins: raises.
+create or replace function ctx.entered(p_role name, p_what text default 'organization_id') returns uuid
+language sql stable
+return ctx.checked(p_role, p_what, true);
+
+-- What a policy compares each row with: null where ctx.entered would raise. A variable that was changed after the scan began must not
+-- raise here, since that would tell that the scan has found a row.
 create or replace function ctx.verified(p_role name, p_what text default 'organization_id') returns uuid
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
-declare
-    inside bytea;
-    outside bytea;
-begin
-    if p_role is distinct from 'claims_usher' then
-        select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = 'self';
-        if not ctx.fits(inside, outside, p_role) then
-            return ctx.unsigned(p_what, p_raises => false);
-        end if;
-    end if;
-    return nullif(current_setting('app.' || p_what), '')::uuid;
-end
-$$;
+language sql stable
+return ctx.checked(p_role, p_what, false);
 
 -- Whether a row's id is the one that ctx.verified gave. It stands beside a comparison with the variable, which chooses the index and the
 -- plan; this one decides, for each row. It is no `=`, because the planner keeps one of several and the caller may add its own: an
@@ -126,6 +117,23 @@ $$;
 create or replace function ctx.same(of_row uuid, of_context uuid) returns boolean
 language sql immutable
 return case when of_row = of_context then true end;
+
+-- Sets the variables of a context; what it returns means nothing.
+create or replace function ctx.assign(
+    p_organization_id uuid, p_user_id uuid, p_session_id uuid, p_role text, p_provider_id uuid, p_patient_id uuid, p_request_id text,
+    p_address text, p_source text)
+returns text
+language sql
+return concat(
+    set_config('app.organization_id', coalesce(p_organization_id::text, ''), true),
+    set_config('app.user_id', coalesce(p_user_id::text, ''), true),
+    set_config('app.session_id', coalesce(p_session_id::text, ''), true),
+    set_config('app.role', p_role, true),
+    set_config('app.provider_id', coalesce(p_provider_id::text, ''), true),
+    set_config('app.patient_id', coalesce(p_patient_id::text, ''), true),
+    set_config('app.request_id', p_request_id, true),
+    set_config('app.address', p_address, true),
+    set_config('app.source', p_source, true));
 
 -- The variables of a context, signed. p_role is empty inside a tenant that no user has logged into yet: only claims_gate's and
 -- claims_recorder's own statements are valid then. A function that assumes such a context for the API has `set app.mac = ''` among its
@@ -141,16 +149,7 @@ declare
     outside bytea;
     done text;
 begin
-    done := concat(
-        set_config('app.organization_id', coalesce(p_organization_id::text, ''), true),
-        set_config('app.user_id', coalesce(p_user_id::text, ''), true),
-        set_config('app.session_id', coalesce(p_session_id::text, ''), true),
-        set_config('app.role', p_role, true),
-        set_config('app.provider_id', coalesce(p_provider_id::text, ''), true),
-        set_config('app.patient_id', coalesce(p_patient_id::text, ''), true),
-        set_config('app.request_id', p_request_id, true),
-        set_config('app.address', p_address, true),
-        set_config('app.source', p_source, true));
+    done := ctx.assign(p_organization_id, p_user_id, p_session_id, p_role, p_provider_id, p_patient_id, p_request_id, p_address, p_source);
     select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = 'self';
     done := set_config('app.mac', encode(ctx.mac(inside, outside, ctx.stated()), 'hex'), true);
 end
@@ -162,25 +161,29 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     select exists (select from ctx.keys k where k.kid = p_kid and k.kid <> 'self')
 $$;
 
--- Raises unless the API signed exactly p_said, or the session is an operator's.
+-- Whether the key that these are the halves of signed exactly p_said; null where there is no such key.
 -- p_proof: kid:expires:backend:signature; expires in seconds since 1970, the signature in hex over said, expires and backend, a line
 -- each. Where backend is this one's process id the proof is good for a minute. 0: the API talks to a pooler and does not know where a
 -- statement ends up, so the proof is good for five seconds anywhere; the clocks of API and database may differ by five more.
+create or replace function ctx.proves(p_proof text, p_said text, inner_pad bytea, outer_pad bytea) returns boolean
+language sql stable
+return encode(ctx.mac(inner_pad, outer_pad, convert_to(concat(
+        p_said, e'\n', split_part(p_proof, ':', 2), e'\n', split_part(p_proof, ':', 3)), 'UTF8')), 'hex')
+    = substr(p_proof, length(split_part(p_proof, ':', 1) || split_part(p_proof, ':', 2) || split_part(p_proof, ':', 3)) + 4)
+    and case split_part(p_proof, ':', 3)
+        when pg_backend_pid()::text then split_part(p_proof, ':', 2)::bigint - extract(epoch from now()) between -5 and 65
+        when '0' then split_part(p_proof, ':', 2)::bigint - extract(epoch from now()) between 0 and 10
+    end;
+
+-- Raises unless the API signed exactly p_said, or the session is an operator's.
 create or replace function ctx.verify(p_proof text, p_said text) returns void
 language plpgsql stable as $$
 declare
-    parts text[] := string_to_array(p_proof, ':');
     inside bytea;
     outside bytea;
 begin
-    select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = parts[1] and k.kid <> 'self';
-    if (encode(ctx.mac(inside, outside, convert_to(concat(p_said, e'\n', parts[2], e'\n', parts[3]), 'UTF8')), 'hex') = parts[4]
-        and cardinality(parts) = 4
-        and case parts[3]
-            when pg_backend_pid()::text then parts[2]::bigint - extract(epoch from now()) between -5 and 65
-            when '0' then parts[2]::bigint - extract(epoch from now()) between 0 and 10
-        end) is not true
-       and not ctx.is_operator() then
+    select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = split_part(p_proof, ':', 1) and k.kid <> 'self';
+    if ctx.proves(p_proof, p_said, inside, outside) is not true and not ctx.is_operator() then
         raise exception using errcode = '28000', message = 'not signed';
     end if;
 end
@@ -207,14 +210,21 @@ create or replace function ctx.enter(
 returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
+    keys record;
     caller record;
     done text;
 begin
     if strpos(concat(p_request_id, p_address, p_source), e'\n') > 0 then  -- lines would read as other fields
         raise exception using errcode = '28000', message = 'not signed';
     end if;
-    perform ctx.verify(p_proof, concat(p_organization_id, e'\n', p_user_id, e'\n', p_session_id, e'\n', p_request_id, e'\n', p_address,
-                                       e'\n', p_source, e'\n', p_read_only));
+    select own.inner_pad, own.outer_pad, api.inner_pad as api_inner_pad, api.outer_pad as api_outer_pad into keys
+    from ctx.keys own left join ctx.keys api on api.kid = split_part(p_proof, ':', 1) and api.kid <> 'self'
+    where own.kid = 'self';
+    if ctx.proves(p_proof, concat(p_organization_id, e'\n', p_user_id, e'\n', p_session_id, e'\n', p_request_id, e'\n', p_address,
+                                  e'\n', p_source, e'\n', p_read_only), keys.api_inner_pad, keys.api_outer_pad) is not true
+       and not ctx.is_operator() then
+        raise exception using errcode = '28000', message = 'not signed';
+    end if;
     done := set_config('app.organization_id', p_organization_id::text, true);
     select u.role, u.provider_id, u.patient_id, s.user_id is not null and s.ended_at is null as in_session into caller
     from app.users u join app.organizations o on o.organization_id = u.organization_id
@@ -226,8 +236,9 @@ begin
     if p_read_only then  -- first, since it is part of what is signed
         done := set_config('transaction_read_only', 'on', true);
     end if;
-    perform ctx.assume(p_organization_id, p_user_id, p_session_id, caller.role, caller.provider_id, caller.patient_id,
-                       p_request_id, p_address, p_source);
+    done := ctx.assign(p_organization_id, p_user_id, p_session_id, caller.role, caller.provider_id, caller.patient_id, p_request_id,
+                       p_address, p_source);
+    done := set_config('app.mac', encode(ctx.mac(keys.inner_pad, keys.outer_pad, ctx.stated()), 'hex'), true);
     return ctx.role_name(caller.role);
 end
 $$;
@@ -280,17 +291,16 @@ return ctx.variable('organization_id');
 alter function ctx.enter owner to claims_usher;
 alter function ctx.enter_job owner to claims_gate;
 alter function ctx.turn_to owner to claims_gate;
-alter function ctx.entered owner to claims_gate;
-alter function ctx.verified owner to claims_gate;
+alter function ctx.checked owner to claims_gate;
 alter function ctx.is_known owner to claims_gate;
 grant execute on all functions in schema ctx to claims_gate;
-grant execute on function ctx.verify, ctx.assume, ctx.mac, ctx.stated, ctx.role_name, ctx.is_operator, ctx.fits, ctx.unsigned, ctx.entered,
-    ctx.verified, ctx.variable, ctx.not_verified, ctx.same to claims_usher;
+grant execute on function ctx.proves, ctx.assign, ctx.mac, ctx.stated, ctx.role_name, ctx.is_operator, ctx.variable, ctx.not_verified
+    to claims_usher;
 grant execute on function ctx.enter, ctx.is_known to claims_api;
 grant execute on function ctx.reset_session to claims_api, claims_admin, claims_processor, claims_provider, claims_patient;
 grant execute on function ctx.enter_job to claims_worker;
 grant execute on function ctx.turn_to to claims_system;
-grant execute on function ctx.entered, ctx.verified, ctx.variable, ctx.not_verified, ctx.same
+grant execute on function ctx.checked, ctx.entered, ctx.verified, ctx.variable, ctx.not_verified, ctx.same
     to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_recorder, claims_sealer, claims_owner,
     claims_reporting;
 

@@ -21,7 +21,10 @@ grant select (organization_id, claim_id, patient_id, provider_id, diagnosis_code
 grant select (claim_number, notes, denial_reason, status_reason) on app.claims to claims_reporting_personal;
 create policy claims_tenant on app.claims as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = ctx.variable('organization_id'));
-create policy claims_entered on app.claims as restrictive to public     -- whatever rows there are, a scan begins by checking the context
+-- Whatever rows there are, a scan begins by checking the context. Not for claims_recorder: app.record_access alone reads claims as that
+-- role, after it has added an entry to audit_logs, whose policies check the context.
+create policy claims_entered on app.claims as restrictive to claims_admin, claims_processor, claims_provider, claims_patient,
+    claims_system, claims_gate, claims_reporting
     using (organization_id = (select ctx.entered(current_user))) with check (true);
 -- Nor of another than was entered. A role that sees only what is its own is asked for its own id instead, once in place of twice at every
 -- reference: the foreign keys hold such an id to one organization (check 022).
@@ -59,6 +62,5 @@ create policy claims_gate_update on app.claims for update to claims_gate
     using (assigned_to is null and status in ('submitted', 'pending_info', 'appealed'))
     with check (assigned_to = ctx.variable('user_id')
                 and ctx.same(assigned_to, (select ctx.entered(current_user, 'user_id'))));
--- For app.record_access alone, which adds an entry to audit_logs first: the policies of that table check the context.
 create policy claims_recorder_select on app.claims for select to claims_recorder using (true);
 create policy claims_reporting_select on app.claims for select to claims_reporting using (true);

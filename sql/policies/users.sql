@@ -10,9 +10,12 @@ grant insert (user_id, email, name, role, provider_id, patient_id) on app.users 
 grant update (role, active, provider_id, patient_id) on app.users to claims_admin;
 create policy users_tenant on app.users as restrictive to public     -- no row outside the context's organization, whoever asks
     using (organization_id = ctx.variable('organization_id'));
-create policy users_entered on app.users as restrictive to public     -- whatever rows there are, a scan begins by checking the context
+-- Whatever rows there are, a scan begins by checking the context, but for claims_usher, which reads before there is one.
+create policy users_entered on app.users as restrictive to claims_admin, claims_processor, claims_provider, claims_patient,
+    claims_gate
     using (organization_id = (select ctx.entered(current_user))) with check (true);
-create policy users_signed on app.users as restrictive to public     -- nor of another than was entered
+create policy users_signed on app.users as restrictive to claims_admin, claims_processor, claims_provider, claims_patient,
+    claims_gate     -- nor of another than was entered
     using (case when organization_id = (select ctx.verified(current_user)) then true end)
     with check (case when organization_id = (select ctx.entered(current_user)) then true end);
 create policy users_admin_select on app.users for select to claims_admin using (true);
