@@ -14,8 +14,8 @@ CLOSING = {
         "whatever rows there are, a scan begins by checking that the context was entered",
     ),
     "signed": (
-        "CASE WHEN organization_id = ((SELECT ctx.verified(CURRENT_USER) AS verified)) THEN true ELSE NULL::boolean END",
-        "CASE WHEN organization_id = ((SELECT ctx.entered(CURRENT_USER) AS entered)) THEN true ELSE NULL::boolean END",
+        "ctx.same(organization_id, (SELECT ctx.verified(CURRENT_USER) AS verified))",
+        "ctx.same(organization_id, (SELECT ctx.entered(CURRENT_USER) AS entered))",
         "nor of another than was entered, for this role",
     ),
 }
@@ -42,8 +42,8 @@ WORDS = {
         "scope_id = :provider": "own by scope_id",
         "scope_id = organization_id": "of the whole organization",
         "assigned_to = :user": "own by assigned_to",
-        "patient_id = :patient AND status <> 'draft'": "own by patient_id, no drafts",
-        "assigned_to = :user AND status <> 'draft'": "own by assigned_to, no drafts",
+        "patient_id = :patient AND ctx.differs(status, 'draft')": "own by patient_id, no drafts",
+        "assigned_to = :user AND ctx.differs(status, 'draft')": "own by assigned_to, no drafts",
         "patient_id = :patient AND (entity <> 'claims' OR (entity_id IN (SELECT c.claim_id FROM claims c)))": (
             "own by patient_id, of claims those it sees"
         ),

@@ -29,7 +29,7 @@ EXTRA = (
 )
 SIGNED = (
     "drop policy users_signed on users; create policy users_signed on users as {} "
-    "using (case when organization_id = (select ctx.verified(current_user)) then true end)"
+    "using (ctx.same(organization_id, (select ctx.verified(current_user))))"
 )
 ENTERED = (
     "drop policy users_entered on users; create policy users_entered on users as {} "
@@ -133,12 +133,12 @@ FAULTS = {
               "app.claims: claims_signed"),
         Fault("alter policy claims_admin_select on claims using (organization_id in (select ctx.verified(current_user)))",
               "app.claims: claims_admin_select"),
-        Fault("alter policy claims_signed on claims using (case when organization_id = ctx.verified(current_user) then true end)",
+        Fault("alter policy claims_signed on claims using (ctx.same(organization_id, ctx.verified(current_user)))",
               "app.claims: claims_signed"),
         Fault("alter policy claims_entered on claims using (organization_id = ctx.entered(current_user))", "app.claims: claims_entered"),
         Fault("alter policy claims_signed on claims using (case when organization_id = (select ctx.verified(claims.status::name)) "
               "then true end)", "app.claims: claims_signed"),
-        Fault("alter policy claims_signed on claims using (case when organization_id = (select ctx.entered(current_user)) then true end)",
+        Fault("alter policy claims_signed on claims using (ctx.same(organization_id, (select ctx.entered(current_user))))",
               "app.claims: claims_signed"),
         Fault("alter policy claims_provider_select on claims using (provider_id = ctx.variable('provider_id') "
               "and ctx.same(provider_id, (select ctx.entered(current_user, 'provider_id'))))", "app.claims: claims_provider_select"),

@@ -62,7 +62,7 @@ FAULTS = {
     ),
     "keys opened": Fault("alter policy keys_gate on ctx.keys to public", "OUR_SEC008", None),
     "signature checked for each row": Fault(
-        "alter policy claims_signed on claims using (case when organization_id = ctx.entered(current_user) then true end)",
+        "alter policy claims_signed on claims using (ctx.same(organization_id, ctx.entered(current_user)))",
         "PERF001",
         None,
     ),

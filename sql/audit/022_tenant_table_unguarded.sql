@@ -38,7 +38,7 @@ opened as (
       and not (p.polname in ('users_usher', 'organizations_usher') and p.polcmd = 'r' and p.role = 'claims_usher'::regrole)
 ),
 own (written) as (values ('^\(\((\w+) = ctx\.variable\((''\w+'')::text\)\)'
-    ' AND ctx\.same\(\1, \( SELECT ctx\.entered\(CURRENT_USER, \2::text\) AS entered\)\)( AND \(\w+ <> ''\w+''::text\))?\)$'))
+    ' AND ctx\.same\(\1, \( SELECT ctx\.entered\(CURRENT_USER, \2::text\) AS entered\)\)( AND ctx\.differs\(\w+, ''\w+''::text\))?\)$'))
 select '022 tenant table unguarded' as check, t.object,
        'has no restrictive policy to PUBLIC with organization_id = ctx.variable(''organization_id'')' as problem,
        format('create policy %I on %s as restrictive to public using (organization_id = ctx.variable(%L))',
@@ -61,14 +61,14 @@ union
 select '022 tenant table unguarded', t.object,
        format('%I opens rows to a role that no %I holds to what was entered', p.polname, t.relname || '_signed'),
        format('drop policy if exists %1$I on %2$s; create policy %1$I on %2$s as restrictive to public '
-              'using (case when organization_id = (select ctx.verified(current_user)) then true end) '
-              'with check (case when organization_id = (select ctx.entered(current_user)) then true end)', t.relname || '_signed', t.object)
+              'using (ctx.same(organization_id, (select ctx.verified(current_user)))) '
+              'with check (ctx.same(organization_id, (select ctx.entered(current_user))))', t.relname || '_signed', t.object)
 from tenant_table t join opened p on p.polrelid = t.oid cross join own
 where not exists (
     select from policy s
     where s.polrelid = t.oid and not s.polpermissive and s.polcmd = '*' and s.role in (0, p.role) and s.of_found_rows
       and s.written
-          = 'CASE WHEN (organization_id = ( SELECT ctx.entered(CURRENT_USER) AS entered)) THEN true ELSE NULL::boolean END')
+          = 'ctx.same(organization_id, ( SELECT ctx.entered(CURRENT_USER) AS entered))')
   and not exists (
     select from pg_constraint k join pg_attribute a on a.attrelid = k.conrelid and a.attnum = any (k.conkey)
     where k.contype = 'f' and k.conrelid = t.oid and k.conkey && array(

@@ -1,7 +1,7 @@
 -- A policy that takes the caller from what may change while a statement runs, so that the next row is judged by another. A variable may:
 -- only ctx.verified (and ctx.entered, which raises) checks and reads in one, so ctx.same must stand beside every variable, on the same column and for the same id.
 -- So may a plain equality, even one with ctx.entered: the planner keeps one of several on a column, and an injected one may take its
--- place, while ctx.same and <table>_signed's `case` decide at every row. <table>_tenant and <table>_entered may be what they are, since
+-- place, while ctx.same decides at every row. <table>_tenant and <table>_entered may be what they are, since
 -- 022 holds <table>_signed beside them. ctx.entered is to be asked once a statement, in a select of its own: at every row it would cost
 -- two hashes, and could be asked of another context. What a policy asks of rows that a scan found must be ctx.verified: ctx.entered raises,
 -- and where the context was changed after the scan began, that tells that there is a row.
@@ -16,10 +16,8 @@ beside as (  -- without what stands beside a ctx.same, and without what decides 
     select r.*, regexp_replace(
         regexp_replace(r.written, '\(([\w.]+) = (?:ctx\.variable\(''|\(current_setting\(''app\.)(\w+)''::text\)(?:\)::uuid)?\)'
             ' AND (ctx\.same\(\1, \( SELECT ctx\.entered\(CURRENT_USER, ''\2''::text\) AS entered\)\))', '\3', 'g'),
-        'ctx\.same\([\w.]+, \( SELECT ctx\.entered\(CURRENT_USER, ''\w+''::text\) AS entered\)\)'
-        '|\( SELECT ctx\.entered\(CURRENT_USER, ''\w+''::text\) AS entered\) IS NOT NULL'
-        '|CASE WHEN \([\w.]+ = \( SELECT ctx\.entered\(CURRENT_USER(, ''\w+''::text)?\) AS entered\)\) THEN true ELSE NULL::boolean END',
-        '', 'g') as alone
+        'ctx\.same\([\w.]+, \( SELECT ctx\.entered\(CURRENT_USER(, ''\w+''::text)?\) AS entered\)\)'
+        '|\( SELECT ctx\.entered\(CURRENT_USER, ''\w+''::text\) AS entered\) IS NOT NULL', '', 'g') as alone
     from rule r
 )
 select '023 policy reads variable' as check,

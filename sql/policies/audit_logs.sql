@@ -13,8 +13,8 @@ create policy audit_logs_tenant on app.audit_logs as restrictive to public     -
 create policy audit_logs_entered on app.audit_logs as restrictive to public     -- whatever rows there are, a scan begins by checking the context
     using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy audit_logs_signed on app.audit_logs as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.verified(current_user)) then true end)
-    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (ctx.same(organization_id, (select ctx.verified(current_user))))
+    with check (ctx.same(organization_id, (select ctx.entered(current_user))));
 create policy audit_logs_admin_select on app.audit_logs for select to claims_admin using (true);
 create policy audit_logs_patient_select on app.audit_logs for select to claims_patient
     using (patient_id = ctx.variable('patient_id')

@@ -11,7 +11,7 @@ create policy audit_seals_tenant on app.audit_seals as restrictive to public    
 create policy audit_seals_entered on app.audit_seals as restrictive to public     -- whatever rows there are, a scan begins by checking the context
     using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy audit_seals_signed on app.audit_seals as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.verified(current_user)) then true end)
-    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (ctx.same(organization_id, (select ctx.verified(current_user))))
+    with check (ctx.same(organization_id, (select ctx.entered(current_user))));
 create policy audit_seals_sealer_select on app.audit_seals for select to claims_sealer using (true);
 create policy audit_seals_sealer_insert on app.audit_seals for insert to claims_sealer with check (true);

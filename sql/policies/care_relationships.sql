@@ -15,8 +15,8 @@ create policy care_relationships_tenant on app.care_relationships as restrictive
 create policy care_relationships_entered on app.care_relationships as restrictive to public     -- whatever rows there are, a scan begins by checking the context
     using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy care_relationships_signed on app.care_relationships as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.verified(current_user)) then true end)
-    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (ctx.same(organization_id, (select ctx.verified(current_user))))
+    with check (ctx.same(organization_id, (select ctx.entered(current_user))));
 create policy care_relationships_admin_select on app.care_relationships for select to claims_admin using (true);
 create policy care_relationships_admin_insert on app.care_relationships for insert to claims_admin with check (true);
 create policy care_relationships_admin_delete on app.care_relationships for delete to claims_admin using (true);

@@ -16,8 +16,8 @@ create policy claim_status_history_tenant on app.claim_status_history as restric
 create policy claim_status_history_entered on app.claim_status_history as restrictive to public     -- whatever rows there are, a scan begins by checking the context
     using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy claim_status_history_signed on app.claim_status_history as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.verified(current_user)) then true end)
-    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (ctx.same(organization_id, (select ctx.verified(current_user))))
+    with check (ctx.same(organization_id, (select ctx.entered(current_user))));
 create policy claim_status_history_admin_select on app.claim_status_history for select to claims_admin, claims_system using (true);
 create policy claim_status_history_member_select on app.claim_status_history for select
     to claims_processor, claims_provider, claims_patient

@@ -11,8 +11,8 @@ create policy claim_tallies_tenant on app.claim_tallies as restrictive to public
 create policy claim_tallies_entered on app.claim_tallies as restrictive to public     -- whatever rows there are, a scan begins by checking the context
     using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy claim_tallies_signed on app.claim_tallies as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.verified(current_user)) then true end)
-    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (ctx.same(organization_id, (select ctx.verified(current_user))))
+    with check (ctx.same(organization_id, (select ctx.entered(current_user))));
 create policy claim_tallies_admin_select on app.claim_tallies for select to claims_admin
     using (scope_id = organization_id);
 create policy claim_tallies_provider_select on app.claim_tallies for select to claims_provider

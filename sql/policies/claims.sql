@@ -29,17 +29,17 @@ create policy claims_entered on app.claims as restrictive to claims_admin, claim
 -- Nor of another than was entered. A role that sees only what is its own is asked for its own id instead, once in place of twice at every
 -- reference: the foreign keys hold such an id to one organization (check 022).
 create policy claims_signed on app.claims as restrictive to claims_admin, claims_system, claims_gate, claims_reporting
-    using (case when organization_id = (select ctx.verified(current_user)) then true end)
-    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (ctx.same(organization_id, (select ctx.verified(current_user))))
+    with check (ctx.same(organization_id, (select ctx.entered(current_user))));
 create policy claims_admin_select on app.claims for select to claims_admin using (true);
 create policy claims_admin_insert on app.claims for insert to claims_admin with check (true);
 create policy claims_admin_update on app.claims for update to claims_admin using (true);
 create policy claims_processor_select on app.claims for select to claims_processor
     using (assigned_to = ctx.variable('user_id')
-           and ctx.same(assigned_to, (select ctx.verified(current_user, 'user_id'))) and status <> 'draft');
+           and ctx.same(assigned_to, (select ctx.verified(current_user, 'user_id'))) and ctx.differs(status, 'draft'));
 create policy claims_processor_update on app.claims for update to claims_processor
     using (assigned_to = ctx.variable('user_id')
-           and ctx.same(assigned_to, (select ctx.verified(current_user, 'user_id'))) and status <> 'draft');
+           and ctx.same(assigned_to, (select ctx.verified(current_user, 'user_id'))) and ctx.differs(status, 'draft'));
 create policy claims_provider_select on app.claims for select to claims_provider
     using (provider_id = ctx.variable('provider_id')
            and ctx.same(provider_id, (select ctx.verified(current_user, 'provider_id'))));
@@ -51,7 +51,7 @@ create policy claims_provider_update on app.claims for update to claims_provider
            and ctx.same(provider_id, (select ctx.verified(current_user, 'provider_id'))));
 create policy claims_patient_select on app.claims for select to claims_patient
     using (patient_id = ctx.variable('patient_id')
-           and ctx.same(patient_id, (select ctx.verified(current_user, 'patient_id'))) and status <> 'draft');
+           and ctx.same(patient_id, (select ctx.verified(current_user, 'patient_id'))) and ctx.differs(status, 'draft'));
 create policy claims_system_select on app.claims for select to claims_system using (true);
 create policy claims_system_update on app.claims for update to claims_system using (true);
 create policy claims_gate_select on app.claims for select to claims_gate

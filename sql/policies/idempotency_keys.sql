@@ -10,6 +10,6 @@ create policy idempotency_keys_tenant on app.idempotency_keys as restrictive to 
 create policy idempotency_keys_entered on app.idempotency_keys as restrictive to public     -- whatever rows there are, a scan begins by checking the context
     using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy idempotency_keys_signed on app.idempotency_keys as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.verified(current_user)) then true end)
-    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (ctx.same(organization_id, (select ctx.verified(current_user))))
+    with check (ctx.same(organization_id, (select ctx.entered(current_user))));
 create policy idempotency_keys_gate on app.idempotency_keys to claims_gate using (true) with check (true);

@@ -14,8 +14,8 @@ create policy invitations_tenant on app.invitations as restrictive to public    
 create policy invitations_entered on app.invitations as restrictive to public     -- whatever rows there are, a scan begins by checking the context
     using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy invitations_signed on app.invitations as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.verified(current_user)) then true end)
-    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (ctx.same(organization_id, (select ctx.verified(current_user))))
+    with check (ctx.same(organization_id, (select ctx.entered(current_user))));
 create policy invitations_admin_select on app.invitations for select to claims_admin using (true);
 create policy invitations_admin_insert on app.invitations for insert to claims_admin with check (true);
 create policy invitations_admin_delete on app.invitations for delete to claims_admin using (accepted_at is null);

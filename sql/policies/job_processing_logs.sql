@@ -12,8 +12,8 @@ create policy job_processing_logs_tenant on app.job_processing_logs as restricti
 create policy job_processing_logs_entered on app.job_processing_logs as restrictive to public     -- whatever rows there are, a scan begins by checking the context
     using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy job_processing_logs_signed on app.job_processing_logs as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.verified(current_user)) then true end)
-    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (ctx.same(organization_id, (select ctx.verified(current_user))))
+    with check (ctx.same(organization_id, (select ctx.entered(current_user))));
 create policy job_processing_logs_admin_select on app.job_processing_logs for select to claims_admin, claims_system using (true);
 create policy job_processing_logs_member_select on app.job_processing_logs for select
     to claims_processor, claims_provider, claims_patient

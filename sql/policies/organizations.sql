@@ -21,8 +21,8 @@ create policy organizations_entered on app.organizations as restrictive to claim
     using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy organizations_signed on app.organizations as restrictive to claims_admin, claims_processor, claims_provider,
     claims_patient, claims_system, claims_gate, claims_reporting     -- nor of another than was entered
-    using (case when organization_id = (select ctx.verified(current_user)) then true end)
-    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (ctx.same(organization_id, (select ctx.verified(current_user))))
+    with check (ctx.same(organization_id, (select ctx.entered(current_user))));
 create policy organizations_member_select on app.organizations for select
     to claims_admin, claims_processor, claims_provider, claims_patient, claims_system using (true);
 create policy organizations_usher on app.organizations for select to claims_usher using (true);

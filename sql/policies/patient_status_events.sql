@@ -16,8 +16,8 @@ create policy patient_status_events_tenant on app.patient_status_events as restr
 create policy patient_status_events_entered on app.patient_status_events as restrictive to public     -- whatever rows there are, a scan begins by checking the context
     using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy patient_status_events_signed on app.patient_status_events as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.verified(current_user)) then true end)
-    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (ctx.same(organization_id, (select ctx.verified(current_user))))
+    with check (ctx.same(organization_id, (select ctx.entered(current_user))));
 create policy patient_status_events_admin_select on app.patient_status_events for select
     to claims_admin, claims_system, claims_gate using (true);
 create policy patient_status_events_member_select on app.patient_status_events for select

@@ -17,8 +17,8 @@ create policy patients_tenant on app.patients as restrictive to public     -- no
 create policy patients_entered on app.patients as restrictive to public     -- whatever rows there are, a scan begins by checking the context
     using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy patients_signed on app.patients as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.verified(current_user)) then true end)
-    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (ctx.same(organization_id, (select ctx.verified(current_user))))
+    with check (ctx.same(organization_id, (select ctx.entered(current_user))));
 create policy patients_admin_select on app.patients for select to claims_admin, claims_system using (true);
 create policy patients_processor_select on app.patients for select to claims_processor
     using (exists (

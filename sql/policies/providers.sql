@@ -17,8 +17,8 @@ create policy providers_tenant on app.providers as restrictive to public     -- 
 create policy providers_entered on app.providers as restrictive to public     -- whatever rows there are, a scan begins by checking the context
     using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy providers_signed on app.providers as restrictive to public     -- nor of another than was entered
-    using (case when organization_id = (select ctx.verified(current_user)) then true end)
-    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (ctx.same(organization_id, (select ctx.verified(current_user))))
+    with check (ctx.same(organization_id, (select ctx.entered(current_user))));
 create policy providers_member_select on app.providers for select
     to claims_admin, claims_processor, claims_provider, claims_system using (true);
 create policy providers_patient_select on app.providers for select to claims_patient

@@ -16,8 +16,8 @@ create policy users_entered on app.users as restrictive to claims_admin, claims_
     using (organization_id = (select ctx.entered(current_user))) with check (true);
 create policy users_signed on app.users as restrictive to claims_admin, claims_processor, claims_provider, claims_patient,
     claims_gate     -- nor of another than was entered
-    using (case when organization_id = (select ctx.verified(current_user)) then true end)
-    with check (case when organization_id = (select ctx.entered(current_user)) then true end);
+    using (ctx.same(organization_id, (select ctx.verified(current_user))))
+    with check (ctx.same(organization_id, (select ctx.entered(current_user))));
 create policy users_admin_select on app.users for select to claims_admin using (true);
 create policy users_admin_update on app.users for update to claims_admin using (true);
 create policy users_self_select on app.users for select to claims_processor, claims_provider, claims_patient
