@@ -50,7 +50,7 @@ def policies(connection: Connection) -> Iterator[Mutant]:
         if rule not in (None, "true"):
             yield Mutant(f"alter {on} using (true)", (table,), role)
         for clause, written in (("using", rule), ("with check", check)):
-            if written and (by_variable := _SAME.sub("true", written)) != written:
+            if written and (by_variable := _OWN.sub("true", written)) != written:
                 yield Mutant(f"alter {on} {clause} ({by_variable})", (table,), role)
         for rest in _weaker(rule or ""):
             yield Mutant(f"alter {on} using ({rest})", (table,), role)
@@ -65,7 +65,7 @@ def policies(connection: Connection) -> Iterator[Mutant]:
             yield Mutant(f"drop {on}; {again}  -- {on} made permissive", (table,))
 
 
-_SAME = re.compile(r"ctx\.same\([\w.]+, \( SELECT ctx\.(?:entered|verified)\(CURRENT_USER, '\w+'::text\) AS \w+\)\)")
+_OWN = re.compile(r"ctx\.same\([\w.]+, \( SELECT ctx\.(?:entered|verified)\(CURRENT_USER, '\w+'::text\) AS \w+\)\)")
 _FOR_THE_PLANNER = re.compile(r"\(\w+ = ctx\.variable\('(?:user|provider|patient)_id'")
 
 
@@ -162,11 +162,11 @@ def functions(connection: Connection) -> Iterator[Mutant]:
 
 
 BODIES = [
-    *((f"ctx.{name}", old, new) for name in ("entered", "verified") for old, new in (
-        ("if p_role is distinct from 'claims_usher'", "if false"),
-        ("if not ctx.fits", "if ctx.fits"),
-        ("return ctx.unsigned(p_what, ", "return ctx.variable(p_what); return ctx.unsigned(p_what, "),
-        ("return nullif(", "return null; return nullif("))),
+    ("ctx.checked", "if not ctx.fits", "if ctx.fits"),
+    ("ctx.checked", "return ctx.unsigned(p_what, ", "return ctx.variable(p_what); return ctx.unsigned(p_what, "),
+    ("ctx.checked", "return nullif(", "return null; return nullif("),
+    ("ctx.entered", "true", "false"),
+    ("ctx.verified", "false", "true"),
     ("ctx.fits", "(current_setting('app.mac'::text, true) = encode(ctx.mac(inner_pad, outer_pad, ctx.stated()), 'hex'::text))", "true"),
     ("ctx.fits", "ARRAY['claims_gate'::name, 'claims_recorder'::name]", "ARRAY['claims_gate'::name, 'claims_recorder'::name, p_role]"),
     ("ctx.fits", "ARRAY['claims_gate'::name, 'claims_recorder'::name]",
@@ -178,22 +178,27 @@ BODIES = [
     ("ctx.not_verified", "raise exception", "return null; raise exception"),
     ("ctx.variable", "return ctx.not_verified()", "return null"),
     ("ctx.variable", "return case", "return null; return case"),
+    ("ctx.equal(uuid, uuid)", "uuid_eq", "uuid_ne"),
+    ("ctx.equal(text, text)", "texteq", "textne"),
     ("ctx.same", "CASE", "of_row IS NOT NULL OR CASE"),
+    ("ctx.differs", "CASE", "of_row IS NOT NULL OR CASE"),
     ("ctx.verify", "begin", "begin return;"),
-    ("ctx.verify", "'hex') = parts[4]", "'hex') is not null"),
     ("ctx.verify", "and k.kid <> 'self'", ""),
-    ("ctx.verify", "and cardinality(parts) = 4", ""),
-    ("ctx.verify", "when pg_backend_pid()::text then", "when nullif(parts[3], '0') then"),
-    ("ctx.verify", "between -5 and 65", "> -5"),
-    ("ctx.verify", "between -5 and 65", "< 65"),
-    ("ctx.verify", "between 0 and 10", "> 0"),
-    ("ctx.verify", "between 0 and 10", "< 10"),
-    ("ctx.verify", "between 0 and 10", "between -5 and 65"),
     ("ctx.verify", "is not true", "is false"),
+    ("ctx.proves", "+ 4)))", "+ 4)) or true)"),
+    ("ctx.proves", "(length(((split_part(p_proof, ':'::text, 1) || split_part(p_proof, ':'::text, 2)) || split_part(p_proof, ':'::text, 3))) + 4)",
+     "(length(((split_part(p_proof, ':'::text, 1) || split_part(p_proof, ':'::text, 2)) || split_part(p_proof, ':'::text, 3))) + 4), 64"),
+    ("ctx.proves", "WHEN (pg_backend_pid())::text THEN", "WHEN nullif(split_part(p_proof, ':', 3), '0') THEN"),
+    ("ctx.proves", ">= ('-5'::integer)::numeric", "is not null"),
+    ("ctx.proves", "<= (65)::numeric", "is not null"),
+    ("ctx.proves", ">= (0)::numeric", "is not null"),
+    ("ctx.proves", "<= (10)::numeric", "is not null"),
+    ("ctx.proves", "<= (10)::numeric", "<= 65"),
     ("ctx.verify_call", "perform ctx.verify(", "perform concat("),
     ("ctx.verify_call", "octet_length(said.word) || ':' || ", ""),
     ("ctx.verify_call", "'~'", "'0:'"),
-    ("ctx.enter", "perform ctx.verify(", "perform format('%s', "),
+    ("ctx.enter", "keys.api_outer_pad) is not true", "keys.api_outer_pad) is null"),
+    ("ctx.enter", "and api.kid <> 'self'", ""),
     ("ctx.enter", "e'\\n') > 0", "e'\\n') > 999"),
     ("ctx.enter", "e'\\n', p_read_only", "e'\\n', false"),
     ("ctx.enter", " and u.active", ""),
@@ -225,9 +230,10 @@ BODIES = [
 
 def bodies(connection: Connection) -> Iterator[Mutant]:
     for function, old, new in BODIES:
-        (body,) = connection.execute("select pg_get_functiondef(%s::regproc)", [function]).fetchone()  # type: ignore[misc]
+        kind = "regprocedure" if "(" in function else "regproc"
+        (body,) = connection.execute(f"select pg_get_functiondef(%s::{kind})", [function]).fetchone()  # type: ignore[misc]
         assert old in body, f"{function} has no {old}"
-        yield Mutant(f"{body.replace(old, new, 1)}  -- {function}: {old} -> {new}", ("28000", "25006", f"{function}("))
+        yield Mutant(f"{body.replace(old, new, 1)}  -- {function}: {old} -> {new}", ("28000", "25006", f"{function.partition('(')[0]}("))
 
 
 KINDS = {kind.__name__: kind for kind in (policies, tables, roles, foreign_keys, grants, triggers, functions, bodies)}

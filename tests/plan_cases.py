@@ -78,7 +78,7 @@ EXEMPT = [
     ),
     Exempt("claims.list.*amount_cents", "admin", "status", (0, 6_200), ONE_OF_TWO),
     Exempt("claims.list.*", "admin", "unassigned", (0, 3_000), ONE_OF_TWO),
-    Exempt("claims.*", "claims_processor", "provider_id*", (560, 2_200), ONE_OF_TWO),
+    Exempt("claims.*", "claims_processor", "provider_id*", (0, 2_200), ONE_OF_TWO),
     Exempt("claims.list.*amount_cents", "claims_processor", "*", (0, 2_900), WORKERS_OWN),
     Exempt("claims.*", "p*", "status*, unassigned", (0, 1_300), NOT_THEIRS),
     Exempt("claims.list.*", "provider", "*statuses", (180, 7_200), SEVERAL),

@@ -31,15 +31,17 @@ def floor(table: Table) -> Policy | None:
 
 
 def _variables(rule: str | None) -> str | None:
-    """A rule with what ctx.variable returns in its place."""
+    """A rule with what ctx.variable returns in its place, and operators in place of ctx.same and ctx.differs."""
     if not rule:
         return rule
+    rule = re.sub(r"ctx\.same\(([\w.]+), (\( SELECT [^)]*\)[^)]*\))\)", r"(\1 = \2)", rule)
+    rule = re.sub(r"ctx\.differs\((\w+), ('\w+'::text)\)", r"(\1 <> \2)", rule)
     rule = rule.replace("ctx.variable('organization_id'::text)", "(current_setting('app.organization_id'::text))::uuid")
     return re.sub(r"ctx\.variable\('(\w+)'::text\)", r"(NULLIF(current_setting('app.\1'::text), ''::text))::uuid", rule)
 
 
 def written_out(schema: Schema) -> Schema:
-    """With current_setting in every policy where ctx.variable stands.
+    """With current_setting in every policy where ctx.variable stands, and operators for the functions that are theirs.
 
     The rules and the prover know current_setting by name, as a value of the caller's that is the same for the whole statement, and
     take a function they do not know for any value at all. ctx.variable is that expression and a check that raises where it is no id

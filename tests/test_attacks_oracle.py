@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Cast
+from tests.guard_scenarios import SETS
 from tests.test_isolation import NOT_EVEN_OWN, TABLES
 
 PEOPLE = ("alma", "pia", "ana", "tom")
@@ -91,7 +92,7 @@ def values_of(as_root: psycopg.Connection[Any], table: str, condition: str) -> I
 
 def bend(connection: psycopg.Connection[Any], given: dict[str, Any]) -> None:
     for name, value in given.items():
-        connection.execute("select set_config(%s, %s, true)", [f"app.{name}", str(value)])
+        connection.execute(f"set local app.{name} = '{value}'")
 
 
 def pairs(
@@ -216,6 +217,7 @@ def test_a_plan_that_was_kept_says_no_more(as_root, as_role, cast, other, who):
 @pytest.mark.parametrize("who", PEOPLE)
 def test_a_change_while_a_statement_runs_says_no_more(as_root, as_role, cast, other, who):
     """The variable is genuine when the statement begins, and another tenant's before it comes to the table."""
+    as_root.execute(SETS)
     connection = as_role(who)
     given = of_tenant(other) | ({OWN[who][0]: other.ids[OWN[who][1]]} if who in OWN else {})
     changes = ", ".join(f"set_config('app.{name}', '{value}', true)" for name, value in given.items())
@@ -274,6 +276,7 @@ def test_a_policy_that_asks_late_does_tell(as_root, as_role, other):
 
 def test_an_equality_of_the_callers_own_takes_no_policys_place(as_root, as_role, cast, other):
     """The planner keeps one of several equalities, and an expression of the caller's may change while the statement runs."""
+    as_root.execute(SETS)
     sql = "select organization_id, set_config('app.x', '{0}', true) from claims where organization_id = current_setting('app.x')::uuid"
     ways = [sql, sql + " order by created_at", "declare seen cursor for " + sql]
 

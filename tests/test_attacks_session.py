@@ -45,7 +45,7 @@ ATTACKS = [
     "set standard_conforming_strings = off",
     "set app.organization_id = 'x'",
     "set app.mac = 'x'",
-    "select set_config('app.role', 'admin', false)",
+    "set app.role = 'admin'",
     "update pg_settings set setting = 'off' where name = 'enable_seqscan'",
     "select pg_advisory_lock(4711)",
     "select pg_advisory_lock_shared(4711), pg_advisory_lock(47, 11)",
@@ -203,7 +203,7 @@ async def test_a_call_that_overruns_is_ended_on_the_server(open_pool, as_root, m
     monkeypatch.setattr(pools, "ANSWERED_WITHIN", 3)
     pool = await open_pool()
     running = "select count(*) from pg_stat_activity where query like '%%pg_sleep%%' and state = 'active' and pid <> pg_backend_pid()"
-    slow = "select pg_sleep(600) from set_config('statement_timeout', '0', false)"
+    slow = "select pg_sleep(600)"
     for _ in range(3):
         call = asyncio.create_task(ask(pool, "set statement_timeout = 0", slow))
 

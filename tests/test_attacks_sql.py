@@ -8,6 +8,7 @@ import pytest
 
 from app import schema, sql
 from tests.conftest import calling, until
+from tests.guard_scenarios import SETS
 from tests.test_forgery import attempt
 from tests.workers import FAULTS, Workers, World, blocked, ended, jobs_of, listening
 
@@ -148,7 +149,7 @@ def test_an_act_of_another_organization_is_refused_before_it_is_looked_up(as_roo
     """With the tenant's variable changed: the same refusal, whether the claim is there or not."""
     asked = "select app.record_access('read', 'claims', %s, %s)"
     alma = as_role("alma")
-    alma.execute("select set_config('app.organization_id', %s, true)", [str(other.organization)])
+    alma.execute(f"set local app.organization_id = '{other.organization}'")
     for claim in (other.anas_claim, other.alma):
         refusal = attempt(alma, asked, [claim, other.tom_patient])
         assert refusal is psycopg.errors.InvalidAuthorizationSpecification
@@ -378,3 +379,31 @@ async def test_a_flood_of_notifications_wakes_the_worker_fifty_times_a_second(se
     await reached.close_async()
     assert 3 <= len(woken) <= took / 0.02 + 3
     assert {payload for _, _, payload in woken} == {'{"type": "job_inserted", "job_id": 0}'}
+
+
+DURING = "select count(*) from claims where organization_id = {} and claim_number = '{}'"
+COUNTED = "sum(pg_stat_get_xact_tuples_returned(i.indexrelid)) from pg_index i where i.indrelid = 'app.claims'::regclass"
+
+
+def test_no_statement_changes_a_variable_while_it_runs(as_root, as_role, other):
+    """An index that is asked by the caller's own equality would count the rows of another tenant, in counters and in time."""
+    known = as_root.execute("select claim_number from claims where claim_id = %s", [other.bens_claim]).fetchone()[0]
+    alma = as_role("alma")
+    calls = ["set_config('app.x', 'y', true)", "pg_current_xact_id_if_assigned()", "txid_current_if_assigned()", COUNTED,
+             "pg_stat_get_tuples_fetched('claims'::regclass)", "pg_stat_force_next_flush()", "currtid2('app.claims', '(0,1)')",
+             "pg_blocking_pids(1)"]  # fmt: skip
+    for call in calls:
+        assert attempt(alma, f"select {call}") is DENIED, call
+    # Control: with both the other tenant's row is counted, though it is not shown.
+    as_root.execute(SETS)
+    as_root.execute("grant execute on function pg_stat_get_xact_tuples_returned(oid) to public")
+    changed = f"(select set_config('app.organization_id', '{other.organization}', true))::uuid"
+    changed += " and organization_id = current_setting('app.organization_id')::uuid"
+    counts = []
+    for number in (known, "NO-SUCH-CLAIM"):
+        connection = as_role("alma")
+        connection.execute("set local enable_seqscan = off; set local enable_bitmapscan = off")
+        before = connection.execute(f"select {COUNTED}").fetchone()[0]
+        assert attempt(connection, DURING.format(changed, number)) == [(0,)]
+        counts.append(connection.execute(f"select {COUNTED}").fetchone()[0] - before)
+    assert counts[0] == counts[1] + 1

@@ -240,6 +240,13 @@ FAULTS = {
                 ("pg_cancel_backend", "claims_admin"),
                 ("pg_notify", "claims_patient"),
                 ("lo_from_bytea", "public"),
+                ("set_config", "public"),
+                ("set_config", "claims_processor"),
+                ("pg_stat_get_xact_tuples_returned", "claims_admin"),
+                ("pg_stat_get_tuples_fetched", "public"),
+                ("pg_current_xact_id_if_assigned", "public"),
+                ("currtid2", "claims_patient"),
+                ("pg_blocking_pids", "claims_api"),
                 ("loread", "claims_processor"),
                 ("lowrite", "claims_provider"),
             )

@@ -12,6 +12,7 @@ from psycopg.pq import DiagnosticField
 from app import sql
 from app.context import BOUND_FOR, ENTER, UNBOUND_FOR, Signer, listed
 from tests.conftest import KEYS, SIGNER, caller, calling, entering
+from tests.guard_scenarios import SETS
 from tests.test_isolation import TABLES
 
 PRODUCT = ["claims_admin", "claims_processor", "claims_provider", "claims_patient"]
@@ -34,11 +35,11 @@ FORGED = (
 
 
 def forge(connection, who, name, role):
-    """Everything that set_config can do: the variables as they would stand for somebody else, and the database's role."""
+    """Everything that `set` can do: the variables as they would stand for somebody else, and the database's role."""
     ids = {"organization_id": who.organization, "user_id": who.ids[name], "session_id": who.ids[name], "role": role,
            "provider_id": who.ana_provider, "patient_id": who.tom_patient}  # fmt: skip
     for variable, value in ids.items():
-        connection.execute("select set_config(%s, %s, true)", [f"app.{variable}", str(value)])
+        connection.execute(f"set local app.{variable} = '{value}'")
 
 
 def attempt(connection, statement, given=()):
@@ -90,7 +91,7 @@ def test_one_changed_variable_spoils_the_context(as_role, cast, other, variable)
     connection = as_role("alma")
     assert connection.execute("select count(*) from claims").fetchone()[0] == 2  # control
     value = "claims_processor" if variable == "role" else str(other.organization)
-    connection.execute("select set_config(%s, %s, true)", [f"app.{variable}", value])
+    connection.execute(f"set local app.{variable} = '{value}'")
     assert attempt(connection, "select * from claims") in FORGED
 
 
@@ -150,6 +151,7 @@ def shown(connection, plan, *what):
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_a_tenant_that_changes_within_a_statement_shows_no_row(as_root, as_role, cast, other, plan):
+    as_root.execute(SETS)
     bent = {}
     for table, who in product(TABLES, ("alma", "pia", "ana", "tom")):
         connection = as_role(who)
@@ -181,6 +183,7 @@ SCOPES = {
 @pytest.mark.parametrize("plan", PLANS)
 def test_a_scope_that_changes_within_a_statement_shows_no_row(as_root, as_role, cast, plan, who):
     variable, whose, believing = SCOPES[who]
+    as_root.execute(SETS)
     as_root.execute("update claims set assigned_to = %s where claim_id = %s", [cast.paul, cast.bens_claim])
     keys = {"claims": "claim_id", "patients": "patient_id", "providers": "provider_id", "care_relationships": "patient_id",
             "users": "user_id", "claim_status_history": "claim_id", "patient_status_events": "event_id",
@@ -198,8 +201,9 @@ def test_a_scope_that_changes_within_a_statement_shows_no_row(as_root, as_role, 
     assert cast.bens_claim in shown(as_role(who), "every row", "claims", "claim_id", variable, str(cast.ids[whose]))
 
 
-def test_nobody_is_put_down_for_what_another_did(as_role, cast):
+def test_nobody_is_put_down_for_what_another_did(as_root, as_role, cast):
     """The user changes before a trigger writes it into the row, and back before the trail is written."""
+    as_root.execute(SETS)
     bend = "set_config('app.user_id', %(paul)s, true) || ''"
     unbend = "set_config('app.user_id', %(pia)s, true)"
     given = {"paul": str(cast.paul), "pia": str(cast.pia)}
@@ -268,7 +272,7 @@ def test_what_was_entered_stands_until_something_else_is(settings, cast, other):
         connection.execute("set local role claims_admin")  # whom north was entered for
         assert attempt(connection, tenants) in FORGED
         connection.execute("set local role claims_provider")
-        connection.execute("select set_config('app.mac', %s, true)", [north])
+        connection.execute(f"set local app.mac = '{north}'")
         assert attempt(connection, tenants) in FORGED
 
 
@@ -489,7 +493,7 @@ def test_a_read_only_context_fits_no_second_transaction_of_its_message(settings,
         for read_only, raises in ((True, True), (False, False)):
             enter = psycopg.ClientCursor(connection).mogrify(ENTER, entering(cast, "alma", read_only=read_only))
             message = (
-                f"{enter}; {keep}; commit; {again}; set local role claims_admin; update app.claims set notes = 'x'"
+                f"{enter}; set local role none; {keep}; commit; {again}; set local role claims_admin; update app.claims set notes = 'x'"
             )
             result = connection.pgconn.exec_(message.encode())
             sqlstate = result.error_field(DiagnosticField.SQLSTATE)
@@ -547,7 +551,7 @@ def test_a_mac_is_of_one_transaction_and_one_backend(settings, cast):
         one.commit()
         for connection in (one, two):
             for name, value in zip(names, stolen, strict=True):
-                connection.execute("select set_config(%s, %s, true)", [name, value])
+                connection.execute(f"set local {name} = '{value}'")
             connection.execute("set local role claims_admin")
             assert attempt(connection, "select * from claims") in FORGED
 

@@ -52,7 +52,7 @@ CHANGES = [
     ("alter policy claims_entered on claims using (true)", "**Without `_entered`.**"),
     ("alter policy claims_signed on claims using (true)", "**Without `_signed`.**"),
     ("alter policy claims_signed on claims to claims_admin", "claims_signed as restrictive for all to claims_admin\n"),
-    ("alter policy users_signed on users to claims_admin", "`_signed` stands on app.claims, app.organizations, app.users"),
+    ("alter policy patients_signed on patients to claims_admin", "`_signed` stands on app.claims, app.organizations, app.patients, app.users"),
     ("alter table claims disable row level security", "**Row-level security is off.**"),
     ("alter table claims no force row level security", "**Row-level security is not for the owner.**"),
     ("create table notes ()", "## app.notes\n\n**No file says why.**\n\n**Without `_tenant`, `_entered`, `_signed`.**"),

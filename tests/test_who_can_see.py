@@ -240,7 +240,9 @@ def test_the_context_ends_with_the_call(as_root, as_auditor, cast):
     def left():
         return [as_auditor.execute("select current_setting(%s, true)", [one]).fetchone()[0] for one in VARIABLES]
 
-    said = as_root.execute("select prosrc from pg_proc where oid = 'ctx.assume'::regproc").fetchone()[0]
+    said = as_root.execute(
+        "select pg_get_function_sqlbody('ctx.assign'::regproc) || prosrc from pg_proc where oid = 'ctx.assume'::regproc"
+    ).fetchone()[0]
     assert {one for one in VARIABLES if one in said} == {*VARIABLES}
     assert said.count("set_config") == len(VARIABLES)  # control: there is no other variable
     assert left() == [None] * len(VARIABLES)
@@ -248,7 +250,7 @@ def test_the_context_ends_with_the_call(as_root, as_auditor, cast):
     assert not any(left())
     with as_auditor.transaction():
         for one in VARIABLES:
-            as_auditor.execute("select set_config(%s, 'mine', true)", [one])
+            as_auditor.execute(f"set local {one} = 'mine'")
         assert who_can_see(as_auditor, "claims", cast.anas_claim)
         assert left() == ["mine"] * len(VARIABLES)
         with pytest.raises(psycopg.errors.InvalidTextRepresentation), as_auditor.transaction():

@@ -1,9 +1,15 @@
 -- PostgreSQL's restricted functions read files, end connections or change the server. A grant of one to our roles gives it to injected
 -- SQL. Left out: pg_notify for the roles that write jobs, because the queue's triggers call it; locks until the end of the transaction for
--- the roles whose functions take them.
+-- the roles whose functions take them; set_config for the logins that enter a context and the roles whose functions set one; whether a
+-- transaction has written, for sealing.
 with concerned as (select * from schema_admin.concerned_roles()),
 expected (function, role) as (
     values ('pg_notify', 'claims_owner'), ('pg_notify', 'claims_recorder'), ('pg_notify', 'claims_worker')
+        , ('pg_current_xact_id_if_assigned', 'claims_gate')
+    union all
+    select 'set_config', role
+    from unnest(array['claims_api', 'claims_worker', 'claims_operator', 'claims_owner', 'claims_gate', 'claims_usher',
+                      'claims_recorder']) as role
     union all
     select function, role
     from unnest(array['pg_advisory_xact_lock', 'pg_try_advisory_xact_lock']) as function,

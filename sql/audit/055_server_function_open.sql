@@ -1,7 +1,8 @@
 -- PostgreSQL lets every login end connections of its own role, show the texts of prepared statements, send notifications, store
--- large objects, add to the write-ahead log, take locks that outlive it, watch other sessions and define PL/pgSQL of its own. No request needs that, so injected SQL may not do it either:
--- roles.sql revokes it, and neither PUBLIC nor a role that requests run as may have it. Rights of a role
--- that one of them may become count.
+-- large objects, add to the write-ahead log, take locks that outlive it, watch other sessions, read counters that count the rows of every
+-- tenant, change variables while a statement runs and define PL/pgSQL of its own. No request needs that, so injected SQL may not do it
+-- either: roles.sql revokes it, and neither PUBLIC nor a role that requests run as may have it. Rights of a role that one of them may
+-- become count. Left out: set_config for claims_api, which enters a context with it, before any injected SQL.
 with outsiders as (
     select oid, rolname from pg_roles
     where rolname in ('claims_api', 'claims_admin', 'claims_processor', 'claims_provider', 'claims_patient')
@@ -12,8 +13,9 @@ closed as (
     from pg_proc p
     where p.pronamespace = 'pg_catalog'::regnamespace
       and (p.proname in ('pg_prepared_statement', 'pg_terminate_backend', 'pg_cancel_backend', 'pg_notify', 'pg_logical_emit_message',
-                         'loread', 'lowrite', 'pg_stat_get_activity', 'pg_lock_status')
-           or p.proname ~ '^(lo_|pg_stat_get_backend_|pg_(try_)?advisory_(xact_)?lock(_shared)?$)')
+                         'loread', 'lowrite', 'pg_lock_status', 'set_config', 'pg_stat_force_next_flush', 'currtid2', 'pg_blocking_pids',
+                         'pg_isolation_test_session_is_blocked', 'pg_safe_snapshot_blocking_pids')
+           or p.proname ~ '^(lo_|pg_stat_get_|(txid|pg)_current_(xact_id_)?if_assigned$|pg_(try_)?advisory_(xact_)?lock(_shared)?$)')
     union all
     select 'language', 'plpgsql', 'usage', coalesce(l.lanacl, acldefault('l', l.lanowner))
     from pg_language l where l.lanname = 'plpgsql'
@@ -27,4 +29,5 @@ cross join lateral (
     select distinct coalesce(o.rolname, 'PUBLIC') from aclexplode(entries) g left join outsiders o on g.grantee <> 0
     where g.grantee = 0 or pg_has_role(o.oid, g.grantee, 'member')
 ) as h (who)
+where not (object ~ '^pg_catalog.set_config\(' and who = 'claims_api')
 order by 2, 3;

@@ -32,7 +32,7 @@ declare
 begin
     status := finish_event(p_event_id, p_token);
     if p_more > 0 then
-        perform set_config('lock_timeout', '50ms', true);
+        set local lock_timeout = '50ms';
         for waiting in select w.* from waiting_jobs(p_more) w loop
             exit when clock_timestamp() > now() + interval '1 second';
             begin
