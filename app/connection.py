@@ -32,6 +32,7 @@ CANCELLED_WITHIN, CANCELLED_AT_MOST = 1.0, 30
 """Seconds between two requests to the server to end a call, and how many before the connection is given up."""
 STALE = ("0A000", "26000")
 """The plan no longer fits the table, or the statement is not there: the connection is made anew."""
+COPYING = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
 BINARY = pq.Format.BINARY
 """How rows come back: psycopg has loaders in C for it, for JSON as bytes, too, which as text would be a call of Python's each."""
 _NAMED = re.compile(r"%\((\w+)\)s|%%")
@@ -184,6 +185,10 @@ class Connection:
         """One statement's outcome, or the end of them all."""
         if result.status == pq.ExecStatus.PIPELINE_SYNC:
             return self._finish()
+        if (
+            result.status in COPYING or not self._awaited
+        ):  # libpq takes no COPY in a pipeline, and gets lost in its answers
+            return self._lose(psycopg.OperationalError("COPY, or an answer that nothing asked for"))
         awaited = self._awaited.popleft()
         if result.status == pq.ExecStatus.TUPLES_OK and awaited is True:
             self._values.set_pgresult(result)

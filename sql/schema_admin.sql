@@ -89,6 +89,10 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
         from pg_proc p left join pg_init_privs i on i.objoid = p.oid and i.classoid = 'pg_proc'::regclass
         where p.pronamespace = 'pg_catalog'::regnamespace and p.proacl is distinct from i.initprivs and p.proacl is not null
         union all
+        select 'table ' || c.oid::regclass, c.relacl
+        from pg_class c left join pg_init_privs i on i.objoid = c.oid and i.classoid = 'pg_class'::regclass and i.objsubid = 0
+        where c.relnamespace = 'pg_catalog'::regnamespace and c.relacl is distinct from i.initprivs and c.relacl is not null
+        union all
         select 'language ' || lanname, coalesce(lanacl, acldefault('l', lanowner)) from pg_language
     ),
     granted as (
@@ -118,15 +122,33 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     union all
     select format('schema %s: owner %s', nspname, nspowner::regrole) from ours
     union all
-    select format('event trigger %s: on %s, enabled %s, runs %s, owner %s', evtname, evtevent, evtenabled, evtfoid::regproc, evtowner::regrole)
+    select format('event trigger %s: on %s%s, enabled %s, runs %s, owner %s', evtname, evtevent, ' for ' || array_to_string(evttags, ', '),
+                  evtenabled, evtfoid::regproc, evtowner::regrole)
     from pg_event_trigger
     union all
-    select format('table %s: kind %s, owner %s, row security %s, forced %s%s', name, relkind, relowner::regrole, relrowsecurity,
-                  relforcerowsecurity, ', ' || array_to_string(reloptions, ', '))
+    select format('table %s: kind %s, owner %s, row security %s, forced %s%s%s', name, relkind, relowner::regrole, relrowsecurity,
+                  relforcerowsecurity, case relpersistence when 'u' then ', unlogged' end, ', ' || array_to_string(reloptions, ', '))
     from relation
     union all
-    select format('column %s: %s%s%s', a.name, format_type(a.atttypid, a.atttypmod), case when a.attnotnull then ' not null' end,
-                  ' default ' || pg_get_expr(d.adbin, d.adrelid))
+    select format('inheritance of %s: from %s', i.inhrelid::regclass, i.inhparent::regclass)
+    from pg_inherits i join relation r on r.oid in (i.inhrelid, i.inhparent)
+    union all
+    select format('cast of %s to %s: %s, context %s', castsource::regtype, casttarget::regtype, nullif(castfunc, 0)::regprocedure, castcontext)
+    from pg_cast where oid >= 16384  -- PostgreSQL's own come before
+    union all
+    select format('operator %s: runs %s', o.oid::regoperator, o.oprcode)
+    from pg_operator o left join ours on ours.oid = o.oprnamespace
+    where ours.oid is not null or o.oprnamespace = 'pg_catalog'::regnamespace and o.oid >= 16384
+    union all
+    select format('type %s: kind %s, owner %s%s', t.oid::regtype, t.typtype, t.typowner::regrole,
+                  (select ', ' || string_agg(e.enumlabel, ', ' order by e.enumsortorder) from pg_enum e where e.enumtypid = t.oid))
+    from pg_type t join ours on ours.oid = t.typnamespace where t.typtype in ('d', 'e', 'r')
+    union all
+    select format('subscription %I: enabled %s', subname, subenabled)
+    from pg_subscription where subdbid = (select oid from pg_database where datname = current_database())
+    union all
+    select format('column %s: %s%s%s%s', a.name, format_type(a.atttypid, a.atttypmod), case when a.attnotnull then ' not null' end,
+                  ' default ' || pg_get_expr(d.adbin, d.adrelid), ' identity ' || nullif(a.attidentity::text, ''))
     from attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
     union all
     select format('policy %s.%I: %s for %s to %s%s%s', r.name, p.polname,
@@ -136,11 +158,18 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
                   ' using ' || pg_get_expr(p.polqual, p.polrelid), ' with check ' || pg_get_expr(p.polwithcheck, p.polrelid))
     from pg_policy p join relation r on r.oid = p.polrelid
     union all
-    select format('function %s: owner %s, %s, volatility %s%s%s, %s, body %s', p.oid::regprocedure, p.proowner::regrole, l.lanname,
-                  p.provolatile, case when p.prosecdef then ', security definer' end, case when p.proleakproof then ', leakproof' end,
-                  array_to_string(p.proconfig, ', '),
+    select format('function %s: owner %s, %s, volatility %s, parallel %s, cost %s%s%s%s%s, %s, arguments %s, body %s', p.oid::regprocedure,
+                  p.proowner::regrole, l.lanname, p.provolatile, p.proparallel, p.procost,
+                  case when p.prosecdef then ', security definer' end, case when p.proleakproof then ', leakproof' end,
+                  case when p.proisstrict then ', strict' end, ', support ' || nullif(p.prosupport::oid, 0)::regproc::text,
+                  array_to_string(p.proconfig, ', '), pg_get_function_arguments(p.oid),
                   md5(case when p.prosqlbody is null then p.prosrc else pg_get_function_sqlbody(p.oid) end))
     from pg_proc p join ours on ours.oid = p.pronamespace join pg_language l on l.oid = p.prolang
+    union all
+    select format('functions of pg_catalog: %s, body %s', count(*), md5(string_agg(
+        concat_ws(' ', oid, prolang, prosecdef, proleakproof, proisstrict, procost, prosrc, proconfig, md5(pg_get_function_sqlbody(oid))),
+        e'\n' order by oid)))
+    from pg_proc where pronamespace = 'pg_catalog'::regnamespace
     union all
     select format('trigger %s.%I: %s %s', r.name, t.tgname, t.tgenabled, pg_get_triggerdef(t.oid))
     from pg_trigger t join relation r on r.oid = t.tgrelid where not t.tgisinternal or t.tgenabled <> 'O'

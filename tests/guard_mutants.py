@@ -186,8 +186,8 @@ BODIES = [
     ("ctx.verify", "and k.kid <> 'self'", ""),
     ("ctx.verify", "is not true", "is false"),
     ("ctx.proves", "+ 4)))", "+ 4)) or true)"),
-    ("ctx.proves", "(length(((split_part(p_proof, ':'::text, 1) || split_part(p_proof, ':'::text, 2)) || split_part(p_proof, ':'::text, 3))) + 4)",
-     "(length(((split_part(p_proof, ':'::text, 1) || split_part(p_proof, ':'::text, 2)) || split_part(p_proof, ':'::text, 3))) + 4), 64"),
+    ("ctx.proves", "split_part(p_proof, ':'::text, 3))) + 4)",
+     "split_part(p_proof, ':'::text, 3))) + 4), 64"),
     ("ctx.proves", "WHEN (pg_backend_pid())::text THEN", "WHEN nullif(split_part(p_proof, ':', 3), '0') THEN"),
     ("ctx.proves", ">= ('-5'::integer)::numeric", "is not null"),
     ("ctx.proves", "<= (65)::numeric", "is not null"),
@@ -233,7 +233,10 @@ def bodies(connection: Connection) -> Iterator[Mutant]:
         kind = "regprocedure" if "(" in function else "regproc"
         (body,) = connection.execute(f"select pg_get_functiondef(%s::{kind})", [function]).fetchone()  # type: ignore[misc]
         assert old in body, f"{function} has no {old}"
-        yield Mutant(f"{body.replace(old, new, 1)}  -- {function}: {old} -> {new}", ("28000", "25006", f"{function.partition('(')[0]}("))
+        yield Mutant(
+            f"{body.replace(old, new, 1)}  -- {function}: {old} -> {new}",
+            ("28000", "25006", f"{function.partition('(')[0]}("),
+        )
 
 
 KINDS = {kind.__name__: kind for kind in (policies, tables, roles, foreign_keys, grants, triggers, functions, bodies)}

@@ -348,7 +348,9 @@ def cheap_pairs(
             shown = []
             for one in (value, absent):
                 # The sub-select runs only for a row that fits: it fails, and that would tell.
-                asked = f"case when {column} = any (array[{one}]) then (select 1 / floor(random())::int) end is not null"
+                asked = (
+                    f"case when {column} = any (array[{one}]) then (select 1 / floor(random())::int) end is not null"
+                )
                 asked += f" and ctid = '{place[0]}'" if way == "by its place" else ""
                 with connection.transaction(force_rollback=True):
                     connection.execute("set local enable_indexscan = off; set local enable_bitmapscan = off")
@@ -384,9 +386,9 @@ def test_a_cheap_condition_is_not_asked_of_another_tenants_row(as_root, as_role,
 def test_a_cheap_condition_is_not_asked_of_another_members_claim(as_root, as_role, cast, who):
     """Nor of a draft of one's own."""
     as_root.execute("set session_replication_role = replica")
-    draft = "insert into claims (organization_id, claim_number, patient_id, provider_id, diagnosis_code, amount_cents, service_date, status) "
+    draft = "insert into claims (organization_id, claim_number, patient_id, provider_id, diagnosis_code, amount_cents, service_date, "
     as_root.execute(
-        draft + "values (%s, 'DRAFT-1', %s, %s, 'A00', 4711, '2020-02-02', 'draft')",
+        draft + "status) values (%s, 'DRAFT-1', %s, %s, 'A00', 4711, '2020-02-02', 'draft')",
         [cast.organization, cast.tom_patient, cast.ben_provider],
     )
     hidden = OF_OTHERS[who].format(provider=cast.ana_provider, patient=cast.tom_patient, pia=cast.pia)

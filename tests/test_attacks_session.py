@@ -221,3 +221,12 @@ async def test_a_call_that_overruns_is_ended_on_the_server(open_pool, as_root, m
     own = "select count(*) from pg_stat_activity where application_name = 'test-session'"
     assert as_root.execute(own).fetchone() == (1,)  # never more backends than the pool has connections
     assert (await ask(pool, "show statement_timeout"))[0] == [("5s",)]
+
+
+@pytest.mark.parametrize("copy", ["copy (select 1) to stdout", "copy (select 1 where false) to stdout"])
+async def test_copy_loses_its_connection_and_no_other(open_pool, as_root, copy):
+    """libpq takes no COPY between statements that were sent together."""
+    pool = await open_pool()
+    with pytest.raises((Unavailable, psycopg.Error)):
+        await asyncio.wait_for(ask(pool, copy), 5)
+    assert await asyncio.wait_for(ask(pool, "select 1"), 5) == [[(1,)]]

@@ -382,7 +382,9 @@ async def test_a_flood_of_notifications_wakes_the_worker_fifty_times_a_second(se
 
 
 DURING = "select count(*) from claims where organization_id = {} and claim_number = '{}'"
-COUNTED = "sum(pg_stat_get_xact_tuples_returned(i.indexrelid)) from pg_index i where i.indrelid = 'app.claims'::regclass"
+COUNTED = (
+    "sum(pg_stat_get_xact_tuples_returned(i.indexrelid)) from pg_index i where i.indrelid = 'app.claims'::regclass"
+)
 
 
 def test_no_statement_changes_a_variable_while_it_runs(as_root, as_role, other):

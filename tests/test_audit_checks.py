@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from app import schema
+from tests.conftest import until
 
 CHECKS = sorted((schema.SQL / "audit").glob("[0-9]*.sql"))
 
@@ -588,3 +589,27 @@ def test_make_audit_says_what_is_wrong_and_fails(settings, as_root):
     assert status != 0
     assert "app.claims" in said
     assert "healthy" not in said
+
+
+async def test_a_setting_of_the_server_that_switches_a_guard_off_is_found(settings, as_root):
+    (check,) = (path for path in CHECKS if path.name.startswith("091_"))
+
+    async def shown() -> list[str]:
+        with psycopg.connect(settings.database_url, autocommit=True) as connection:
+            return [problem for _, found, problem, _ in find(connection, check) if found == "server"]
+
+    async def named() -> bool:
+        return await shown() == ["sets allow_system_table_mods to on"]
+
+    async def gone() -> bool:
+        return await shown() == []
+
+    assert await gone()
+    try:
+        as_root.execute("alter system set allow_system_table_mods = on")
+        as_root.execute("select pg_reload_conf()")
+        await until(named)
+    finally:
+        as_root.execute("alter system reset allow_system_table_mods")
+        as_root.execute("select pg_reload_conf()")
+    await until(gone)

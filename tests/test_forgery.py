@@ -492,9 +492,8 @@ def test_a_read_only_context_fits_no_second_transaction_of_its_message(settings,
     with psycopg.connect(settings.api_database_url, autocommit=True) as connection:
         for read_only, raises in ((True, True), (False, False)):
             enter = psycopg.ClientCursor(connection).mogrify(ENTER, entering(cast, "alma", read_only=read_only))
-            message = (
-                f"{enter}; set local role none; {keep}; commit; {again}; set local role claims_admin; update app.claims set notes = 'x'"
-            )
+            message = f"{enter}; set local role none; {keep}; commit; {again}; set local role claims_admin; "
+            message += "update app.claims set notes = 'x'"
             result = connection.pgconn.exec_(message.encode())
             sqlstate = result.error_field(DiagnosticField.SQLSTATE)
             assert (sqlstate == b"28000") == raises, result.error_message

@@ -162,3 +162,28 @@ def test_a_revoked_login_is_gone(make, as_root, reports, login):
             connection.execute("select count(*) from claims")
     assert as_root.execute("select count(*) from pg_roles where rolname = %s", [login]).fetchone() == (0,)
     assert make("revoke-reporting", login=login).returncode != 0
+
+
+def test_a_reporting_login_with_another_role_of_the_product_acts_not_at_all(as_root, make, reports, login, cast):
+    """Unsigned it would change rows, or read what PERSONAL=1 was not asked for."""
+    assert make("grant-reporting", login=login, org="north").returncode == 0
+    for role in ("claims_admin", "claims_patient", "claims_system"):
+        as_root.execute(f"grant {role} to {login}")
+        with reports(login) as connection, pytest.raises(psycopg.errors.InvalidAuthorizationSpecification):
+            connection.execute("select count(*) from claims")
+        as_root.execute(f"revoke {role} from {login}")
+    with reports(login) as connection:
+        assert connection.execute("select count(*) from claims").fetchone() == (2,)  # control
+
+
+def test_a_line_in_reporters_for_the_api_opens_nothing(as_root, settings, cast):
+    as_root.execute(
+        "insert into ctx.reporters (login, organization_id) values ('claims_api', %s), ('claims_worker', %s)",
+        [cast.organization, cast.organization],
+    )
+    with psycopg.connect(settings.api_database_url) as connection:
+        connection.execute(f"set app.organization_id = '{cast.organization}'")
+        connection.execute("set role claims_admin")
+        with pytest.raises(psycopg.errors.InvalidAuthorizationSpecification):
+            connection.execute("select count(*) from claims")
+    assert as_root.execute("select count(*) from claims").fetchone()[0] > 0  # control

@@ -68,7 +68,8 @@ return coalesce(
     false);
 
 -- The id in a session that has no signature: an operator's variable as it is; of a reporting login the organization that was noted for it,
--- where its variable, which comes from its role's settings, names the same. Every other session gets null, or an error if p_raises.
+-- where its variable, which comes from its role's settings, names the same. Every other session gets null, or an error if p_raises; so
+-- does a reporting login that was granted another role of the product, which would change rows or read more of them.
 create or replace function ctx.unsigned(p_what text, p_raises boolean) returns uuid
 language plpgsql stable as $$
 declare
@@ -78,7 +79,12 @@ begin
         return ctx.variable(p_what);
     end if;
     select r.organization_id into noted from ctx.reporters r
-    where r.login = session_user and p_what = 'organization_id' and r.organization_id = ctx.variable('organization_id');
+    where r.login = session_user and p_what = 'organization_id' and r.organization_id = ctx.variable('organization_id')
+      and pg_has_role(session_user, 'claims_reporting', 'member')
+      and not exists (
+        select from pg_roles other
+        where other.rolname ~ '^claims_' and other.rolname !~ '^claims_reporting(_personal)?$'
+          and pg_has_role(session_user, other.oid, 'member'));
     return case when noted is null and p_raises then ctx.not_verified() else noted end;
 end
 $$;
@@ -280,7 +286,7 @@ begin
 end
 $$;
 
--- Ends what a request may have left in its session: settings, the role, session locks, cursors, LISTEN. Prepared statements stay; the
+-- Ends what a request may have left in its session: settings, the role, session locks, cursors, LISTEN, values of sequences. Prepared statements stay; the
 -- API gives its own names that a statement can neither guess nor read. The API runs it as the last statement of a request, in the same
 -- transaction, and again by itself where that fails; behind a pooler as the first of the next one.
 create or replace function ctx.reset_session() returns void
@@ -293,6 +299,7 @@ begin
     reset all;
     execute 'close all';  -- plpgsql has a `close` of its own
     unlisten *;
+    discard sequences;  -- what lastval() and currval() would say
     perform pg_catalog.pg_advisory_unlock_all();
     done := set_config('synchronous_commit', done, true);  -- of this transaction: readings do not wait for the disk
 end
