@@ -115,7 +115,7 @@ def _admin(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
 def check(settings: Settings) -> list[str]:
     """How the database differs from this code, with each fact that was changed by hand; empty when it does not."""
     with _admin(settings) as connection:
-        found = _differences(connection)
+        found = _differences(connection) + _foreign_keys(connection, settings)
         if BY_HAND not in found:
             return found
         try:
@@ -124,6 +124,20 @@ def check(settings: Settings) -> list[str]:
             return found
         named = name_changes(*row) if row else []
         return [line for one in found for line in (named if one == BY_HAND and named else [one])]
+
+
+def _foreign_keys(connection: psycopg.Connection[Any], settings: Settings) -> list[str]:
+    """Keys in ctx.keys that are none of TOKEN_KEYS, by name; none where this step is told no TOKEN_KEYS. Whoever has one signs contexts."""
+    given = {kid: pads(key) for kid, key in settings.context_keys().items()}
+    try:
+        rows = (
+            connection.execute("select kid, inner_pad, outer_pad from ctx.keys where kid <> 'self' order by kid")
+            if given
+            else []
+        )
+    except NEVER_APPLIED:
+        return []
+    return [f"ctx.keys: {kid} is none of TOKEN_KEYS" for kid, *halves in rows if given.get(kid) != tuple(halves)]
 
 
 def _differences(connection: psycopg.Connection[Any]) -> list[str]:

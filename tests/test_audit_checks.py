@@ -401,6 +401,15 @@ FAULTS = {
         )
         for on in ("on all_claims", "(claim_id) on all_claims")
     ],
+    "083": [
+        Fault("create schema test_other; create view test_other.all_claims as select * from app.claims", "test_other.all_claims"),
+        Fault("create schema test_other; create materialized view test_other.all_claims as select * from app.claims",
+              "test_other.all_claims"),
+        Fault("create schema test_other; create table test_other.one (); "
+              "create rule seen as on insert to test_other.one do also select * from app.claims", "test_other.one"),
+        Fault("create schema test_other; create table test_other.parent (organization_id uuid); "
+              "alter table app.claims inherit test_other.parent", "test_other.parent"),
+    ],
     "082": [
         Fault("create publication extra for all tables", "publication extra"),
         Fault("create publication extra for tables in schema app", "publication extra"),

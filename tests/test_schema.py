@@ -300,3 +300,13 @@ def test_the_example_secret_is_refused_in_production():
     assert msgspec.structs.asdict(read_settings(example))["token_keys"]  # control: fine for development
     with pytest.raises(SystemExit):
         read_settings(example | {"ENVIRONMENT": "production"})
+
+
+def test_check_names_a_key_that_is_none_of_token_keys(settings, as_root):
+    assert schema.check(settings) == []
+    as_root.execute("insert into ctx.keys values ('planted', repeat('x', 64)::bytea, repeat('y', 64)::bytea)")
+    assert schema.check(settings) == ["ctx.keys: planted is none of TOKEN_KEYS"]
+    as_root.execute(
+        "delete from ctx.keys where kid = 'planted'; update ctx.keys set inner_pad = outer_pad where kid <> 'self'"
+    )
+    assert schema.check(settings) == ["ctx.keys: test is none of TOKEN_KEYS"]
