@@ -42,7 +42,7 @@ language plpgsql stable as 'begin end';
 create or replace function ctx.proves(p_proof text, p_said text, inner_pad bytea, outer_pad bytea) returns boolean
 language sql stable return true;
 create or replace function ctx.mac(inner_pad bytea, outer_pad bytea, message bytea) returns bytea
-language sql immutable return '';
+language sql immutable return ''::bytea;
 create or replace function ctx.entered(p_role name, p_what text default 'organization_id') returns uuid
 language sql stable return nullif(current_setting('app.' || p_what), '')::uuid;
 create or replace function ctx.verified(p_role name, p_what text default 'organization_id') returns uuid
