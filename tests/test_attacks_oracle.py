@@ -408,7 +408,9 @@ def test_a_cheap_condition_is_not_asked_of_another_members_claim(as_root, as_rol
     assert [one for one in told() if one[2] != one[3]] != []
 
 
-@pytest.mark.parametrize("condition", ["notes is not null", "(array[null, null, null, null, null, null, null, true])[version]"])
+@pytest.mark.parametrize(
+    "condition", ["notes is not null", "(array[null, null, null, null, null, null, null, true])[version]"]
+)
 def test_a_condition_that_costs_nothing_is_asked_before_any_policy(as_root, as_role, other, condition):
     """What sql/README.md names as left open: empty columns and small integers, of a row whose organization does not show."""
     as_root.execute("set session_replication_role = replica")
