@@ -129,12 +129,10 @@ def check(settings: Settings) -> list[str]:
 def _foreign_keys(connection: psycopg.Connection[Any], settings: Settings) -> list[str]:
     """Keys in ctx.keys that are none of TOKEN_KEYS, by name; none where this step is told no TOKEN_KEYS. Whoever has one signs contexts."""
     given = {kid: pads(key) for kid, key in settings.context_keys().items()}
+    if not given:
+        return []
     try:
-        rows = (
-            connection.execute("select kid, inner_pad, outer_pad from ctx.keys where kid <> 'self' order by kid")
-            if given
-            else []
-        )
+        rows = connection.execute("select kid, inner_pad, outer_pad from ctx.keys where kid <> 'self' order by kid")
     except NEVER_APPLIED:
         return []
     return [f"ctx.keys: {kid} is none of TOKEN_KEYS" for kid, *halves in rows if given.get(kid) != tuple(halves)]
