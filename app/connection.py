@@ -185,9 +185,8 @@ class Connection:
         """One statement's outcome, or the end of them all."""
         if result.status == pq.ExecStatus.PIPELINE_SYNC:
             return self._finish()
-        if (
-            result.status in COPYING or not self._awaited
-        ):  # libpq takes no COPY in a pipeline, and gets lost in its answers
+        # libpq takes no COPY in a pipeline, and gets lost in its answers.
+        if result.status in COPYING or not self._awaited:
             return self._lose(psycopg.OperationalError("COPY, or an answer that nothing asked for"))
         awaited = self._awaited.popleft()
         if result.status == pq.ExecStatus.TUPLES_OK and awaited is True:
@@ -214,9 +213,8 @@ class Connection:
         elif error:
             call.fail(error)
             self._stale = error.sqlstate in STALE
-            if (
-                self._resets_behind and not self._held and not self._stale
-            ):  # with the call its reset was undone, or never ran
+            # With the call its reset was undone, or never ran.
+            if self._resets_behind and not self._held and not self._stale:
                 return self._reset()
         elif not call.answer.done():
             call.answer.set_result(rows)

@@ -54,7 +54,7 @@ def plain(rule: str) -> str:
 
 
 def _closes(policy: Row, name: str) -> bool:
-    """Whether it is that one of CLOSING: by name and by rule, for every command; `_tenant` for everybody."""
+    """Whether it is that one of CLOSING: by name and by rule, for every command, `_tenant` to PUBLIC."""
     expected = (f"{policy['table']}_{name}", "closes", "all", *CLOSING[name][:2])
     whole = tuple(policy[part] for part in ("policy", "kind", "command", "using", "check")) == expected
     return whole and (name != "tenant" or _of_everybody(policy))

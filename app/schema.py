@@ -115,7 +115,7 @@ def _admin(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
 def check(settings: Settings) -> list[str]:
     """How the database differs from this code, with each fact that was changed by hand; empty when it does not."""
     with _admin(settings) as connection:
-        found = _differences(connection) + _foreign_keys(connection, settings)
+        found = _differences(connection) + _unknown_keys(connection, settings)
         if BY_HAND not in found:
             return found
         try:
@@ -126,8 +126,8 @@ def check(settings: Settings) -> list[str]:
         return [line for one in found for line in (named if one == BY_HAND and named else [one])]
 
 
-def _foreign_keys(connection: psycopg.Connection[Any], settings: Settings) -> list[str]:
-    """Keys in ctx.keys that are none of TOKEN_KEYS, by name; none where this step is told no TOKEN_KEYS. Whoever has one signs contexts."""
+def _unknown_keys(connection: psycopg.Connection[Any], settings: Settings) -> list[str]:
+    """Names of keys in ctx.keys that are none of TOKEN_KEYS: each can sign contexts. Empty where no TOKEN_KEYS are given."""
     given = {kid: pads(key) for kid, key in settings.context_keys().items()}
     if not given:
         return []

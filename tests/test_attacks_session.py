@@ -230,3 +230,13 @@ async def test_copy_loses_its_connection_and_no_other(open_pool, as_root, copy):
     with pytest.raises((Unavailable, psycopg.Error)):
         await asyncio.wait_for(ask(pool, copy), 5)
     assert await asyncio.wait_for(ask(pool, "select 1"), 5) == [[(1,)]]
+
+
+async def test_what_a_sequence_gave_reaches_no_other_request(open_pool, reached, as_root):
+    as_root.execute("create sequence app.given; grant usage on sequence app.given to claims_api")
+    pool, careless = await open_pool(), await open_pool(resets=False)
+    for one in (pool, careless):
+        assert len(await ask(one, "select nextval('app.given')")) == 1
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        await ask(pool, "select lastval()")
+    assert await ask(careless, "select lastval()") == [[(2,)]]  # control

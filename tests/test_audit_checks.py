@@ -96,6 +96,8 @@ FAULTS = {
         Fault(ENTERED.format("permissive"), "app.users", ENTERED.format("restrictive")),
         Fault("alter policy users_entered on users using (true)", "app.users"),
         Fault("alter policy users_entered on users using (organization_id = (select ctx.entered(current_user)) or active)", "app.users"),
+        Fault("alter policy users_entered on users to claims_admin", "app.users"),
+        Fault(f"create table extra (organization_id uuid); create policy extra_tenant on extra as restrictive using {TENANT}", "app.extra"),
         # What is no plain equality gives the planner nothing to check above the scan.
         Fault("alter policy users_entered on users using (ctx.same(organization_id, (select ctx.entered(current_user))))", "app.users"),
         Fault("alter policy users_entered on users rename to users_z", "app.users",

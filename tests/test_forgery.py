@@ -35,7 +35,7 @@ FORGED = (
 
 
 def forge(connection, who, name, role):
-    """Everything that `set` can do: the variables as they would stand for somebody else, and the database's role."""
+    """Everything that `set` can do: the variables as they would stand for another user, and the database's role."""
     ids = {"organization_id": who.organization, "user_id": who.ids[name], "session_id": who.ids[name], "role": role,
            "provider_id": who.ana_provider, "patient_id": who.tom_patient}  # fmt: skip
     for variable, value in ids.items():

@@ -49,6 +49,8 @@ CHANGES = [
     ("alter policy claims_tenant on claims with check (true)", "**Without `_tenant`.**"),
     ("drop policy claims_entered on claims", "**Without `_entered`.**"),
     ("alter policy claims_tenant on claims to claims_admin", "**Without `_tenant`.**"),
+    ("alter policy patients_entered on patients to claims_admin",
+     "`_entered` stands on app.claims, app.organizations, app.patients, app.users"),
     ("alter policy claims_entered on claims using (true)", "**Without `_entered`.**"),
     ("alter policy claims_signed on claims using (true)", "**Without `_signed`.**"),
     ("alter policy claims_signed on claims to claims_admin", "claims_signed as restrictive for all to claims_admin\n"),

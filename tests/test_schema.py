@@ -310,3 +310,15 @@ def test_check_names_a_key_that_is_none_of_token_keys(settings, as_root):
         "delete from ctx.keys where kid = 'planted'; update ctx.keys set inner_pad = outer_pad where kid <> 'self'"
     )
     assert schema.check(settings) == ["ctx.keys: test is none of TOKEN_KEYS"]
+
+
+def test_a_function_that_stays_keeps_no_owner_and_no_grant(settings, as_root):
+    """Policies, triggers and defaults keep their functions from being dropped; an earlier version may have granted them otherwise."""
+    before = [fact for (fact,) in as_root.execute("select schema_admin.facts()")]
+    as_root.execute(
+        "alter function ctx.entered owner to claims_gate; grant execute on function ctx.same to claims_usher, claims_auditor; "
+        "grant execute on function app.uuid7 to public; alter function app.audit_row owner to claims_gate"
+    )
+    assert name_changes(before, [fact for (fact,) in as_root.execute("select schema_admin.facts()")]) != []  # control
+    schema.apply(settings)
+    assert name_changes(before, [fact for (fact,) in as_root.execute("select schema_admin.facts()")]) == []

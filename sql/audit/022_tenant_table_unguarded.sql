@@ -1,5 +1,5 @@
--- A tenant table without its restrictive policies to PUBLIC: <table>_tenant, an equality with the variable, and <table>_entered, one
--- with what was entered; or a policy that opens its rows to a role which is not asked row by row whether the context was entered. Without
+-- A tenant table without its restrictive policies: <table>_tenant, an equality with the variable, to PUBLIC, and <table>_entered, one
+-- with what was entered, to PUBLIC or to each role that another policy opens rows to; or a policy that opens its rows to a role which is not asked row by row whether the context was entered. Without
 -- the first a scope decides alone. Without the second a context that was not entered raises only where a row passes the index condition,
 -- which tells that the row is there. Without the third an expression that SQL injected as the API compares organization_id with may take
 -- the place of both while a statement runs. <table>_signed asks, or the policy itself: for the role's own id, which a foreign key holds to
@@ -47,16 +47,17 @@ from tenant_table t
 where t.oid not in (select polrelid from tenant)
 union
 select '022 tenant table unguarded', t.object,
-       format('has no restrictive policy to PUBLIC, nor to all roles that %I is for, with organization_id = (select ctx.entered(current_user)), '
-              'named before the tenant policy', p.polname),
+       format('has no restrictive policy to %s with organization_id = (select ctx.entered(current_user)), named before the tenant policy',
+              coalesce('the roles of ' || string_agg(distinct quote_ident(p.polname), ', '), 'PUBLIC')),
        format('drop policy if exists %1$I on %2$s; create policy %1$I on %2$s as restrictive to public '
               'using (organization_id = (select ctx.entered(current_user))) with check (true)', t.relname || '_entered', t.object)
-from tenant_table t join opened p on p.polrelid = t.oid
+from tenant_table t left join opened p on p.polrelid = t.oid
 where not exists (
     select from policy e
     where e.polrelid = t.oid and not e.polpermissive and e.polcmd = '*' and e.role in (0, p.role)
       and e.written = '(organization_id = ( SELECT ctx.entered(CURRENT_USER) AS entered))'
       and e.polname < all (select o.polname from tenant o where o.polrelid = t.oid))
+group by t.object, t.relname
 union
 select '022 tenant table unguarded', t.object,
        format('%I opens rows to a role that no %I holds to what was entered', p.polname, t.relname || '_signed'),
@@ -67,8 +68,7 @@ from tenant_table t join opened p on p.polrelid = t.oid cross join own
 where not exists (
     select from policy s
     where s.polrelid = t.oid and not s.polpermissive and s.polcmd = '*' and s.role in (0, p.role) and s.of_found_rows
-      and s.written
-          = 'ctx.same(organization_id, ( SELECT ctx.entered(CURRENT_USER) AS entered))')
+      and s.written = 'ctx.same(organization_id, ( SELECT ctx.entered(CURRENT_USER) AS entered))')
   and not exists (
     select from pg_constraint k join pg_attribute a on a.attrelid = k.conrelid and a.attnum = any (k.conkey)
     where k.contype = 'f' and k.conrelid = t.oid and k.conkey && array(

@@ -1,14 +1,14 @@
 -- A view, materialized view or rule of another schema reads our tables as its owner, and as an administrator's every organization; a parent
--- that one of our tables inherits from shows its rows without its policies. Whoever may select from it is asked by nobody else. Left out: a
--- view with security_invoker, which reads as who asks.
-with ours as (select oid from pg_namespace where nspname in ('app', 'auth', 'ctx', 'procrastinate')),
+-- that one of our tables inherits from shows its rows without its policies. The right to select from it is all that a login needs then.
+-- Left out: a view with security_invoker, which reads as its caller.
+with ours as (select oid from pg_namespace where nspname in ('app', 'auth', 'ctx', 'procrastinate', 'schema_admin')),
 elsewhere as (
     select c.oid, c.relkind, c.relowner, c.reloptions, format('%I.%I', n.nspname, c.relname) as object
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where n.oid not in (select oid from ours) and n.nspname !~ '^pg_|^information_schema$' and n.nspname <> 'schema_admin'
+    where n.oid not in (select oid from ours) and n.nspname !~ '^pg_|^information_schema$'
 )
-select '083 read from elsewhere' as check, e.object, format('reads %s as %s', string_agg(distinct t.oid::regclass::text, ', '), e.relowner::regrole)
-       as problem,
+select '083 read from elsewhere' as check, e.object,
+       format('reads %s as %s', string_agg(distinct t.oid::regclass::text, ', '), e.relowner::regrole) as problem,
        case e.relkind when 'v' then format('drop view %s', e.object) when 'm' then format('drop materialized view %s', e.object)
                       else format('drop rule %I on %s', min(w.rulename), e.object) end as remedy
 from elsewhere e

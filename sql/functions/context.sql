@@ -127,8 +127,8 @@ language internal immutable strict leakproof parallel safe cost 0.4 as 'texteq';
 -- * no `=`, because the planner keeps one of several and the caller may add its own: an expression that changes while the statement runs
 --   would take the place of ours;
 -- * leakproof and cheaper than all that a caller may write, because the planner asks leakproof conditions in the order of their cost,
---   whoever wrote them, and a sub-select in one of the caller's runs only where it is reached: by what it does, an error, say, it tells
---   that there is a row that fits. `=` costs 1, `= any (array[...])` costs 0.5. Conditions without any operator or function cost nothing
+--   a policy's and the caller's alike, and a sub-select in one of the caller's runs only where it is reached: by an error, for example,
+--   it tells that there is a row that fits. `=` costs 1, `= any (array[...])` costs 0.5. Conditions without any operator or function cost nothing
 --   and still come first (sql/README.md).
 -- Beside ctx.same stands a comparison with the variable, which chooses the index and the plan. A `case`, because the planner takes it to
 -- hold for half of the rows, and a function for a third.
@@ -286,9 +286,9 @@ begin
 end
 $$;
 
--- Ends what a request may have left in its session: settings, the role, session locks, cursors, LISTEN, values of sequences. Prepared statements stay; the
--- API gives its own names that a statement can neither guess nor read. The API runs it as the last statement of a request, in the same
--- transaction, and again by itself where that fails; behind a pooler as the first of the next one.
+-- Ends what a request may have left in its session: settings, the role, session locks, cursors, LISTEN, values of sequences. Prepared
+-- statements stay; the API gives its own names that a statement can neither guess nor read. The API runs it as the last statement of a
+-- request, in the same transaction, and again by itself where that fails; behind a pooler as the first of the next one.
 create or replace function ctx.reset_session() returns void
 language plpgsql as $$
 declare
@@ -322,8 +322,8 @@ grant execute on function ctx.enter, ctx.is_known to claims_api;
 grant execute on function ctx.reset_session to claims_api, claims_admin, claims_processor, claims_provider, claims_patient;
 grant execute on function ctx.enter_job to claims_worker;
 grant execute on function ctx.turn_to to claims_system;
-grant execute on function ctx.checked, ctx.entered, ctx.verified, ctx.variable, ctx.not_verified, ctx.same, ctx.differs, ctx.equal(uuid, uuid), ctx.equal(text, text)
-    to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_recorder, claims_sealer, claims_owner,
+grant execute on function ctx.checked, ctx.entered, ctx.verified, ctx.variable, ctx.not_verified, ctx.same, ctx.differs,
+    ctx.equal(uuid, uuid), ctx.equal(text, text) to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_recorder, claims_sealer, claims_owner,
     claims_reporting;
 
 select schema_admin.drop_policies('ctx.keys');
