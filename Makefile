@@ -114,6 +114,9 @@ suspend: .venv/.installed ## Let nobody of an organization in any more (ORG=slug
 resume: .venv/.installed ## Let them in again (ORG=slug)
 	@$(BIN)/python -m app.postgres psql -qXv slug='$(ORG)' -v at=null -f sql/suspend.sql
 
+unlock: .venv/.installed ## Give an account its tries to log in back, before the throttle does (EMAIL)
+	@$(BIN)/python -m app.postgres psql -qXv email='$(EMAIL)' -f sql/unlock.sql
+
 grant-reporting: .venv/.installed ## Make a login that reads one organization (LOGIN, ORG=slug; PERSONAL=1 for names and free texts)
 	@$(BIN)/python -m app.postgres psql -qXv login='$(LOGIN)' -v slug='$(ORG)' -v personal='$(PERSONAL)' -f sql/grant_reporting.sql
 

@@ -1,10 +1,10 @@
 """Registering, logging in and out, and who is logged in."""
 
 from contextlib import suppress
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 from uuid import UUID, uuid4
 
-from litestar import get, post
+from litestar import Request, get, post
 from litestar.background_tasks import BackgroundTask
 from litestar.params import JSONBody
 from msgspec import Meta
@@ -13,9 +13,9 @@ from app import passwords, sql
 from app.db import Db
 from app.door import Door, Knock
 from app.errors import Forbidden, Invalid, Unauthorized
-from app.sql import Query
-from app.tokens import LIFETIME, REFRESH_LIFETIME, Caller, make_token, new_secret, secret_hash
-from app.wire import NO_NUL, Answer, Body, Email, Name, Role, Shape, Slug
+from app.reply import Reply
+from app.tokens import LIFETIME, REFRESH_LIFETIME, Caller, make_token, new_secret, secret_hash, successors
+from app.wire import NO_NUL, Answer, Body, Email, Name, Query, Role, Shape, Slug
 
 queries = sql.load("auth")
 
@@ -27,7 +27,8 @@ Secret = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
 class Login(Body):
-    """The slug chooses where the same email stands in several organizations."""
+    """The slug chooses where the same email stands in several organizations. Without it only the oldest membership counts, and those
+    whose email was proven by a mailed link."""
 
     email: Email
     password: Given
@@ -93,10 +94,16 @@ class Logout(Body):
 
 
 class PasswordChange(Body):
-    """The caller's other sessions end."""
+    """The caller's other sessions end, and the refresh tokens of this one."""
 
     current_password: Given
     new_password: Password
+
+
+class PasswordChangeOptions(Query, frozen=True):
+    """tokens: whether the answer is a new pair of tokens for the caller's session, instead of nothing."""
+
+    tokens: bool = False
 
 
 class Membership(Shape):
@@ -131,7 +138,7 @@ class Tokens(Shape):
     user: Me
 
 
-async def _tokens(door: Door, caller: Caller, refresh_token: str, *before: Query, status: int = 200) -> Any:
+async def _tokens(door: Door, caller: Caller, refresh_token: str, *before: sql.Query, status: int = 200) -> Any:
     """A pair of tokens around what the caller's own session says of it."""
     tokens: dict[str, object] = {
         "accessToken": make_token(caller, door.keys),
@@ -204,7 +211,8 @@ async def login(data: JSONBody[Login], door: Knock) -> Answer[Tokens]:
     if len(fitting) != 1:
         tried = {"email": data.email, "slug": data.organization_slug, **door.origin}
         raise Unauthorized(afterwards=BackgroundTask(door.rows, queries.login_failed, **tried))
-    await door.forgive(data.email)
+    if len(found) == 1:  # else it was also a guess at the others' passwords
+        await door.forgive(data.email)
     *who, old_hash, changed_at = fitting[0]
     new_hash = await passwords.make_hash(data.password, old_hash) if passwords.is_outdated(old_hash) else None
     return await _let_in(door, tuple(who), changed_at=changed_at, new_hash=new_hash)
@@ -212,14 +220,15 @@ async def login(data: JSONBody[Login], door: Knock) -> Answer[Tokens]:
 
 @post("/api/auth/refresh", public=True, keyless=True, status_code=200)
 async def refresh(data: JSONBody[Refresh], door: Knock) -> Answer[Tokens]:
-    """The next pair of tokens; the old refresh token is dead, and using it again ends the session."""
-    new = new_secret()
-    given = {"old_hash": secret_hash(data.refresh_token), "new_hash": secret_hash(new), "seconds": REFRESH_LIFETIME}
-    found = await door.rows(queries.refresh, **given)
+    """The next pair of tokens. The old refresh token is dead: sent again within ten seconds it gives the same successor, later it ends the
+    session."""
+    next_ones = successors(data.refresh_token, door.refresh_keys)
+    given = {"old_hash": secret_hash(data.refresh_token), "successors": b"".join(map(secret_hash, next_ones))}
+    found = await door.rows(queries.refresh, **given, seconds=REFRESH_LIFETIME)
     if not found:
         raise Unauthorized
-    organization_id, user_id, role, session_id = found[0]
-    return await _tokens(door, Caller(organization_id, user_id, session_id, role), new)
+    organization_id, user_id, role, session_id, place = found[0]
+    return await _tokens(door, Caller(organization_id, user_id, session_id, role), next_ones[place - 1])
 
 
 @post("/api/auth/logout", keyless=True, status_code=204)
@@ -231,15 +240,31 @@ async def logout(db: Db, data: JSONBody[Logout | None] = None) -> None:
         raise Invalid.fields(refreshToken="Is none of yours")
 
 
-@post("/api/auth/password", keyless=True, hashes=True, status_code=204)
-async def change_password(data: JSONBody[PasswordChange], db: Db, door: Knock) -> None:
-    """A new password; every other session of the caller ends."""
+@post(
+    "/api/auth/password",
+    keyless=True,
+    hashes=True,
+    status_code=200,
+    query=PasswordChangeOptions,
+    or_nothing=True,
+)
+async def change_password(
+    data: JSONBody[PasswordChange], db: Db, door: Knock, request: Request[Any, Caller, Any]
+) -> Answer[Tokens] | None:
+    """A new password; every other session of the caller ends, and so do all its refresh tokens. 204; with ?tokens=true 200 with a new pair
+    of tokens for this session."""
     ((email, old_hash),) = (await db.rows(queries.find_password))[0]
     await door.throttle(email)
     if not (await passwords.verify([old_hash], data.current_password))[0]:
         raise Invalid.fields(currentPassword="Is wrong")
     await door.forgive(email)
-    await db.rows(queries.set_password, new_hash=await passwords.make_hash(data.new_password, old_hash))
+    new_hash = await passwords.make_hash(data.new_password, old_hash)
+    secret = new_secret() if db.query.tokens else None
+    refresh_hash = secret_hash(secret) if secret else None
+    await db.rows(queries.set_password, new_hash=new_hash, refresh_hash=refresh_hash, seconds=REFRESH_LIFETIME)
+    if secret:
+        return await _tokens(door, request.auth, secret)
+    return cast("Any", Reply(b"", 204).response())
 
 
 @get("/api/auth/me")

@@ -34,10 +34,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     registration: Literal["open", "closed"] = "open"
     trusted_proxies: str = ""
     data_dir: str = ".data"
+    force: bool = False
 
     def cursor_keys(self) -> list[bytes]:
         """The keys of page cursors, as those of tokens: derived, so that there is no second secret to keep."""
         return [hmac.digest(key, b"page cursor", hashlib.sha256) for key in self.token_keys.values()]
+
+    def refresh_keys(self) -> list[bytes]:
+        """The keys that a refresh token's successor is derived by."""
+        return [hmac.digest(key, b"refresh token", hashlib.sha256) for key in self.token_keys.values()]
 
     def context_keys(self) -> dict[str, bytes]:
         """The keys that contexts are signed with, by kid. The database knows these, and with them no key of a token."""

@@ -39,6 +39,7 @@ class Door:
         self._network = network(address)
         self.session = session
         self.keys = settings.token_keys
+        self.refresh_keys = settings.refresh_keys()
         self.may_register = settings.registration == "open"
         self.origin = {"request_id": request_id, "address": address}
 

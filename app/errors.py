@@ -102,6 +102,14 @@ class Unavailable(ApiError):
     always: ClassVar[dict[str, str]] = {"Retry-After": "1"}
 
 
+class NoConnection(Unavailable):
+    """The database takes no more connections."""
+
+
+class DiskFull(Unavailable):
+    """The database has no space left on its disk."""
+
+
 BY_STATUS = {
     error.status: error
     for error in (Invalid, Unauthorized, Forbidden, NotFound, MethodNotAllowed, PayloadTooLarge, UnsupportedMediaType)
@@ -129,10 +137,18 @@ OF_CONSTRAINT = {
 """Constraint names are public: clients see which field they mean, by its wire name, and what is wrong with it."""
 
 
+REFUSED = {
+    "28000": "the database refused what this process signed: it has another secret, or none, under that name of TOKEN_KEYS",
+    "CLOCK": "the database refused the time of what this process signed: compare the clocks of both machines",
+}
+"""What the log says of these, by SQLSTATE."""
+
+
 def from_database(error: Exception) -> ApiError:
     """The answer to a database error: by SQLSTATE only, never with the server's words.
 
-    INVAL, CLASH and TRANS are raised by sql/functions; their detail is JSON made for the client.
+    INVAL, CLASH and TRANS are raised by sql/functions; their detail is JSON made for the client. So is ENDED: the caller may not come in.
+    28000 and CLOCK refuse what this process signs, which is no fault of the client (REFUSED).
     """
     state = getattr(error, "sqlstate", None)
     diag = error.diag if isinstance(error, psycopg.Error) else None
@@ -146,8 +162,12 @@ def from_database(error: Exception) -> ApiError:
             return Conflict(msgspec.json.decode(detail or "{}"))
         case "CLASH":
             return Conflict({"fields": msgspec.json.decode(detail or "{}")})
-        case "28000":
+        case "ENDED":
             return Unauthorized()
+        case "53100":
+            return DiskFull()
+        case "28000" | "CLOCK":
+            return Unavailable()
         case "42501":
             return Forbidden()
         case "23505":

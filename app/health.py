@@ -9,7 +9,7 @@ from litestar import Response, get
 from litestar.datastructures import State
 from msgspec import Meta
 
-from app import schema, sql
+from app import schema, signing, sql
 from app.errors import Unavailable
 from app.wire import Shape
 
@@ -31,11 +31,14 @@ class Alive(Shape):
 
 
 class Ready(Shape):
-    """`ok`, or what is wrong with each part."""
+    """`ok`, what is wrong with each part, or `unknown` where it could not be looked at."""
 
     database: Part
-    schema: Part
-    queue: Part
+    schema: Part = "unknown"
+    keys: Part = "unknown"
+    clock: Part = "unknown"
+    queue: Part = "unknown"
+    workers: Part = "unknown"
 
 
 @get("/health", public=True, unlimited=True)
@@ -46,33 +49,33 @@ async def health() -> Alive:
 
 @get("/health/ready", public=True, unlimited=True)
 async def ready(state: State) -> Response[Ready]:
-    """200 when the database answers, its schema is this code's, a worker lives and the queue moves; 503 names which does not."""
-    parts = Ready(database="ok", schema="ok", queue="ok")
+    """200 when the database answers, its schema is this code's, it accepts this process's signatures and the clocks agree; else 503. The
+    body names each part; queue and workers are reported and never change the status."""
+    parts = Ready(database="ok")
     try:
         async with asyncio.timeout(0.9):
-            await state.pool.fetch([("select 1", {})])
-            parts.schema, parts.queue = await _state(state)
+            parts.schema, parts.queue, parts.workers = await _state(state)
+            found = await signing.look(state.pool.fetch, state.signer)
+            parts.keys, parts.clock = found.keys, found.clock
+        parts.database = state.pool.trouble or "ok"
+    except schema.NEVER_APPLIED:
+        pass
     except (psycopg.Error, TimeoutError, Unavailable):
-        parts.database = "unreachable"
-    fine = parts == Ready(database="ok", schema="ok", queue="ok")
+        parts = Ready(database=state.pool.trouble or "can't be reached")
+    fine = parts.database == parts.schema == parts.keys == parts.clock == "ok"
     return Response(parts, status_code=200 if fine else 503, headers={} if fine else {"Retry-After": "1"})
 
 
-async def _state(state: State) -> tuple[str, str]:
-    """Schema and queue as they were at most LOOKED_AT_EVERY ago."""
-    checked_at, result = getattr(state, "seen", (0.0, ("", "")))
+async def _state(state: State) -> tuple[str, str, str]:
+    """Schema, queue and workers as they were at most LOOKED_AT_EVERY ago."""
+    checked_at, result = getattr(state, "seen", (0.0, ("", "", "")))
     if time.monotonic() - checked_at > LOOKED_AT_EVERY:
         found = "; ".join(await schema.differences(state.pool.fetch)) or "ok"
         ((((waited, workers)),),) = await state.pool.fetch([(queries.queue.text({}), {})])
-        result = (found, _queue(waited, workers))
+        queue = "ok" if waited < STUCK_AFTER else f"a job has been ready for {waited:.0f} s"
+        result = (found, queue, "ok" if workers else "no worker lives")
         state.seen = (time.monotonic(), result)
     return result
-
-
-def _queue(waited: float, workers: int) -> str:
-    if not workers:
-        return "no worker lives"
-    return "ok" if waited < STUCK_AFTER else f"a job has been ready for {waited:.0f} s"
 
 
 handlers = [health, ready]

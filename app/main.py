@@ -1,8 +1,8 @@
 """The Litestar application: the resources, the two dependencies, the errors, the pool's life."""
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -14,12 +14,13 @@ from litestar.exceptions import HTTPException
 from litestar.types.empty import Empty
 from litestar.utils.scope.state import ScopeState
 
-from app import reference, schema
+from app import reference, schema, signing
 from app.config import Settings, read_settings
 from app.entrance import Entrance, furnish, provide_db, provide_door, request_id
-from app.errors import BY_STATUS, ApiError, Invalid, from_database
-from app.pool import api_pool, redacted
+from app.errors import BY_STATUS, ApiError, Invalid, Unavailable, from_database
+from app.pool import Pool, api_pool, redacted
 from app.turns import Turns
+from app.versions import Unsafe
 from app.wire import failure, problems, struct_in
 
 log = logging.getLogger("claims.api")
@@ -106,14 +107,26 @@ def _frames_only(error: Exception) -> tuple[type[Exception], Exception, Any]:
 @asynccontextmanager
 async def _life(settings: Settings, app: Litestar) -> AsyncIterator[None]:
     pool = api_pool(settings)
-    await pool.open()
     try:
-        furnish(app.state, settings, pool)
-        await schema.refuse_unsafe(pool.fetch)
-        await schema.refuse_unknown_key(pool.fetch, settings)
+        with _said_in_one_line(pool):
+            await pool.open()
+            furnish(app.state, settings, pool)
+            await schema.refuse_unsafe(pool.fetch)
+            await signing.refuse_unknown_key(pool.fetch, app.state.signer)
         yield
     finally:
         await pool.close()
+
+
+@contextmanager
+def _said_in_one_line(pool: Pool) -> Iterator[None]:
+    """Logs why the process can't start. uvicorn would add a traceback, so its log ends here."""
+    try:
+        yield
+    except (Unsafe, Unavailable) as error:
+        log.critical("the API can't start: %s", f"the database {pool.trouble}" if pool.trouble else error)
+        logging.getLogger("uvicorn.error").disabled = True
+        raise
 
 
 def create_app(settings: Settings | None = None) -> Litestar:

@@ -28,6 +28,10 @@ def _yield_to_others() -> None:
 
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)  # OWASP's floor: 19 MiB, t=2, p=1
 _NOBODY = _hasher.hash("a password that nobody has")
+_started = time.thread_time()
+_hasher.hash("a password that nobody has")  # again: the first one also touches memory for the first time
+_USUAL = time.thread_time() - _started
+"""Seconds of CPU that a hash costs on this machine."""
 _threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="argon2", initializer=_yield_to_others)
 
 
@@ -45,14 +49,16 @@ async def _apart(work: Callable[[], T]) -> T:
 
 
 def _in_turn(work: Callable[[], T]) -> T:
-    """The thread rests as long as it has worked, so that a burst leaves more than one of two cores to everybody else."""
+    """The thread rests as long as it has worked, so that a burst leaves more than one of two cores to other requests; longer where an older
+    hash cost less than today's, so that the time does not tell whether there was one."""
     if _turn is not None:
         fcntl.lockf(_turn, fcntl.LOCK_EX)  # a process's lock, which ends with it however it ends
     started = time.thread_time()
     try:
         return work()
     finally:
-        time.sleep(time.thread_time() - started)
+        worked = time.thread_time() - started
+        time.sleep(max(worked, 2 * _USUAL - worked))
         if _turn is not None:
             fcntl.lockf(_turn, fcntl.LOCK_UN)
 

@@ -1,7 +1,10 @@
 """The pool of connections: who gets one and when, how long anybody waits, and what happens when the database is away."""
 
 import asyncio
+import math
 import random
+import re
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +14,7 @@ import psycopg
 
 from app.config import Settings
 from app.connection import Call, Connection, Gone, Rows, Statements
-from app.errors import Unavailable
+from app.errors import REFUSED, NoConnection, Unavailable
 
 LOOKED_AT_EVERY = 0.25
 """Seconds between two looks at the calls under way. The first look at a call may come at once, so the second is the first that counts."""
@@ -20,6 +23,8 @@ SLOW_AFTER, CONNECTED_WITHIN, ANSWERED_WITHIN = 2, 3, 25
 seconds, beyond claims_api's statement_timeout)."""
 FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0
 """Seconds between two tries to connect."""
+NOTED_FOR = 30.0
+"""Seconds that readiness speaks of a full disk after the last statement that failed by it."""
 LIFETIME = 3600.0
 """Seconds after which a connection is made anew: what a backend caches of plans and catalog only grows."""
 
@@ -60,6 +65,8 @@ class Pool:
         self._first = asyncio.Event()
         self._growing: asyncio.Task[None] | None = None
         self._closed = False
+        self._refused = ""
+        self._disk_full_at = -math.inf
 
     async def open(self) -> None:
         """Raises Unavailable where no connection can be had within ten seconds."""
@@ -69,7 +76,16 @@ class Pool:
                 await self._first.wait()
         except TimeoutError:
             await self.close()
-            raise Unavailable from None
+            raise self._away() from None
+
+    @property
+    def trouble(self) -> str:
+        """Why no connection could be had at the last try, or that the disk was full lately; empty where neither is known."""
+        full = time.monotonic() - self._disk_full_at < NOTED_FOR
+        return self._refused or ("has no space left on its disk" if full else "")
+
+    def _away(self) -> Unavailable:
+        return NoConnection() if self._refused == TOO_MANY else Unavailable()
 
     async def close(self) -> None:
         """Whoever still waits is told."""
@@ -116,6 +132,9 @@ class Pool:
             self._look_later()
         try:
             return await call.answer
+        except psycopg.errors.DiskFull:
+            self._disk_full_at = time.monotonic()
+            raise
         except asyncio.CancelledError:
             if call.connection:
                 call.connection.cancel(call)
@@ -167,7 +186,7 @@ class Pool:
         if call.looks < SLOW_AFTER or call.answer.done():
             return
         if call.connection is None and call.looks >= CONNECTED_WITHIN:
-            call.fail(Unavailable())
+            call.fail(self._away())
         elif call.looks >= ANSWERED_WITHIN and call.connection:
             call.fail(Unavailable())
             call.connection.cancel(call)
@@ -218,11 +237,12 @@ class Pool:
                     self._url, autocommit=True, application_name=self._name, connect_timeout=2
                 )
                 backend = await _backend(own)
-            except psycopg.Error:
+            except psycopg.Error as error:
+                self._refused = why_refused(error)
                 await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311
                 wait = min(2 * wait, LONGEST_WAIT)
                 continue
-            wait = FIRST_WAIT
+            wait, self._refused = FIRST_WAIT, ""
             connection = Connection(
                 own,
                 prepares=self._prepares,
@@ -281,13 +301,30 @@ async def _backend(own: psycopg.AsyncConnection[Any]) -> int:
     return own.info.backend_pid if row == (own.info.backend_pid,) else 0
 
 
+TOO_MANY = "takes no more connections"
+REFUSALS = {
+    r"too many (clients|connections)|connection slots": TOO_MANY,
+    r"password authentication failed|no password supplied|no pg_hba.conf entry|role .* does not exist": "does not let this login in",
+    r"database .* does not exist": "is not there: the server has no database of that name",
+    r"starting up|shutting down|recovery mode": "is starting or stopping",
+}
+"""What PostgreSQL's words mean, in English as its default is: an error before the connection stands has no SQLSTATE in psycopg."""
+
+
+def why_refused(error: psycopg.Error) -> str:
+    """Why no connection could be had, in words without names or addresses."""
+    return next((words for said, words in REFUSALS.items() if re.search(said, str(error))), "can't be reached")
+
+
 def api_pool(settings: Settings) -> Pool:
-    """The API's, not open yet."""
+    """The API's, not open yet. Its name tells `make schema` which key the process signs with."""
     assert settings.api_database_url
     prepares = settings.prepared_statements == "on"
-    return Pool(settings.api_database_url, size=settings.pool_size, name="claims-api", prepares=prepares)
+    kid = next(iter(settings.token_keys), "")
+    return Pool(settings.api_database_url, size=settings.pool_size, name=f"claims-api {kid}", prepares=prepares)
 
 
 def redacted(error: psycopg.Error) -> str:
     """A database error for the log: its class and SQLSTATE. Messages hold values of rows, so they stay out."""
-    return f"{type(error).__name__} {error.sqlstate or ''}".strip()
+    words = f"{type(error).__name__} {error.sqlstate or ''}".strip()
+    return f"{words}: {REFUSED[error.sqlstate]}" if error.sqlstate in REFUSED else words

@@ -2,6 +2,7 @@
 
 import fcntl
 import http.client
+import json
 import os
 import signal
 import socket
@@ -143,7 +144,8 @@ def _is_ready(port: int) -> bool:
     connection = http.client.HTTPConnection(HOST, port, timeout=2)
     with closing(connection), suppress(OSError, http.client.HTTPException):
         connection.request("GET", "/health/ready")
-        return connection.getresponse().status == 200
+        answer = connection.getresponse()
+        return answer.status == 200 and json.load(answer)["workers"] == "ok"
     return False
 
 

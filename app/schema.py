@@ -146,8 +146,13 @@ def _differences(connection: psycopg.Connection[Any]) -> list[str]:
 
 
 def apply(settings: Settings) -> None:
-    """Makes the database what this code expects; does nothing where it is so already."""
+    """Makes the database what this code expects; does nothing where it is so already.
+
+    Raises Unsafe where running processes sign with a key that TOKEN_KEYS no longer has, unless settings.force.
+    """
     with _admin(settings) as connection:
+        if not settings.force:
+            _refuse_lockout(connection, settings)
         if _differences(connection):
             _run(connection, SQL / "roles.sql")
             connection.execute("set role claims_owner")
@@ -226,6 +231,27 @@ def _passwords(connection: psycopg.Connection[Any], settings: Settings) -> None:
             )
 
 
+SIGNING = """
+select distinct substr(a.application_name, 12) from pg_stat_activity a
+where a.datname = current_database() and a.usename = 'claims_api' and a.application_name ~ '^claims-api [A-Za-z0-9_-]+$'"""
+"""The keys that running processes sign with, by the start of their names (PostgreSQL cuts application_name at 63 bytes)."""
+
+
+def _refuse_lockout(connection: psycopg.Connection[Any], settings: Settings) -> None:
+    """Raises Unsafe where TOKEN_KEYS lack a key that an API process signs with, or have another secret under its name."""
+    given = {kid: pads(key) for kid, key in settings.context_keys().items()}
+    if not given or connection.execute("select to_regclass('ctx.keys')").fetchone() == (None,):
+        return
+    in_use = tuple(name for (name,) in connection.execute(SIGNING))
+    kept = connection.execute("select kid, inner_pad, outer_pad from ctx.keys where kid <> 'self' order by kid")
+    lost = [kid for kid, *halves in kept if kid.startswith(in_use) and given.get(kid) != tuple(halves)]
+    if in_use and lost:
+        raise Unsafe(
+            f"keys: running API processes sign with {', '.join(lost)}, which TOKEN_KEYS lack or have with another secret: every request "
+            "would be refused. List it, restart them with another key first, then take it out; or FORCE=1."
+        )
+
+
 def _context_keys(connection: psycopg.Connection[Any], settings: Settings) -> None:
     """What contexts are signed with: the database's own key, made once, and those of the API, where this step is told them."""
     given = settings.context_keys()
@@ -237,14 +263,6 @@ def _context_keys(connection: psycopg.Connection[Any], settings: Settings) -> No
         connection.execute(
             insert + "update set inner_pad = excluded.inner_pad, outer_pad = excluded.outer_pad", (kid, *pads(key))
         )
-
-
-async def refuse_unknown_key(fetch: Fetch, settings: Settings) -> None:
-    """Raises Unsafe unless the database knows the key that this process signs contexts with."""
-    kid = next(iter(settings.token_keys))
-    (((known,),),) = await fetch([("select ctx.is_known(%(kid)s)", {"kid": kid})])
-    if not known:
-        raise Unsafe(f"key: the database does not know {kid}. Run `make schema` with the same TOKEN_KEYS.")
 
 
 def migrate(settings: Settings, *, down: bool = False) -> None:

@@ -1,9 +1,11 @@
 """Access tokens: compact JWS, HS256, 15 minutes. They say who is calling; what a caller may do, the database says."""
 
+import base64
 import hashlib
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,8 +13,11 @@ import jwt
 import msgspec
 
 from app.errors import Unauthorized
+from app.mac import mac
 
 ISSUER = AUDIENCE = "claims"
+LEEWAY = 5
+"""Seconds that the clock of the process that made a token may be ahead of ours; its end is exact."""
 TYPE = "at+jwt"
 """RFC 9068: no other JWT that these keys may ever sign can be taken for an access token."""
 KEPT = 10_000
@@ -72,10 +77,11 @@ def read_token(token: str, keys: dict[str, bytes]) -> tuple[Caller, int]:
             algorithms=["HS256"],
             audience=AUDIENCE,
             issuer=ISSUER,
+            leeway=LEEWAY,
             options={"require": ["exp", "iat", "nbf", "sub", "aud", "iss"], "strict_aud": True},
         )
         caller = Caller(UUID(claims["org"]), UUID(claims["sub"]), UUID(claims["sid"]), claims["role"])
-        if caller.role not in ROLES or not _is_short_lived(claims):
+        if caller.role not in ROLES or not _is_short_lived(claims) or claims["exp"] <= time.time():
             raise Unauthorized
     except (jwt.PyJWTError, LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
         raise Unauthorized from None
@@ -114,6 +120,14 @@ class Tokens:
 def new_secret() -> str:
     """A refresh or invitation token: 32 random bytes as text. The database keeps only its hash."""
     return secrets.token_urlsafe(32)
+
+
+def successors(secret: str, keys: Sequence[bytes]) -> list[str]:
+    """The refresh token that comes after this one, by each of the keys (Settings.refresh_keys); the first key's is the one given out.
+
+    Derived and not random, so that a request that is sent again within the grace can be answered with the same.
+    """
+    return [base64.urlsafe_b64encode(mac(key, secret.encode())).decode().rstrip("=") for key in keys]
 
 
 def secret_hash(secret: str) -> bytes:

@@ -185,8 +185,9 @@ BODIES = [
     ("ctx.verify", "begin", "begin return;"),
     ("ctx.verify", "and k.kid <> 'self'", ""),
     ("ctx.verify", "is not true", "is false"),
-    ("ctx.proves", "+ 4)))", "+ 4)) or true)"),
-    ("ctx.proves", "split_part(p_proof, ':'::text, 3))) + 4)",
+    ("ctx.proves", "ctx.is_signed(p_proof, p_said, inner_pad, outer_pad)", "true"),
+    ("ctx.is_signed", "+ 4)))", "+ 4)) or true)"),
+    ("ctx.is_signed", "split_part(p_proof, ':'::text, 3))) + 4)",
      "split_part(p_proof, ':'::text, 3))) + 4), 64"),
     ("ctx.proves", "WHEN (pg_backend_pid())::text THEN", "WHEN nullif(split_part(p_proof, ':', 3), '0') THEN"),
     ("ctx.proves", ">= ('-5'::integer)::numeric", "is not null"),
@@ -235,7 +236,7 @@ def bodies(connection: Connection) -> Iterator[Mutant]:
         assert old in body, f"{function} has no {old}"
         yield Mutant(
             f"{body.replace(old, new, 1)}  -- {function}: {old} -> {new}",
-            ("28000", "25006", f"{function.partition('(')[0]}("),
+            ("28000", "CLOCK", "ENDED", "25006", f"{function.partition('(')[0]}("),
         )
 
 

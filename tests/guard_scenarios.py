@@ -24,19 +24,20 @@ CALLS = [
         app.tally_claim()"""),
     ("gate", """
         auth.add_organization(null,null) auth.add_user(null,null,null,null,null,null) auth.end_sessions() auth.open_invitation(null,null)
-        auth.sweep_windows() auth.window_of(null)"""),
+        auth.memberships(null,null) auth.sweep_windows() auth.unlock(null) auth.window_of(null)"""),
     ("gate owner", """
         app.tenant_key(null) ctx.assume(null) ctx.fits(null,null,null) ctx.unsigned(null,null) ctx.verify(null,null)
         ctx.verify_call(null,null)"""),
     ("gate usher owner", """
         ctx.assign(null,null,null,null,null,null,null,null,null) ctx.is_operator() ctx.mac(null,null,null)
-        ctx.proves(null,null,null,null) ctx.role_name(null) ctx.stated()"""),
+        ctx.is_signed(null,null,null,null) ctx.proves(null,null,null,null) ctx.refuse_proof(null,null,null,null) ctx.role_name(null)
+        ctx.stated()"""),
     ("gate api", """
         auth.accept_invitation(null,null,null,null,null) auth.find_hash(null,null) auth.find_invitation(null,null,null)
         auth.find_logins(null,null,null) auth.forgive(null,null,null) auth.login_failed(null,null,null,null,null)
-        auth.open_session(null,null,null,null,null,null,null,null) auth.record_denial(null,null,null,null,null,null,null,null,null)
-        auth.refresh(null,null,null,null) auth.register(null,null,null,null,null) auth.take(null,null,null,null,null)
-        ctx.is_known(null)"""),
+        auth.open_session(null,null,null,null,null,null,null,null) auth.probe(null,null)
+        auth.record_denial(null,null,null,null,null,null,null,null,null)
+        auth.refresh(null,null,null,null) auth.register(null,null,null,null,null) auth.take(null,null,null,null,null)"""),
     ("alma pia ana tom owner gate api", "ctx.reset_session()"),
     ("gate usher api", "ctx.enter(null,null,null,null,null,null,null)"),
     ("gate worker", "app.fold_claim_tallies() app.seal_audit_logs() ctx.enter_job(null,null)"),
@@ -65,7 +66,7 @@ CALLS = [
     ("pia gate", "app.take_next_claim()"),
     ("alma pia ana tom gate", """
         app.keep_answer(null,null,null,null,null) app.take_key(null,null,null) auth.log_out(null,null) auth.my_password_hash(null)
-        auth.set_my_password(null,null)"""),
+        auth.set_my_password(null,null,null,null)"""),
     ("alma pia ana tom recorder", "app.record_access(null,null)"),
     ("alma pia ana tom owner", """
         app.all_words('') app.audit_json(null) app.claim_json(null) app.diagnosis_code_json(null)
@@ -114,7 +115,7 @@ def signed_arguments(who: Cast) -> dict[str, dict[str, Any]]:
         "login_failed": {"email": "alma@north.test", "slug": None, "request_id": "", "address": ""},
         "register": {"organization": "Mine", "email": "me@mine.test", "name": "Me", "password_hash": "x"},
         "accept_invitation": {"tenant": who.organization, "token_hash": token, "name": "Me", "password_hash": "x"},
-        "refresh": {"old_hash": refresh, "new_hash": b"y", "seconds": 60},
+        "refresh": {"old_hash": refresh, "successors": b"y" * 32, "seconds": 60},
         "record_denial": {
             "tenant": who.organization, "user_id": who.alma, "request_id": "", "address": "", "entity": "claims",
             "entity_id": None, "outcome": "x", "asked": None,
@@ -127,16 +128,16 @@ def signed_arguments(who: Cast) -> dict[str, dict[str, Any]]:
         "forgive": {"account": "x", "address": "y"},
         "log_out": {"caller": who.ana, "refresh_hash": None},
         "my_password_hash": {"caller": who.ana},
-        "set_my_password": {"caller": who.ana, "new_hash": "x"},
+        "set_my_password": {"caller": who.ana, "new_hash": "x", "refresh_hash": None, "seconds": 60},
     }  # fmt: skip
 
 
 GOOD_PROOFS = ("", "anywhere")
 BAD_PROOFS = (
-    "none", "nothing", "longer", "changed", "another backend", "another key", "no such key", "key of contexts", "old", "early",
-    "old anywhere", "early anywhere",
+    "none", "nothing", "longer", "changed", "another backend", "another key", "no such key", "key of contexts",
 )  # fmt: skip
-"""tests/guard.py makes them: good for a backend of one's own, or for any; and the others."""
+OTHER_TIMES = ("old", "early", "old anywhere", "early anywhere")
+"""tests/guard.py makes them: good for a backend of one's own, or for any; bad ones; and good ones of another time."""
 ONLY_OF_CALLS = ("another function", "one argument more")
 IN = ("log_out", "my_password_hash", "set_my_password")
 """Functions of SIGNED that are called in a context; the others are called before there is one."""
@@ -165,7 +166,7 @@ SCENARIOS = [
     Probe("alma", "update app.organizations set timezone = 'Nowhere'", "INVAL"),
     Probe("alma", "update app.users set role = 'claims_processor' where user_id = '{alma}'", "CLASH"),
     Probe("alma", "update app.users set active = false where user_id = '{pia}'; update app.users set active = true; "
-        "set local role none; {enter_pia}", "28000"),
+        "set local role none; {enter_pia}", "ENDED"),
     Probe("alma", "insert into app.invitations (email, role, token_hash) values ('pia@north.test', 'admin', '3')", "CLASH"),
     *(Probe("alma", f"{change}; select from app.audit_logs where request_id = 'test' and entity = '{table}'", "1")
         for table, change in (
@@ -283,6 +284,7 @@ SCENARIOS = [
     Probe("api", "{enter_reading}; update app.claims set notes = 'x'", "25006"),
     *(Probe("api", f"{{enter_by {name}}}; select from app.claims", "1") for name in GOOD_PROOFS),
     *(Probe("api", f"{{enter_by {name}}}", "28000") for name in BAD_PROOFS),
+    *(Probe("api", f"{{enter_by {name}}}", "CLOCK") for name in OTHER_TIMES),
     *(Probe("api", f"{{enter_but {name}}}", "28000") for name in (
         "organization_id", "user_id", "session_id", "request_id", "address", "source", "read_only", "not reading")),
     Probe("api", "{enter_by_line}", "28000"),
@@ -290,19 +292,20 @@ SCENARIOS = [
     Probe("api", "select ctx.enter('{organization}', '{pia}', null, '', '', 'sql', true)", "28000"),
     Probe("operator", "select ctx.enter('{organization}', '{pia}', null, '', '', 'sql', true)", "1",
         "grant usage on schema ctx to claims_operator; grant execute on function ctx.enter to claims_operator"),
-    Probe("api", "{enter_mixed}", "28000"),
-    Probe("api", "{enter_without_session}", "28000"),
-    Probe("api", "{enter_by_anas_session}", "28000"),
-    Probe("api", "{enter_pia}", "28000", "update auth.sessions set ended_at = now() where session_id = '{pia}'"),
-    Probe("api", "{enter_pia}", "28000",
+    Probe("api", "{enter_mixed}", "ENDED"),
+    Probe("api", "{enter_without_session}", "ENDED"),
+    Probe("api", "{enter_by_anas_session}", "ENDED"),
+    Probe("api", "{enter_pia}", "ENDED", "update auth.sessions set ended_at = now() where session_id = '{pia}'"),
+    Probe("api", "{enter_pia}", "ENDED",
         "alter table app.users disable trigger user; update app.users set active = false where user_id = '{pia}'"),
-    Probe("api", "{enter_pia}", "28000", "update app.organizations set suspended_at = now()"),
+    Probe("api", "{enter_pia}", "ENDED", "update app.organizations set suspended_at = now()"),
     Probe("worker", "select ctx.enter_job('{south.organization}', '{toms_event}')", "28000"),
     # Each function of the schema auth: with a proof of this call, and without. It finds its names whatever the search_path is.
     *(Probe("ana" if function in IN else "api", f"select from {{calls[{f'{function} {name}'.strip()}]}}  -- auth.{function}(", expect)
         for function, query in SIGNED.items()
         for expect, names in (
             ("1", GOOD_PROOFS),
+            ("CLOCK", OTHER_TIMES),
             ("28000", (*BAD_PROOFS, *ONLY_OF_CALLS, *(f"but {name}" for name in query.signed[1]))))
         for name in names),
     Probe("api", "select from ctx.queue_state()", "1"),

@@ -384,7 +384,7 @@ def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[sql.Qu
         yield query, {}
     own = {"caller": person.caller.user_id}
     yield auth.find_password, own
-    yield auth.set_password, own | {"new_hash": "new"}
+    yield auth.set_password, own | {"new_hash": "new", "refresh_hash": b"new", "seconds": 60}
     yield auth.log_out, own | {"refresh_hash": None}
     yield auth.log_out, own | {"refresh_hash": b"none"}
     yield from codes()
@@ -415,7 +415,7 @@ def at_the_door(person: Person) -> Iterator[tuple[sql.Query, Given]]:
     for changed_at, new_hash in ((None, None), (person.rows["changed_at"], "new")):
         yield auth.open_session, session | {"changed_at": changed_at, "new_hash": new_hash}
     for refresh_hash in (person.rows["refresh_hash"], b"none"):
-        yield auth.refresh, {"old_hash": refresh_hash, "new_hash": b"newer", "seconds": 60}
+        yield auth.refresh, {"old_hash": refresh_hash, "successors": bytes(32), "seconds": 60}
     denied = {"entity": "claims", "entity_id": person.rows["claim_id"], "outcome": "denied", "asked": None}
     yield (
         audit_logs.record_denial,
@@ -424,6 +424,7 @@ def at_the_door(person: Person) -> Iterator[tuple[sql.Query, Given]]:
     yield limits.take, {"subject": "login as", "want": 1, "limit": 10, "seconds": 60}
     yield limits.forgive, {"account": "login as", "address": "login from"}
     yield sql.load("health").queue, {}
+    yield sql.load("health").probe, {"kid": "test"}
 
 
 def of_jobs(person: Person) -> Iterator[tuple[sql.Query, Given]]:

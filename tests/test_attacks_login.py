@@ -7,6 +7,7 @@ import httpx
 import msgspec
 import pytest
 
+from app import passwords
 from app.main import create_app
 from app.tokens import make_token
 from tests.attack_cases import patient
@@ -44,7 +45,7 @@ async def test_an_organization_of_ones_own_frees_nobody_to_guess(client):
     answers = []
     for _ in range(12):
         answers.append((await login(client, password=GUESS, organizationSlug="north")).status_code)
-        await login(client, password=EVIL["password"])
+        await login(client, password=EVIL["password"], organizationSlug="evil")
     assert answers.index(429) <= 10
     assert answers[:3] == [401] * 3  # control
 
@@ -69,17 +70,101 @@ async def test_an_account_has_no_second_spelling_to_guess_at(client):
     assert int(answers[-1].headers["Retry-After"]) > 0
 
 
-async def test_organizations_under_ones_email_cost_a_login_no_more_than_twenty_hashes(client, as_root):
-    """Else anybody could make a login of somebody else's as dear as they like; the oldest organizations still are tried."""
+@pytest.mark.parametrize("slug", ["evil", "south"])
+async def test_a_membership_of_ones_own_tells_nothing_of_anothers_password(client, as_user, as_root, cast, slug):
+    """An organization registered under a victim's email, or an invitation accepted under it, with the guess as its password: the login
+    without a slug answered 401 where the guess was the victim's password as well, else 200, and the try was given back."""
+    if slug == "evil":
+        joined = EVIL
+    else:
+        given = {"email": "ana@north.test", "role": "claims_processor"}
+        token = (await as_user("alma", "south").post("/api/invitations", given)).json()["data"]["invitationToken"]
+        joined = {"invitationToken": token, "password": GUESS, "name": "Eve"}
+    assert (await client.post("/api/auth/register", json=joined)).status_code == 201
+    set_own = "update auth.credentials set password_hash = %s where email = 'ana@north.test' and organization_id <> %s"
+    guesses, answers = [f"{GUESS} {n}" for n in range(12)], []
+    for guess in guesses:
+        as_root.execute(set_own, [passwords.hash_password(guess, PASSWORD_HASH), cast.organization])
+        answers.append((await login(client, password=guess)).status_code)
+    assert answers == [401] * 10 + [429] * 2
+    as_root.execute("delete from auth.windows")
+    assert (await login(client)).json()["data"]["user"]["organization"]["slug"] == "north"  # control: the oldest counts
+    own = await login(client, password=guesses[-1], organizationSlug=slug)
+    assert own.json()["data"]["user"]["organization"]["slug"] == slug  # control: the slug chooses any
+
+
+async def test_the_oldest_membership_is_the_users_and_not_the_organizations(client, as_user, as_root):
+    """An organization that is older than the victim's gains nothing from a membership that is younger."""
+    email = "late@new.test"
+    for tenant, password in (("south", PASSWORD), ("north", GUESS)):  # north was founded first
+        given = {"email": email, "role": "admin"}
+        token = (await as_user("alma", tenant).post("/api/invitations", given)).json()["data"]["invitationToken"]
+        await client.post("/api/auth/register", json={"invitationToken": token, "password": password, "name": "L"})
+    assert (await login(client, email=email)).json()["data"]["user"]["organization"]["slug"] == "south"
+    assert (await login(client, email=email, password=GUESS)).status_code == 401
+    assert (await login(client, email=email, password=GUESS, organizationSlug="north")).status_code == 200  # control
+
+
+async def test_a_proven_membership_needs_no_slug(client, as_root, cast):
+    """A mailed link proves an email (auth.credentials.proven_at). Where several memberships count, a right password for one gives no
+    try back: it would free guesses at the others."""
+    assert (await client.post("/api/auth/register", json=EVIL)).status_code == 201
+    assert (await login(client, password=EVIL["password"])).status_code == 401  # control: not proven
+    prove = "update auth.credentials set proven_at = now() where email = 'ana@north.test' and organization_id <> %s"
+    assert as_root.execute(prove, [cast.organization]).rowcount == 1
+    as_root.execute("delete from auth.windows")
+    answers = [(await login(client, password=EVIL["password"])).status_code for _ in range(11)]
+    assert answers == [200] * 10 + [429]
+    as_root.execute("delete from auth.windows")
+    assert (await login(client)).status_code == 200
+
+
+async def test_who_has_left_the_oldest_organization_needs_no_slug(client, as_root, cast):
+    assert (await client.post("/api/auth/register", json=EVIL)).status_code == 201
+    as_root.execute("update users set active = false where user_id = %s", [cast.ana])
+    own = await login(client, password=EVIL["password"])
+    assert own.json()["data"]["user"]["organization"]["slug"] == "evil"
+    assert (await login(client)).status_code == 401
+
+
+async def test_organizations_under_ones_email_cost_a_login_nothing(client, as_root):
+    """However many there are, a login compares one password: the oldest membership's, or that of the slug."""
     for number in range(25):
         with as_root.transaction():
             as_root.execute("select auth.add_organization(%s, 'Evil')", [f"evil-{number}"])
             call = "select auth.add_user('ana@north.test', 'Eve', 'admin', null, null, %s)"
             as_root.execute(call, [PASSWORD_HASH[:-4] + "AAAA"])  # fits nothing
+    assert as_root.execute("select count(*) from auth.credentials where email = 'ana@north.test'").fetchone() == (26,)
     find = "select count(*) from auth.find_logins('ana@north.test', %s, null)"
-    assert as_root.execute(find, [None]).fetchone() == (20,)
-    assert as_root.execute(find, ["evil-24"]).fetchone() == (1,)
+    for slug in (None, "north", "evil-24"):
+        assert as_root.execute(find, [slug]).fetchone() == (1,)
+    assert as_root.execute(find, ["nowhere"]).fetchone() == (0,)
+    as_root.execute("update auth.credentials set proven_at = now() where email = 'ana@north.test'")
+    assert as_root.execute(find, [None]).fetchone() == (20,)  # a bound on what one login may cost
     assert (await login(client)).status_code == 200
+
+
+async def test_every_refused_login_is_answered_alike(client, as_root, cast):
+    """In status, body and headers, whatever the cause."""
+    assert (await client.post("/api/auth/register", json=EVIL)).status_code == 201
+    as_root.execute("update users set active = false where user_id = %s", [cast.ben])
+    as_root.execute("update organizations set suspended_at = now() where slug = 'south'")
+    causes = {
+        "a wrong password": {"password": GUESS},
+        "an unknown email": {"email": "nowhere@north.test"},
+        "another organization's slug": {"organizationSlug": "evil"},
+        "a slug that is none": {"organizationSlug": "nowhere"},
+        "a membership that needs the slug": {"password": EVIL["password"]},
+        "a deactivated user": {"email": "ben@north.test"},
+        "a suspended organization": {"email": "ana@south.test"},
+    }
+    seen = set()
+    for cause, given in causes.items():
+        answer = await login(client, **given)
+        assert answer.status_code == 401, cause
+        seen.add((str(answer.json()["error"]), tuple(sorted(answer.headers)), len(answer.content)))
+    assert len(seen) == 1, seen
+    assert (await login(client)).status_code == 200  # control
 
 
 async def test_a_failed_login_is_no_news_to_another_tenant(client, as_root, cast):

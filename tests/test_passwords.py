@@ -29,7 +29,8 @@ def kept_hash(as_root, who: str = "ana") -> str:
     return as_root.execute(query, [f"{who}@north.test"]).fetchone()[0]
 
 
-async def test_a_new_password_ends_the_other_sessions(client, as_root, cast):
+async def test_a_new_password_ends_every_sessions_refresh_tokens(client, as_root, cast):
+    """The caller's own as well: its access token lives on to its expiry, no longer."""
     own, other, bens = await log_in(client, "ana"), await log_in(client, "ana"), plant(as_root, cast, "ben")
     for current, new, named in [
         ("wrong", NEW, "currentPassword"), (PASSWORD.upper(), NEW, "currentPassword"), ("", NEW, "currentPassword"),
@@ -43,11 +44,43 @@ async def test_a_new_password_ends_the_other_sessions(client, as_root, cast):
         assert (answer.status_code, answer.content) == (204, b"")
     assert await is_dead(client, other)
     assert await is_in(client, own)
-    assert await is_in(client, (await refresh(client, own)).json()["data"])
+    assert (await refresh(client, own)).status_code == 401
     assert await is_in(client, bens)
+    assert (await refresh(client, bens)).status_code == 200
     assert await try_login(client, password=PASSWORD) == 401
     assert await try_login(client, password=NEW) == 200
     assert await try_login(client, "ana@south.test", PASSWORD) == 200  # another tenant's ana has another password
+
+
+async def test_a_new_password_may_come_with_new_tokens(client, as_root, cast):
+    """A thief of the caller's refresh token is out, and the caller goes on in the same session."""
+    own, other = await log_in(client, "ana"), plant(as_root, cast, "ana")
+    stolen = [own, (await refresh(client, own)).json()["data"]]
+    path, headers = "/api/auth/password?tokens=true", {"Authorization": f"Bearer {own['accessToken']}"}
+    body = {"currentPassword": PASSWORD, "newPassword": NEW}
+    wrong = await client.post(path, json=body | {"currentPassword": "wrong"}, headers=headers)
+    assert fields(wrong) == ["currentPassword"]
+    answer = await client.post(path, json=body, headers=headers)
+    new = answer.json()["data"]
+    assert (answer.status_code, new["user"]) == (200, own["user"])
+    assert await is_in(client, new)
+    assert [(await refresh(client, one)).status_code for one in stolen] == [401, 401]
+    assert await is_dead(client, other)
+    assert (await refresh(client, new)).status_code == 200
+    for odd in ("tokens=maybe", "token=true", "tokens=true&tokens=true"):
+        answer = await client.post(f"/api/auth/password?{odd}", json=body, headers=headers)
+        assert answer.status_code == 400, odd
+
+
+async def test_a_refresh_under_way_does_not_outlive_a_new_password(client, as_root, cast):
+    for _ in range(4):
+        as_root.execute(SET_HASH, [passwords.hash_password(PASSWORD), "ana@north.test"])
+        own = plant(as_root, cast, "ana")
+        change = call(client, "password", own["accessToken"], currentPassword=PASSWORD, newPassword=NEW)
+        *raced, changed = await asyncio.gather(*(refresh(client, own) for _ in range(4)), change)
+        assert changed.status_code == 204
+        family = [own, *(one.json()["data"] for one in raced if one.status_code == 200)]
+        assert [(await refresh(client, one)).status_code for one in family] == [401] * len(family)
 
 
 @pytest.mark.parametrize("hasher", [None, CHEAP])
@@ -101,7 +134,11 @@ class Stopwatch:
         await self._app(scope, receive, noted)
 
 
-async def test_an_unknown_email_looks_like_a_wrong_password(client, casts):
+@pytest.mark.parametrize("hasher", [None, CHEAP])
+async def test_an_unknown_email_looks_like_a_wrong_password(client, as_root, casts, hasher):
+    """Also where the hash was made with parameters that cost less than today's."""
+    if hasher:
+        as_root.execute("update auth.credentials set password_hash = %s", [hasher.hash(PASSWORD)])
     known = [email for who in casts.values() for email in who.emails.values()]
     took, seen = {True: [], False: []}, set()
     watch = Stopwatch(client._transport.app)
@@ -197,7 +234,7 @@ async def test_no_secret_is_kept_as_it_is(client, as_user, as_root, cast):
 
     assert holding(*secrets) == set()
     # Controls: what is kept is found, in every kind of column.
-    assert holding(secret_hash(second["refreshToken"]).hex()) == {"auth.refresh_tokens"}
+    assert holding(secret_hash(joined["refreshToken"]).hex()) == {"auth.refresh_tokens"}
     assert holding(secret_hash(invited.partition(".")[2]).hex()) == {"invitations"}
     assert {"users", "auth.credentials", "audit_logs"} <= holding("i@north.test")
     assert holding('"npi" : "1679576722"') == {"idempotency_keys"}
@@ -273,7 +310,8 @@ async def test_a_login_costs_one_hash_however_many_organizations_know_the_email(
     monkeypatch.setattr(
         passwords.PasswordHasher, "hash", lambda self, *given, **more: made.append(1) or real(self, *given, **more)
     )
-    for n in range(4):  # each password opens its own organization
-        answer = await client.post("/api/auth/login", json={"email": "many@many.test", "password": f"{PASSWORD} {n}"})
+    for n in range(4):
+        body = {"email": "many@many.test", "password": f"{PASSWORD} {n}", "organizationSlug": f"many-{n}"}
+        answer = await client.post("/api/auth/login", json=body)
         assert answer.json()["data"]["user"]["organization"]["name"] == f"Many {n}"
     assert len(made) == 4

@@ -1,10 +1,11 @@
 -- Logging in, joining, and staying logged in, before there is a tenant. All run as claims_gate. The API signs each call, the function with
 -- its arguments (p_proof), so that SQL injected into a request can call none of them, nor the one that its request calls for another user.
 
--- Every login an email has, at most one a tenant; the caller compares the password with each. Each candidate is looked up
--- inside its own tenant, so no statement here sees two tenants' users. Twenty without a slug, of the oldest organizations: each costs
--- a hash, and anybody may found organizations under anybody's email.
-create or replace function auth.find_logins(p_email text, p_slug text, p_proof text)
+-- The memberships that a login is compared with, of those that may log in: where there is a slug, that organization's; else the email's
+-- oldest and those whose email was proven. Anybody may register an organization under anybody's email: were such a membership compared
+-- with the others, its password would tell whether it is theirs as well. Each is looked up inside its own tenant, so no statement here
+-- sees two tenants' users. Twenty at most: each may cost a hash.
+create or replace function auth.memberships(p_email text, p_slug text)
 returns table (organization_id uuid, user_id uuid, role text, password_hash text, changed_at timestamptz)
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
@@ -12,17 +13,31 @@ declare
     added integer;
     in_all integer := 0;
 begin
-    perform ctx.verify_call(p_proof, 'find_logins', p_email, p_slug);
-    for candidate in select c.* from auth.credentials c where c.email = lower(p_email) order by c.organization_id loop
+    for candidate in
+        select c.* from auth.credentials c
+        where c.email = lower(p_email)
+          and (p_slug is null or c.organization_id = (select t.organization_id from auth.tenants t where t.slug = p_slug))
+        order by c.joined_at, c.organization_id
+    loop
+        continue when in_all > 0 and candidate.proven_at is null;
         perform ctx.assume(candidate.organization_id);
         return query
         select u.organization_id, u.user_id, u.role, candidate.password_hash, candidate.changed_at
         from users u join organizations o on o.organization_id = u.organization_id
-        where u.email = candidate.email and u.active and o.suspended_at is null and (p_slug is null or o.slug = p_slug);
+        where u.email = candidate.email and u.active and o.suspended_at is null;
         get diagnostics added = row_count;
         in_all := in_all + added;
         exit when in_all = 20;
     end loop;
+end
+$$;
+
+create or replace function auth.find_logins(p_email text, p_slug text, p_proof text)
+returns table (organization_id uuid, user_id uuid, role text, password_hash text, changed_at timestamptz)
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+begin
+    perform ctx.verify_call(p_proof, 'find_logins', p_email, p_slug);
+    return query select * from auth.memberships(p_email, p_slug);
 end
 $$;
 
@@ -32,6 +47,24 @@ language plpgsql stable security definer set search_path = app, pg_catalog, pg_t
 begin
     perform ctx.verify_call(p_proof, 'find_hash', p_email);
     return (select c.password_hash from auth.credentials c where c.email = lower(p_email) order by c.organization_id limit 1);
+end
+$$;
+
+-- Whether what the API signs would be accepted, asked at its start and by readiness: ok; unknown, where there is no key p_kid; another
+-- secret, where the key of that name is another; clock, where only the time is refused.
+create or replace function auth.probe(p_kid text, p_proof text) returns text
+language plpgsql stable security definer set search_path = app, pg_catalog, pg_temp as $$
+declare
+    said text := format('5:probe%s:%s', octet_length(p_kid), p_kid);
+    inside bytea;
+    outside bytea;
+begin
+    select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = p_kid and k.kid <> 'self';
+    return case
+        when inside is null then 'unknown'
+        when ctx.is_signed(p_proof, said, inside, outside) is not true then 'another secret'
+        when ctx.proves(p_proof, said, inside, outside) then 'ok'
+        else 'clock' end;
 end
 $$;
 
@@ -167,17 +200,21 @@ begin
 end
 $$;
 
--- Trades a refresh token for the next one of its session. A token is dead once it is traded; for ten seconds more it still is an
--- honest client's second request (two tabs, a lost answer), after that it was stolen, and its session ends. The session's row is
--- locked first, so that nothing is renewed while another transaction ends it. No row: log in again.
-create or replace function auth.refresh(p_old_hash bytea, p_new_hash bytea, p_seconds integer, p_proof text)
-returns table (organization_id uuid, user_id uuid, role text, session_id uuid)
+-- Trades a refresh token for its one successor. p_successors: hashes of 32 bytes each, one for every key that the API may have derived
+-- the successor from the token by; the first is added. A token is dead once it is traded. For ten seconds more it still may be an honest
+-- client's second request (two tabs, a lost answer), which is answered with the same successor; after that it was stolen, and its session
+-- ends. The session's row is locked first, so that nothing is renewed while another transaction ends it. No row: log in again.
+-- place: which of p_successors it is, from 1.
+create or replace function auth.refresh(p_old_hash bytea, p_successors bytea, p_seconds integer, p_proof text)
+returns table (organization_id uuid, user_id uuid, role text, session_id uuid, place integer)
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
+#variable_conflict use_column
 declare
     old_token auth.refresh_tokens;
     family auth.sessions;
+    which integer := 1;
 begin
-    perform ctx.verify_call(p_proof, 'refresh', encode(p_old_hash, 'hex'), encode(p_new_hash, 'hex'), p_seconds::text);
+    perform ctx.verify_call(p_proof, 'refresh', encode(p_old_hash, 'hex'), encode(p_successors, 'hex'), p_seconds::text);
     select t.* into old_token from auth.refresh_tokens t where t.token_hash = p_old_hash;
     if not found then
         return;
@@ -185,27 +222,37 @@ begin
     select s.* into family from auth.sessions s
     where s.organization_id = old_token.organization_id and s.session_id = old_token.session_id for update;
     select t.* into old_token from auth.refresh_tokens t where t.token_hash = p_old_hash;
-    if family.ended_at is not null or old_token.expires_at <= now() then
-        return;
-    end if;
-    if old_token.replaced_at < clock_timestamp() - interval '10 seconds' then
-        update auth.sessions s set ended_at = now()
-        where s.organization_id = family.organization_id and s.session_id = family.session_id;
-        perform ctx.assume(family.organization_id);
-        perform record_act('denied', 'users', family.user_id, null, 'a dead refresh token was used');
+    if not found or family.ended_at is not null or old_token.expires_at <= now() then
         return;
     end if;
     perform ctx.assume(family.organization_id);
-    return query
-    select u.organization_id, u.user_id, u.role, family.session_id
-    from users u join organizations o on o.organization_id = u.organization_id
-    where u.user_id = family.user_id and u.active and o.suspended_at is null;
-    if not found then
+    if old_token.replaced_at < clock_timestamp() - interval '10 seconds' then
+        update auth.sessions s set ended_at = now()
+        where s.organization_id = family.organization_id and s.session_id = family.session_id;
+        perform record_act('denied', 'users', family.user_id, null, 'a dead refresh token was used');
         return;
     end if;
-    update auth.refresh_tokens t set replaced_at = coalesce(t.replaced_at, clock_timestamp()) where t.token_hash = p_old_hash;
-    insert into auth.refresh_tokens (token_hash, organization_id, session_id, expires_at)
-    values (p_new_hash, family.organization_id, family.session_id, now() + make_interval(secs => p_seconds));
+    if not exists (
+        select from users u join organizations o on o.organization_id = u.organization_id
+        where u.user_id = family.user_id and u.active and o.suspended_at is null)
+    then
+        return;
+    end if;
+    if old_token.replaced_at is null then
+        update auth.refresh_tokens t set replaced_at = clock_timestamp() where t.token_hash = p_old_hash;
+        insert into auth.refresh_tokens (token_hash, organization_id, session_id, expires_at)
+        values (substr(p_successors, 1, 32), family.organization_id, family.session_id, now() + make_interval(secs => p_seconds));
+    else
+        select n into which from generate_series(1, length(p_successors) / 32) as n
+        where exists (
+            select from auth.refresh_tokens t
+            where t.token_hash = substr(p_successors, n * 32 - 31, 32) and t.session_id = family.session_id)
+        order by n limit 1;
+        if which is null then  -- the key that it was derived by is none of the API's any more
+            return;
+        end if;
+    end if;
+    return query select u.organization_id, u.user_id, u.role, family.session_id, which from users u where u.user_id = family.user_id;
 end
 $$;
 
@@ -241,39 +288,48 @@ begin
 end
 $$;
 
--- A new password for the caller. Every other session of the caller's ends.
-create or replace function auth.set_my_password(p_new_hash text, p_proof text) returns void
+-- A new password for the caller. Every other session of the caller's ends, and so do all its refresh tokens; p_refresh_hash: of a new one
+-- for this session, or null. The sessions are locked first, in order, so that no refresh adds a token to one of them meanwhile.
+create or replace function auth.set_my_password(p_new_hash text, p_refresh_hash bytea, p_seconds integer, p_proof text) returns void
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 declare
     caller uuid := ctx.entered(current_user, 'user_id');
 begin
-    perform ctx.verify_call(p_proof, 'set_my_password', caller::text, p_new_hash);
+    perform ctx.verify_call(
+        p_proof, 'set_my_password', caller::text, p_new_hash, encode(p_refresh_hash, 'hex'), p_seconds::text);
     update auth.credentials c set password_hash = p_new_hash, changed_at = now()
     from users u
     where u.user_id = caller and c.organization_id = u.organization_id and c.email = u.email;
+    perform from auth.sessions s where s.organization_id = organization_id() and s.user_id = caller and s.ended_at is null
+    order by s.session_id for update;
     update auth.sessions s set ended_at = now()
     where s.organization_id = organization_id() and s.user_id = caller
       and s.session_id <> ctx.variable('session_id') and s.ended_at is null;
+    delete from auth.refresh_tokens t
+    where t.organization_id = organization_id() and t.session_id = ctx.variable('session_id');
+    if p_refresh_hash is not null then
+        insert into auth.refresh_tokens (token_hash, organization_id, session_id, expires_at)
+        values (p_refresh_hash, organization_id(), ctx.variable('session_id'), now() + make_interval(secs => p_seconds));
+    end if;
     perform record_act('execute', 'users', caller, null, 'changed its password');
 end
 $$;
 
--- A login that failed, in the trail of every tenant whose user it was tried on: of one where a slug chose it, and of no more than
--- find_logins compares.
+-- A login that failed, in the trail of every organization whose membership it was compared with, and of one that its slug names where
+-- the user or the organization may not log in.
 create or replace function auth.login_failed(p_email text, p_slug text, p_request_id text, p_address text, p_proof text) returns void
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
-    tried auth.credentials;
+    tried uuid;
 begin
     perform ctx.verify_call(p_proof, 'login_failed', p_email, p_slug, p_request_id, p_address);
     for tried in
-        select c.* from auth.credentials c where c.email = lower(p_email)
-        order by c.organization_id limit case when p_slug is null then 20 end
+        select m.organization_id from auth.memberships(p_email, p_slug) m
+        union
+        select t.organization_id from auth.tenants t where t.slug = p_slug
     loop
-        perform ctx.assume(tried.organization_id, p_request_id => p_request_id, p_address => p_address);
-        perform record_act('login_failed', 'users', u.user_id, null, 'failure')
-        from users u join organizations o on o.organization_id = u.organization_id
-        where u.email = tried.email and (p_slug is null or o.slug = p_slug);
+        perform ctx.assume(tried, p_request_id => p_request_id, p_address => p_address);
+        perform record_act('login_failed', 'users', u.user_id, null, 'failure') from users u where u.email = lower(p_email);
     end loop;
 end
 $$;
@@ -315,7 +371,7 @@ declare
     gated text;
 begin
     foreach gated in array array[
-        'find_logins', 'find_hash', 'add_organization', 'add_user', 'register', 'open_invitation', 'find_invitation', 'accept_invitation',
+        'probe', 'memberships', 'find_logins', 'find_hash', 'add_organization', 'add_user', 'register', 'open_invitation', 'find_invitation', 'accept_invitation',
         'open_session', 'refresh', 'log_out', 'my_password_hash', 'set_my_password', 'login_failed', 'end_sessions', 'record_denial']
     loop
         execute format('alter function auth.%s owner to claims_gate', gated);
@@ -325,7 +381,7 @@ $$;
 create or replace trigger users_40_end_sessions after update of active on app.users
     for each row when (old.active and not new.active) execute function auth.end_sessions();
 
-grant execute on function auth.find_logins, auth.find_hash, auth.register, auth.find_invitation, auth.accept_invitation, auth.open_session,
+grant execute on function auth.probe, auth.find_logins, auth.find_hash, auth.register, auth.find_invitation, auth.accept_invitation, auth.open_session,
     auth.refresh, auth.login_failed, auth.record_denial to claims_api;
 grant execute on function auth.log_out, auth.my_password_hash, auth.set_my_password
     to claims_admin, claims_processor, claims_provider, claims_patient;
@@ -339,10 +395,11 @@ create policy credentials_gate on auth.credentials to claims_gate using (true) w
 create policy sessions_gate on auth.sessions to claims_gate using (true) with check (true);
 create policy refresh_tokens_gate on auth.refresh_tokens to claims_gate using (true) with check (true);
 
--- The ids of all organizations and nothing else of them: filled as they are founded, read by what seals and audits.
+-- The ids and slugs of all organizations and nothing else of them: kept by a trigger of organizations, read by logins and by what seals
+-- and audits.
 select schema_admin.drop_policies('auth.tenants');
 revoke all on auth.tenants from public;
 grant select on auth.tenants to claims_gate;
-grant insert on auth.tenants to claims_recorder;
+grant select, insert, update on auth.tenants to claims_recorder;
 create policy tenants_gate on auth.tenants for select to claims_gate using (true);
-create policy tenants_recorder on auth.tenants for insert to claims_recorder with check (true);
+create policy tenants_recorder on auth.tenants to claims_recorder using (true) with check (true);

@@ -176,25 +176,35 @@ begin
 end
 $$;
 
--- Whether the API's key is known here: asked at its start, before a request finds out.
-create or replace function ctx.is_known(p_kid text) returns boolean
-language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-    select exists (select from ctx.keys k where k.kid = p_kid and k.kid <> 'self')
-$$;
+-- Whether the key that these are the halves of made the proof's signature, of exactly p_said; null where there is no such key.
+create or replace function ctx.is_signed(p_proof text, p_said text, inner_pad bytea, outer_pad bytea) returns boolean
+language sql stable
+return encode(ctx.mac(inner_pad, outer_pad, convert_to(concat(
+        p_said, e'\n', split_part(p_proof, ':', 2), e'\n', split_part(p_proof, ':', 3)), 'UTF8')), 'hex')
+    = substr(p_proof, length(split_part(p_proof, ':', 1) || split_part(p_proof, ':', 2) || split_part(p_proof, ':', 3)) + 4);
 
--- Whether the key that these are the halves of signed exactly p_said; null where there is no such key.
+-- The same, and whether the proof holds here and now.
 -- p_proof: kid:expires:backend:signature; expires in seconds since 1970, the signature in hex over said, expires and backend, a line
 -- each. Where backend is this one's process id the proof is good for a minute. 0: the API talks to a pooler and does not know where a
 -- statement ends up, so the proof is good for five seconds anywhere; the clocks of API and database may differ by five more.
 create or replace function ctx.proves(p_proof text, p_said text, inner_pad bytea, outer_pad bytea) returns boolean
 language sql stable
-return encode(ctx.mac(inner_pad, outer_pad, convert_to(concat(
-        p_said, e'\n', split_part(p_proof, ':', 2), e'\n', split_part(p_proof, ':', 3)), 'UTF8')), 'hex')
-    = substr(p_proof, length(split_part(p_proof, ':', 1) || split_part(p_proof, ':', 2) || split_part(p_proof, ':', 3)) + 4)
+return ctx.is_signed(p_proof, p_said, inner_pad, outer_pad)
     and case split_part(p_proof, ':', 3)
         when pg_backend_pid()::text then split_part(p_proof, ':', 2)::bigint - extract(epoch from now()) between -5 and 65
         when '0' then split_part(p_proof, ':', 2)::bigint - extract(epoch from now()) between 0 and 10
     end;
+
+-- Raises for a proof that ctx.proves refused: CLOCK where only its time is wrong, so that the clocks of API and database differ; else 28000.
+create or replace function ctx.refuse_proof(p_proof text, p_said text, inner_pad bytea, outer_pad bytea) returns void
+language plpgsql stable as $$
+begin
+    if ctx.is_signed(p_proof, p_said, inner_pad, outer_pad) and split_part(p_proof, ':', 3) in (pg_backend_pid()::text, '0') then
+        raise exception using errcode = 'CLOCK', message = 'signed for another time';
+    end if;
+    raise exception using errcode = '28000', message = 'not signed';
+end
+$$;
 
 -- Raises unless the API signed exactly p_said, or the session is an operator's.
 create or replace function ctx.verify(p_proof text, p_said text) returns void
@@ -205,7 +215,7 @@ declare
 begin
     select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = split_part(p_proof, ':', 1) and k.kid <> 'self';
     if ctx.proves(p_proof, p_said, inside, outside) is not true and not ctx.is_operator() then
-        raise exception using errcode = '28000', message = 'not signed';
+        perform ctx.refuse_proof(p_proof, p_said, inside, outside);
     end if;
 end
 $$;
@@ -224,7 +234,8 @@ $$;
 -- The caller's context for this transaction; returns the database role to become:
 --   select set_config('role', ctx.enter(...), true)
 -- Role, provider and patient are read here, so that a change holds from the next request on. The API must name a session that has
--- not ended; an operator who looks at the data as a user does needs none.
+-- not ended; an operator who looks at the data as a user does needs none. Raises ENDED where the caller may not come in, 28000 or CLOCK
+-- where the proof is refused, which is never a client's fault.
 create or replace function ctx.enter(
     p_organization_id uuid, p_user_id uuid, p_session_id uuid, p_request_id text, p_address text, p_source text,
     p_read_only boolean, p_proof text default null)
@@ -233,6 +244,8 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     keys record;
     caller record;
+    said text := concat(p_organization_id, e'\n', p_user_id, e'\n', p_session_id, e'\n', p_request_id, e'\n', p_address, e'\n', p_source,
+                        e'\n', p_read_only);
     done text;
 begin
     if strpos(concat(p_request_id, p_address, p_source), e'\n') > 0 then  -- lines would read as other fields
@@ -241,10 +254,8 @@ begin
     select own.inner_pad, own.outer_pad, api.inner_pad as api_inner_pad, api.outer_pad as api_outer_pad into keys
     from ctx.keys own left join ctx.keys api on api.kid = split_part(p_proof, ':', 1) and api.kid <> 'self'
     where own.kid = 'self';
-    if ctx.proves(p_proof, concat(p_organization_id, e'\n', p_user_id, e'\n', p_session_id, e'\n', p_request_id, e'\n', p_address,
-                                  e'\n', p_source, e'\n', p_read_only), keys.api_inner_pad, keys.api_outer_pad) is not true
-       and not ctx.is_operator() then
-        raise exception using errcode = '28000', message = 'not signed';
+    if ctx.proves(p_proof, said, keys.api_inner_pad, keys.api_outer_pad) is not true and not ctx.is_operator() then
+        perform ctx.refuse_proof(p_proof, said, keys.api_inner_pad, keys.api_outer_pad);
     end if;
     done := set_config('app.organization_id', p_organization_id::text, true);
     select u.role, u.provider_id, u.patient_id, s.user_id is not null and s.ended_at is null as in_session into caller
@@ -252,7 +263,7 @@ begin
     left join auth.sessions s on s.organization_id = u.organization_id and s.session_id = p_session_id and s.user_id = u.user_id
     where u.user_id = p_user_id and u.active and o.suspended_at is null;
     if (caller.in_session or p_session_id is null and found and ctx.is_operator()) is not true then
-        raise exception using errcode = '28000', message = 'nobody to act as';
+        raise exception using errcode = 'ENDED', message = 'no such user, or its session has ended';
     end if;
     if p_read_only then  -- first, since it is part of what is signed
         done := set_config('transaction_read_only', 'on', true);
@@ -314,11 +325,10 @@ alter function ctx.enter owner to claims_usher;
 alter function ctx.enter_job owner to claims_gate;
 alter function ctx.turn_to owner to claims_gate;
 alter function ctx.checked owner to claims_gate;
-alter function ctx.is_known owner to claims_gate;
 grant execute on all functions in schema ctx to claims_gate;
-grant execute on function ctx.proves, ctx.assign, ctx.mac, ctx.stated, ctx.role_name, ctx.is_operator, ctx.variable, ctx.not_verified
+grant execute on function ctx.proves, ctx.is_signed, ctx.refuse_proof, ctx.assign, ctx.mac, ctx.stated, ctx.role_name, ctx.is_operator, ctx.variable, ctx.not_verified
     to claims_usher;
-grant execute on function ctx.enter, ctx.is_known to claims_api;
+grant execute on function ctx.enter to claims_api;
 grant execute on function ctx.reset_session to claims_api, claims_admin, claims_processor, claims_provider, claims_patient;
 grant execute on function ctx.enter_job to claims_worker;
 grant execute on function ctx.turn_to to claims_system;

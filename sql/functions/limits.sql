@@ -41,6 +41,24 @@ begin
 end
 $$;
 
+-- For an operator (make unlock): the account's tries are given back, and the trail of each of its organizations says so. Raises where the
+-- email has no membership.
+create or replace function auth.unlock(p_email text) returns void
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' set app.organization_id = '' as $$
+declare
+    freed auth.credentials;
+begin
+    for freed in select c.* from auth.credentials c where c.email = lower(p_email) loop
+        perform ctx.assume(freed.organization_id, p_role => session_user::text);
+        perform record_act('execute', 'users', u.user_id, null, 'unlocked') from users u where u.email = freed.email;
+    end loop;
+    if not found then
+        raise exception 'no user has that email';
+    end if;
+    delete from auth.windows w where w.subject = auth.window_of('login as:' || p_email);
+end
+$$;
+
 -- Windows that ended long ago, some at a time; every login sweeps a little (auth.open_session).
 create or replace function auth.sweep_windows() returns void
 language sql security definer set search_path = app, pg_catalog, pg_temp as $$
@@ -51,6 +69,7 @@ $$;
 
 alter function auth.take owner to claims_gate;
 alter function auth.forgive owner to claims_gate;
+alter function auth.unlock owner to claims_gate;
 alter function auth.sweep_windows owner to claims_gate;
 alter function auth.window_of owner to claims_gate;
 grant execute on function auth.take, auth.forgive to claims_api;

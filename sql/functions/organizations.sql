@@ -26,14 +26,15 @@ end
 $$;
 grant execute on function app.organization_json to claims_admin, claims_processor, claims_provider, claims_patient;
 
--- Whoever founds an organization puts it among the tenants.
+-- A new organization is among the tenants; a login finds it there by its slug.
 create or replace function app.add_tenant() returns trigger
 language plpgsql security definer set search_path = auth, pg_catalog, pg_temp as $$
 begin
-    insert into tenants (organization_id) values (new.organization_id);
+    insert into tenants (organization_id, slug) values (new.organization_id, new.slug)
+    on conflict (organization_id) do update set slug = excluded.slug;
     return null;
 end
 $$;
 alter function app.add_tenant owner to claims_recorder;
-create or replace trigger organizations_20_add_tenant after insert on app.organizations
+create or replace trigger organizations_20_add_tenant after insert or update of slug on app.organizations
     for each row execute function app.add_tenant();

@@ -1,11 +1,11 @@
 -- name: find_logins
--- Before there is a context: every login this email has, one a tenant, with the hash to compare the password with.
+-- Before there is a context: the memberships that a login is compared with, each with its hash.
 -- signed: email slug
 select organization_id, user_id, role, password_hash, changed_at
 from auth.find_logins(:email, :slug, :proof);
 
 -- name: login_failed
--- Into the trail of every tenant whose user it was tried on.
+-- Into the trail of every tenant whose membership it was compared with.
 -- signed: email slug request_id address
 select auth.login_failed(:email, :slug, :request_id, :address, :proof);
 
@@ -43,10 +43,10 @@ select auth.open_session(:tenant, :user_id, :session_id, :refresh_hash, :seconds
 select record_access('login', 'users', current_setting('app.user_id')::uuid);
 
 -- name: refresh
--- Trades a refresh token for the next; no row when it is dead, unknown or its user may not come in.
--- signed: old_hash new_hash seconds
-select organization_id, user_id, role, session_id
-from auth.refresh(:old_hash, :new_hash, :seconds, :proof);
+-- Trades a refresh token for its successor; no row when it is dead, unknown or its user may not come in.
+-- signed: old_hash successors seconds
+select organization_id, user_id, role, session_id, place
+from auth.refresh(:old_hash, :successors, :seconds, :proof);
 
 -- name: log_out
 -- Ends the caller's session, or that of one of its refresh tokens; false when there is none.
@@ -61,9 +61,9 @@ from users u
 where u.user_id = current_setting('app.user_id')::uuid;
 
 -- name: set_password
--- The caller's; its other sessions end.
--- signed: caller new_hash
-select auth.set_my_password(:new_hash, :proof);
+-- The caller's; its other sessions end, and all its refresh tokens.
+-- signed: caller new_hash refresh_hash seconds
+select auth.set_my_password(:new_hash, :refresh_hash, :seconds, :proof);
 
 -- name: me
 -- The caller; a row always, or the context could not have been entered.
