@@ -60,13 +60,13 @@ async def change_claim(claim_id: Id, data: JSONBody[ClaimChange], db: Db) -> Ans
     return await db.changed(queries.find, query, claim_id=claim_id, **given)
 
 
-@post("/api/claims/bulk-status-update", status_code=200, source="bulk")
+@post("/api/claims/bulk-status-update", status_code=200, source="bulk", heavy=True)
 async def move_claims(data: JSONBody[BulkMove], db: Db) -> Answer[BulkResult]:
     """Moves up to 1,000 claims, each for itself: one that can't be moved stops no other."""
     return await db.one(queries.move_all, **data.given())
 
 
-@get("/api/claims/stats", query=StatsFilter)
+@get("/api/claims/stats", query=StatsFilter, heavy=True)
 async def get_stats(db: Db) -> Answer[Stats]:
     """Counts and sums over what the caller may see."""
     query: StatsFilter = db.query
@@ -90,6 +90,7 @@ async def take_next_claim(db: Db) -> Answer[Claim] | None:
     "/api/claims/import",
     status_code=200,
     source="import",
+    heavy=True,
     key_of_lines=True,
     takes=dict.fromkeys(streams.NDJSON, NewClaim),
     gives={streams.NDJSON[0]: LineResult},
@@ -113,7 +114,13 @@ async def _imported(lines: streams.Lines, db: Session) -> AsyncIterator[bytes]:
         yield b"".join(results[number] + b"\n" for number, _ in batch)
 
 
-@get("/api/claims/export", query=ClaimFilter, recorded=True, gives={streams.NDJSON[0]: Claim, "text/csv": None})
+@get(
+    "/api/claims/export",
+    query=ClaimFilter,
+    recorded=True,
+    heavy=True,
+    gives={streams.NDJSON[0]: Claim, "text/csv": None},
+)
 async def export_claims(request: Request[Any, Any, Any], db: Db) -> Stream:
     """The list's claims, all of them, as NDJSON or as CSV by Accept."""
     as_csv = streams.prefers_csv(request.headers.get("Accept", ""))

@@ -19,11 +19,15 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
 from psycopg.types.string import ByteaBinaryLoader
 
+from app.fair import Key
+
 Rows = list[tuple[Any, ...]]
 Statements = Sequence[tuple[str, Mapping[str, Any]]]
 Gone = Callable[[], Awaitable[None]]
 """Comes back when whoever asked does not wait for the answer any more."""
 
+NOBODY: Key = ("", "")
+"""Whose calls are that are made before there is a caller."""
 PREPARED_AT_MOST = 200
 """Statements kept prepared on a connection; beyond it the one that was not used for longest goes."""
 RESET = "select ctx.reset_session()"
@@ -56,16 +60,26 @@ def numbered(text: str) -> tuple[bytes, tuple[str, ...]]:
 class Call:
     """Statements for one round trip, and the rows of each once they came back."""
 
-    __slots__ = ("answer", "connection", "gone", "held", "looks", "statements")
+    __slots__ = ("answer", "connection", "gone", "held", "key", "lane", "learns", "looks", "sent_at", "statements")
 
-    def __init__(self, statements: Statements, gone: Gone | None = None, *, held: bool = False) -> None:
+    def __init__(
+        self, statements: Statements, gone: Gone | None = None, *, held: bool = False, key: Key = NOBODY
+    ) -> None:
         self.statements = statements
         self.gone = gone
+        self.key = key
+        """Whose call it is."""
         self.answer: asyncio.Future[list[Rows]] = asyncio.get_running_loop().create_future()
         self.held = held
         """Whether the connection stays the caller's afterwards, for what belongs to the same transaction."""
         self.connection: Connection | None = None
+        self.lane: Any = None
+        """Where it waits, or waited, in its pool."""
+        self.learns = False
+        """Whether its time tells how long its statement takes."""
+        self.sent_at = 0.0
         self.looks = 0
+        """Looks of the pool since it began to wait, and since it was sent."""
 
     def fail(self, error: Exception) -> None:
         """Whoever waits for it hears of it, unless it has heard already."""

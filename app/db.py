@@ -29,7 +29,7 @@ from app.errors import (
     from_database,
 )
 from app.pages import Cursors, Page
-from app.pool import Pool, Transaction
+from app.pool import Lane, Pool, Transaction
 from app.reply import Reply
 from app.sql import Query
 from app.tokens import Caller
@@ -67,7 +67,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     source: str = "api"
     read_only: bool = False
-    slow: bool = False
+    lane: Lane = "quick"
     key: str | None = None
     body_hash: bytes = b""
     versions: list[int] | None = None
@@ -103,7 +103,9 @@ class Session:
 
     async def rows(self, *queries: Query, **given: Any) -> list[Rows]:
         """The rows of each query, all run in one transaction and one round trip."""
-        return (await self._pool.fetch(self._statements(queries, given), self._gone, slow=self._about.slow))[1:]
+        about = self._about
+        statements = self._statements(queries, given)
+        return (await self._pool.fetch(statements, self._gone, lane=about.lane, key=about.caller.key))[1:]
 
     async def run(self, build: Callable[[list[Rows]], Reply], *queries: Query, **given: Any) -> Any:
         """The answer that build makes of the queries' rows; what it raises undoes them where the request has a key.
@@ -114,7 +116,9 @@ class Session:
             return build(await self.rows(*queries, **given)).response()
         # Whoever comes with a key that is in flight here waits without a connection: else a few of them would take them all.
         flight = alone((self._about.caller.user_id, self._about.path, self._about.key))
-        async with flight, self._pool.transaction(self._gone) as transaction:
+        lane: Lane = "heavy" if self._about.lane == "heavy" else "slow"
+        pooled = self._pool.transaction(self._gone, lane=lane, key=self._about.caller.key)
+        async with flight, pooled as transaction:
             return await self._once(transaction, build, queries, given)
 
     async def _once(

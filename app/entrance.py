@@ -21,7 +21,7 @@ from app.door import Door
 from app.errors import Invalid, Unauthorized, UnsupportedMediaType
 from app.limits import Limits, network
 from app.pages import Cursors
-from app.pool import Pool
+from app.pool import Lane, Pool
 from app.tokens import Caller, Tokens
 from app.wire import Query as NoQuery
 from app.wire import problems, read_query, struct_in
@@ -174,14 +174,25 @@ async def provide_db(request: Request[Any, Caller, State]) -> Session:
     more = {
         "source": opt.get("source", "api"),
         "read_only": request.method in ("GET", "HEAD") and not opt.get("recorded"),
-        "slow": request.method not in ("GET", "HEAD"),
         "key": key,
         "body_hash": body_hash,
         "versions": _versions(request.headers.get("If-Match")) if request.method in ("PATCH", "PUT") else None,
     }
-    session = _session(request.app.state, request.auth, request, **more)
-    session.query = read_query(opt.get("query", NoQuery), request.scope["query_string"])
+    query = read_query(opt.get("query", NoQuery), request.scope["query_string"])
+    session = _session(request.app.state, request.auth, request, lane=_lane(request, query), **more)
+    session.query = query
     return session
+
+
+DEEP = 1000
+"""The offset from which a page counts as heavy."""
+
+
+def _lane(request: Request[Any, Caller, Any], query: Any) -> Lane:
+    """heavy: routes with heavy=True, and pages that jump far."""
+    if request.route_handler.opt.get("heavy") or (getattr(query, "offset", None) or 0) >= DEEP:
+        return "heavy"
+    return "quick" if request.method in ("GET", "HEAD") else "slow"
 
 
 async def provide_door(request: Request[Any, Any, State]) -> Door:

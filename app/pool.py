@@ -5,22 +5,22 @@ import math
 import random
 import re
 import time
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 
 from app.config import Settings
-from app.connection import Call, Connection, Gone, Rows, Statements
-from app.errors import REFUSED, NoConnection, Unavailable
+from app.connection import NOBODY, Call, Connection, Gone, Rows, Statements
+from app.errors import REFUSED, NoConnection, RateLimited, Unavailable
+from app.fair import FairQueue, Key
 
 LOOKED_AT_EVERY = 0.25
 """Seconds between two looks at the calls under way. The first look at a call may come at once, so the second is the first that counts."""
-SLOW_AFTER, CONNECTED_WITHIN, ANSWERED_WITHIN = 2, 3, 25
-"""Looks: before a call counts as slow, before one that no connection was free for is 503, and before the server counts as silent (six
-seconds, beyond claims_api's statement_timeout)."""
+SLOW_AFTER, CONNECTED_WITHIN, ANSWERED_WITHIN, WAITED_AT_MOST = 2, 3, 25, 40
+"""Looks: before a call counts as slow; before one that waits in a lane where nothing moves is 503; before the server counts as silent (six
+seconds, beyond claims_api's statement_timeout); and before one that waits at all is given up."""
 FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0
 """Seconds between two tries to connect."""
 NOTED_FOR = 30.0
@@ -31,26 +31,33 @@ LIFETIME = 3600.0
 
 QUICK_AT_ONCE = 4
 """Calls: more at a time than there are cores only take turns at them, and the API's own process waits longest for its turn."""
+DEAR, DEARER, KEPT = 0.01, 0.025, 1000
+"""Seconds on average: from which on a user's statement is remembered, and from which on it is dear; and how many are remembered."""
+Lane = Literal["quick", "dear", "slow", "heavy"]
 
 
 class _Lane:
-    """Who waits for a connection, and how many of them have one: no more than at_once."""
+    """Which calls wait for a connection, and how many have one: no more than at_once."""
 
     def __init__(self, at_once: int) -> None:
-        self.waiting: deque[Call] = deque()
+        self.waiting: FairQueue[Call] = FairQueue()
         self.at_once = max(1, at_once)
         self.busy = 0
+        self.moved_at = 0.0
+        """When a call of it last ended, or began to wait where none did."""
 
     @property
     def wants(self) -> bool:
-        """Whether somebody waits whose turn it would be."""
-        return self.busy < self.at_once and any(not call.answer.done() for call in self.waiting)
+        """Whether there is a call whose turn it would be."""
+        return self.busy < self.at_once and len(self.waiting) > 0
 
 
 class Pool:
     """Up to size connections as one login. A call takes any that is free, else waits its turn; the last one used is taken first.
 
-    What is slow never has all of them: a quarter is left to what is quick. A call that turns out to be slow is no longer counted as quick.
+    Calls wait in lanes, so that what is slow never has all connections (a quarter is left to what is quick): quick ones; dear ones, which took their user long on average or
+    take long right now; slow ones, which may wait for others (writes); and heavy ones, which keep a core of the server busy for as long
+    as a hundred quick ones. In each lane organizations and users take turns.
     resets: nothing that a call leaves in its session reaches the next one; for a login whose statements may be injected into.
     """
 
@@ -58,7 +65,11 @@ class Pool:
         self._url, self._size, self._name, self._prepares, self._resets = url, size, name, prepares, resets
         self._free: list[Connection] = []
         self._all: set[Connection] = set()
-        self._quick, self._slow = _Lane(min(QUICK_AT_ONCE, size)), _Lane(size * 3 // 4)
+        heavy, dear = max(1, size // 16), max(1, size // 8)
+        self._quick, self._dear = _Lane(min(QUICK_AT_ONCE, size)), _Lane(dear)
+        self._slow, self._heavy = _Lane(size * 3 // 4), _Lane(heavy)
+        self._lanes = {"quick": self._quick, "dear": self._dear, "slow": self._slow, "heavy": self._heavy}
+        self._costs: dict[tuple[Key, str], float] = {}
         self._used_by: dict[Connection, _Lane] = {}
         self._under_way: set[Call] = set()
         self._looking = False
@@ -92,38 +103,56 @@ class Pool:
         self._closed = True
         if self._growing:
             self._growing.cancel()
-        for call in (*self._quick.waiting, *self._slow.waiting):
-            call.fail(Unavailable())
+        for lane in self._lanes.values():
+            while found := lane.waiting.pop():
+                found[1].fail(Unavailable())
         for connection in list(self._all):
             connection.close()
 
-    async def fetch(self, statements: Statements, gone: Gone | None = None, *, slow: bool = False) -> list[Rows]:
-        """Runs the statements as one transaction in one round trip; the rows of each. slow: it may take long, or wait for others.
+    async def fetch(
+        self, statements: Statements, gone: Gone | None = None, *, lane: Lane = "quick", key: Key = NOBODY
+    ) -> list[Rows]:
+        """Runs the statements as one transaction in one round trip; the rows of each. key: whose call it is.
 
-        Raises what the first that failed raised; Unavailable where the database is away or takes too long.
+        Raises what the first that failed raised; Unavailable where the database is away or takes too long; RateLimited where it has waited
+        for ten seconds for others of the same user.
         """
-        call = Call(statements, gone)
-        self.take_on(call, slow=slow)
+        call = Call(statements, gone, key=key)
+        self.take_on(call, lane)
         return await self.answer(call)
 
     @asynccontextmanager
-    async def transaction(self, gone: Gone | None = None) -> AsyncIterator["Transaction"]:
+    async def transaction(
+        self, gone: Gone | None = None, *, lane: Lane = "slow", key: Key = NOBODY
+    ) -> AsyncIterator["Transaction"]:
         """Several round trips that are one transaction; what is raised inside undoes all of them."""
-        transaction = Transaction(self, gone)
+        transaction = Transaction(self, gone, lane, key)
         try:
             yield transaction
         finally:
             transaction.leave()
 
-    def take_on(self, call: Call, *, slow: bool) -> None:
+    def take_on(self, call: Call, name: Lane) -> None:
         """It gets a connection when it is its turn. Raises Unavailable where too many wait already."""
-        lane = self._slow if slow else self._quick
-        while lane.waiting and lane.waiting[0].answer.done():
-            lane.waiting.popleft()
+        call.learns = name == "quick" and call.key != NOBODY
+        dear = call.learns and self._costs and self._costs.get((call.key, call.statements[-1][0]), 0.0) >= DEARER
+        lane = self._dear if dear else self._lanes[name]
         if len(lane.waiting) >= 16 * self._size:
             raise Unavailable
-        lane.waiting.append(call)
+        if not lane.waiting:
+            lane.moved_at = time.monotonic()
+        call.lane = lane
+        lane.waiting.push(call.key, call)
         self._match()
+
+    def _learn(self, call: Call, took: float) -> None:
+        """How long the call's statement takes its user on average, as far as it is worth remembering."""
+        about = (call.key, call.statements[-1][0])
+        known = self._costs.pop(about, 0.0)
+        if (cost := known + (took - known) / 4) >= DEAR:
+            if len(self._costs) >= KEPT:
+                del self._costs[next(iter(self._costs))]
+            self._costs[about] = cost
 
     async def answer(self, call: Call) -> list[Rows]:
         """The call's rows. Where nobody waits for them any more the server is told."""
@@ -131,7 +160,10 @@ class Pool:
         if not self._looking:
             self._look_later()
         try:
-            return await call.answer
+            rows = await call.answer
+            if call.learns and (self._costs or time.monotonic() - call.sent_at >= DEAR):
+                self._learn(call, time.monotonic() - call.sent_at)
+            return rows
         except psycopg.errors.DiskFull:
             self._disk_full_at = time.monotonic()
             raise
@@ -141,18 +173,25 @@ class Pool:
             raise
         finally:
             self._under_way.discard(call)
+            if call.connection is None:
+                call.lane.waiting.drop(call.key, call)
 
     def _match(self) -> None:
-        """Those who wait longest get what is free."""
-        for lane in (self._quick, self._slow):
-            while lane.waiting and self._free and lane.busy < lane.at_once:
-                call = lane.waiting.popleft()
-                if not call.answer.done():
-                    self._hand_over(self._free.pop(), call, lane)
+        """Calls whose turn it is get what is free."""
+        for lane in self._lanes.values():
+            while self._free and self._has_room(lane) and (found := lane.waiting.pop()):
+                if not found[1].answer.done():
+                    self._hand_over(self._free.pop(), found[1], lane)
         self._grow()
+
+    def _has_room(self, lane: _Lane) -> bool:
+        if lane.busy >= lane.at_once:
+            return False
+        return lane is self._quick or self._dear.busy + self._slow.busy + self._heavy.busy < max(1, self._size * 3 // 4)
 
     def _hand_over(self, connection: Connection, call: Call, lane: _Lane) -> None:
         self._count(connection, lane)
+        call.looks, call.sent_at = 0, time.monotonic()
         try:
             connection.send(call)
         except Exception as error:  # a value that can't be sent is its caller's affair alone
@@ -164,6 +203,8 @@ class Pool:
         """The connection is used by that lane now, and by no other any more."""
         if before := self._used_by.pop(connection, None):
             before.busy -= 1
+        if before and not lane:
+            before.moved_at = time.monotonic()
         if lane:
             self._used_by[connection] = lane
             lane.busy += 1
@@ -181,21 +222,32 @@ class Pool:
             self._look_later()
 
     def _look(self, call: Call) -> None:
-        """At a call that takes its time: is somebody still waiting, and is there still hope?"""
+        """At a call that takes its time: does its client still wait, and is there still hope?"""
         call.looks += 1
         if call.looks < SLOW_AFTER or call.answer.done():
             return
-        if call.connection is None and call.looks >= CONNECTED_WITHIN:
-            call.fail(self._away())
-        elif call.looks >= ANSWERED_WITHIN and call.connection:
+        if call.connection is None:
+            self._look_at_waiting(call)
+        elif call.looks >= ANSWERED_WITHIN:
             call.fail(Unavailable())
             call.connection.cancel(call)
-        if call.connection in self._used_by:
-            self._count(call.connection, self._slow)
+        if call.connection and self._used_by.get(call.connection) is self._quick:
+            self._count(call.connection, self._dear)
+            self._learn(call, 4 * DEARER)
             self._match()
-        if call.gone and call.looks == SLOW_AFTER and not call.answer.done():
+        if call.gone and not call.answer.done():
             watch = asyncio.ensure_future(self._watch(call, call.gone))
+            call.gone = None
             call.answer.add_done_callback(lambda _: watch.cancel())
+
+    def _look_at_waiting(self, call: Call) -> None:
+        """Nothing moves in its lane: the database is away. Else its turn may come, but not for ever."""
+        stands = time.monotonic() - call.lane.moved_at > (CONNECTED_WITHIN - 1) * LOOKED_AT_EVERY
+        if call.looks >= CONNECTED_WITHIN and (not self._all or (stands and call.lane is not self._heavy)):
+            call.fail(self._away())
+        elif call.looks >= WAITED_AT_MOST:
+            others = any(one.key == call.key and one is not call for one in self._under_way)
+            call.fail(RateLimited(headers={"Retry-After": "1"}) if others and call.key != NOBODY else self._away())
 
     async def _watch(self, call: Call, gone: Gone) -> None:
         await gone()
@@ -226,7 +278,7 @@ class Pool:
     def _wants_more(self) -> bool:
         if self._closed or len(self._all) >= self._size:
             return False
-        return len(self._all) < QUICK_AT_ONCE or self._quick.wants or self._slow.wants
+        return len(self._all) < QUICK_AT_ONCE or any(lane.wants for lane in self._lanes.values())
 
     async def _connect(self) -> None:
         """As many as are wanted, one after the other; after a failure later each time, and never at the same time as others."""
@@ -260,8 +312,8 @@ class Pool:
 class Transaction:
     """One explicit transaction on one connection, as Pool.transaction gives it."""
 
-    def __init__(self, pool: Pool, gone: Gone | None) -> None:
-        self._pool, self._gone = pool, gone
+    def __init__(self, pool: Pool, gone: Gone | None, lane: Lane, key: Key) -> None:
+        self._pool, self._gone, self._lane, self._key = pool, gone, lane, key
         self._connection: Connection | None = None
 
     async def run(self, statements: Statements) -> list[Rows]:
@@ -270,8 +322,8 @@ class Transaction:
             call = Call(statements, self._gone, held=True)
             self._connection.send(call)
             return await self._pool.answer(call)
-        call = Call([("begin", {}), *statements], self._gone, held=True)
-        self._pool.take_on(call, slow=True)
+        call = Call([("begin", {}), *statements], self._gone, held=True, key=self._key)
+        self._pool.take_on(call, self._lane)
         try:
             return (await self._pool.answer(call))[1:]
         finally:

@@ -1,5 +1,6 @@
 """Bodies too large to hold: received to disk, answered in parts. Memory stays flat however long they are."""
 
+import asyncio
 import csv as csv_module
 import io
 import re
@@ -19,6 +20,8 @@ NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "ap
 MOST_LINES, MOST_BYTES, LONGEST_LINE = 100_000, 128 * 2**20, 16 * 2**10
 BATCH, PAGE = 100, 250
 """Lines of an import that are one transaction, and rows of an export that are fetched at a time."""
+AT_A_TIME = 50
+"""Rows that are written as CSV before other requests have a turn: about a millisecond."""
 IN_MEMORY = 2**20
 """Bytes of a body before it goes to disk."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -136,12 +139,16 @@ async def csv(pages: AsyncIterator[list[bytes]], columns: list[str]) -> AsyncIte
     writer.writerow(columns)
     decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
     async for page in pages:
-        for item in page:
-            row = decoder.decode(item)
-            writer.writerow([_cell(bytes(row[name])) for name in columns])
-        yield out.getvalue().encode()
-        out.seek(0)
-        out.truncate()
+        for at in range(0, len(page), AT_A_TIME):
+            for item in page[at : at + AT_A_TIME]:
+                row = decoder.decode(item)
+                writer.writerow([_cell(bytes(row[name])) for name in columns])
+            yield out.getvalue().encode()
+            out.seek(0)
+            out.truncate()
+            await asyncio.sleep(
+                0
+            )  # sending waits for nothing while the client reads fast, and other requests would wait
 
 
 def _cell(raw: bytes) -> str:

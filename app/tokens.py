@@ -38,6 +38,11 @@ class Caller(msgspec.Struct, frozen=True):
     ids: str = ""
     """The three as text, as every signature names them."""
 
+    @property
+    def key(self) -> tuple[UUID, UUID]:
+        """Whose requests take turns (app/fair.py)."""
+        return self.organization_id, self.user_id
+
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "ids", f"{self.organization_id}\n{self.user_id}\n{self.session_id}")
 

@@ -1,53 +1,69 @@
-"""Turns: whoever needs a password hashed waits before anything is spent on the request, so that a burst of logins slows nobody else.
+"""Turns: how many requests of one user, one organization and one address are under way in a process; the others wait.
 
-Hashing takes the CPU, and every login makes five round trips and locks the counters of its address: two hundred at once would
-take all connections and half a second of the event loop from those who are logged in.
+Requests that need a password hashed have turns of their own: hashing takes the CPU, and every login makes five round trips and locks the
+counters of its address. Two hundred at once would take all connections and half a second of the event loop from those who are logged in.
 """
-
-import asyncio
 
 from litestar import Request
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import Unavailable
+from app.fair import Gate, Key
+from app.limits import network
 
-AT_ONCE = 2
-"""Requests of one process that may be under way: one is hashed while the other asks the database."""
-WAITING, PATIENCE = 256, 30.0
-"""How many may wait for their turn, and for how many seconds; beyond either 503."""
+OF_A_USER, OF_AN_ORGANIZATION, WAITING, PATIENCE = 16, 64, 256, 10.0
+"""Requests under way; how many of one user may wait for their turn, and for how many seconds. Beyond either 429."""
+STREAMS_OF_A_USER, STREAMS_OF_AN_ORGANIZATION = 2, 4
+"""Imports and exports under way: each keeps the process busy with rows as long as it lasts. They don't count as the user's requests, which
+would wait for them."""
+HASHES_AT_ONCE, HASHES_PATIENCE = 2, 30.0
+"""Requests under way that need a hash, in order of their addresses: one is hashed while the other asks the database."""
+_MANY = 1_000_000
 
 
 class Turns(ASGIMiddleware):
-    """Lets requests of routes with `hashes=True` pass a few at a time, in the order they came."""
+    """Lets a few requests of each user pass at a time, and of routes with `hashes=True` a few in all."""
 
     scopes = (ScopeType.HTTP,)
 
     def __init__(self) -> None:
-        self._turns = asyncio.Semaphore(AT_ONCE)
-        self._waiting = 0
+        self._hashes = Gate(
+            in_all=HASHES_AT_ONCE,
+            of_group=HASHES_AT_ONCE,
+            of_member=HASHES_AT_ONCE,
+            waiting=WAITING,
+            patience=HASHES_PATIENCE,
+        )
+        self._users = Gate(
+            in_all=_MANY, of_group=OF_AN_ORGANIZATION, of_member=OF_A_USER, waiting=WAITING, patience=PATIENCE
+        )
+        self._streams = Gate(
+            in_all=_MANY,
+            of_group=STREAMS_OF_AN_ORGANIZATION,
+            of_member=STREAMS_OF_A_USER,
+            waiting=WAITING,
+            patience=PATIENCE,
+        )
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         handler = scope.get("route_handler")
-        if not (handler and handler.opt.get("hashes")):
+        caller = scope.get("auth")
+        key: Key
+        if handler and handler.opt.get("hashes"):
+            client = scope.get("client")
+            gate, key = self._hashes, (network(client[0]) if client else "", "")
+        elif caller:
+            gate = self._streams if handler and handler.opt.get("gives") else self._users
+            key = caller.key
+        else:
             await next_app(scope, receive, send)
             return
-        await Request(scope, receive).body()  # kept for the handler: a client that sends slowly has no turn yet
-        await self._wait()
+        if handler and "data" in handler.parsed_fn_signature.parameters:
+            await Request(scope, receive).body()  # kept for the handler: a client that sends slowly has no turn yet
+        if not gate.may_enter(key):
+            await gate.enter(key)
         try:
             await next_app(scope, receive, send)
         finally:
-            self._turns.release()
-
-    async def _wait(self) -> None:
-        if self._waiting >= WAITING:
-            raise Unavailable
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise Unavailable from None
-        finally:
-            self._waiting -= 1
+            gate.leave(key)

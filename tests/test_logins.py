@@ -19,6 +19,7 @@ from app import passwords, turns
 from tests.conftest import PASSWORD, until
 from tests.load.logins import Request, apart, logins, people, steadily
 from tests.load.streams import Watch
+from tests.test_auth import instance
 from tests.test_limits import bearer, spent
 from tests.test_passwords import try_login
 from tests.test_processes import environ_for
@@ -29,7 +30,7 @@ UNBRIDLED = """
 from concurrent.futures import ThreadPoolExecutor
 from app import passwords, turns
 from app.__main__ import main
-turns.AT_ONCE, passwords._threads = 1000, ThreadPoolExecutor(2)
+turns.HASHES_AT_ONCE, passwords._threads = 1000, ThreadPoolExecutor(2)
 main([])
 """
 """The API without turns, which hashes two at a time like anything else that it does."""
@@ -58,27 +59,31 @@ async def test_who_waits_for_a_turn_costs_nothing_and_comes_in_in_order(client, 
         for _ in range(20):
             assert (await as_user("alma").get("/api/claims")).status_code == 200
         assert (
-            spent(as_root, "login from:127.0.0.1")[0] == turns.AT_ONCE
+            spent(as_root, "login from:127.0.0.1")[0] == turns.HASHES_AT_ONCE
         )  # of all so many have asked the database anything
         assert not ended  # control: they were all under way
     finally:
         gate.set()
     assert await asyncio.gather(*running) == [200] * SHORT
-    assert max(abs(ended.index(email) - n) for n, email in enumerate(emails)) <= turns.AT_ONCE
+    assert max(abs(ended.index(email) - n) for n, email in enumerate(emails)) <= turns.HASHES_AT_ONCE
 
 
-async def test_who_waits_too_long_is_turned_away(client, emails, monkeypatch):
+async def test_a_login_that_waits_too_long_is_refused(settings, emails, monkeypatch):
+    """429 where others of its address are what it waits for, and 503 where it is the only one of its own."""
     gate, compared = threading.Event(), passwords._compared
     monkeypatch.setattr(passwords, "_compared", lambda *given: gate.wait(30) and compared(*given))
-    monkeypatch.setattr(turns, "PATIENCE", 0.1)
-    running = [asyncio.create_task(try_login(client, email, PASSWORD)) for email in emails[: turns.AT_ONCE + 3]]
-    try:
-        done, _ = await asyncio.wait(running[turns.AT_ONCE :])
-        assert {task.result() for task in done} == {503}
-    finally:
-        gate.set()
-    assert await asyncio.gather(*running[: turns.AT_ONCE]) == [200] * turns.AT_ONCE
-    assert await try_login(client, emails[-1], PASSWORD) == 200
+    monkeypatch.setattr(turns, "HASHES_PATIENCE", 0.1)
+    async with instance(settings) as client, instance(settings, "192.0.2.1") as other:
+        other._transport.app = client._transport.app  # another address of the same process
+        running = [asyncio.create_task(try_login(client, email, PASSWORD)) for email in emails[:5]]
+        try:
+            done, _ = await asyncio.wait(running[turns.HASHES_AT_ONCE :])
+            assert {task.result() for task in done} == {429}
+            assert await try_login(other, emails[-1], PASSWORD) == 503
+        finally:
+            gate.set()
+        assert await asyncio.gather(*running[: turns.HASHES_AT_ONCE]) == [200] * turns.HASHES_AT_ONCE
+        assert await try_login(client, emails[-1], PASSWORD) == 200
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")

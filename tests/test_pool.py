@@ -188,15 +188,15 @@ async def test_waiting_is_bounded_in_time_and_number(pool_of, backends):
 
 async def test_what_is_slow_leaves_room_for_what_is_quick(pool_of, backends):
     pool = await pool_of(4)
-    slow = [asyncio.create_task(pool.fetch(SLEEP, slow=True)) for _ in range(3)]
+    slow = [asyncio.create_task(pool.fetch(SLEEP, lane="slow")) for _ in range(3)]
     await until(is_(lambda: backends("active") == 3))
     with pytest.raises(Unavailable):
-        await pool.fetch(ME, slow=True)
+        await pool.fetch(ME, lane="slow")
     assert await pid(pool)
     for one in slow:
         one.cancel()
     await until(is_(lambda: not backends("active")))
-    assert len({(await pool.fetch(ME, slow=True))[0][0][0] for _ in range(8)}) >= 1
+    assert len({(await pool.fetch(ME, lane="slow"))[0][0][0] for _ in range(8)}) >= 1
 
 
 async def test_a_transaction_is_undone_by_whatever_goes_wrong_in_it(pool_of, as_root, backends):

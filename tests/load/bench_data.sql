@@ -62,7 +62,7 @@ insert into bench.steps values
 analyze bench.tenants, bench.codes, bench.steps;
 
 insert into organizations (organization_id, slug, name, created_at) select organization_id, 'bench-' || n, 'Bench ' || n, since from bench.tenants;
-insert into auth.tenants select organization_id from bench.tenants;
+insert into auth.tenants (organization_id, slug) select organization_id, 'bench-' || n from bench.tenants;
 insert into providers (organization_id, provider_id, npi, name, specialty, created_at)
 select organization_id, bench.id(since_ms, 2, base + k), npi, 'Provider ' || k, 'Family Medicine', since + k * interval '1 hour'
 from bench.tenants, generate_series(1, providers) as k,
