@@ -1,4 +1,4 @@
-"""Where a request comes from, and whether by TLS: the connection's own word, or that of proxies an operator trusts."""
+"""The client's address and scheme: the connection's, or those that a trusted proxy names."""
 
 import re
 from collections.abc import Iterable
@@ -92,7 +92,7 @@ class Proxies:
 
 
 def by_tls(fields: Iterable[tuple[bytes, bytes]]) -> bool | None:
-    """What the last X-Forwarded-Proto of a request from a proxy says; None where it says nothing that is known."""
+    """Whether the last X-Forwarded-Proto of a request from a proxy is https; None where it is neither that nor http."""
     values = [value for name, value in fields if name == b"x-forwarded-proto"]
     last = b",".join(values).rpartition(b",")[2].strip(b" \t").lower()
     return {b"https": True, b"http": False}.get(last)

@@ -1,4 +1,4 @@
-"""What a client may ask of a process before it is known who it is: how long a head, how slow a request, how many at a time.
+"""Bounds on connections, held before authentication: the size of a head, slow clients, and how many wait at a time.
 
 uvicorn bounds none of it: it keeps a connection that sends nothing, collects a head of any length, and waits for a body and for a
 reader as long as they like.
@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.addresses import Proxies
 from app.cork import Corked
@@ -20,36 +21,37 @@ from app.limits import network
 from app.wire import failure
 
 IDLE, HEAD, BODY, ENDED = range(4)
-"""What a connection is in the middle of; ENDED: what still comes is not read any more."""
-PIECE = 2**14
-"""Bytes that the parser gets at a time, so that what it is in the middle of is looked at as often."""
+"""The states of a connection: between requests, in a head, in a body; ENDED: bytes that still come are dropped."""
+PIECE = 2**12
+"""Bytes that the parser gets at a time; sizes are checked between two of them."""
 FRAMING = 8
-"""Bytes of chunk framing, with extensions and trailers, that a byte of a body excuses; beyond head_bytes they are refused."""
+"""Bytes of chunk framing, extensions and trailers that are free for each byte of a body; head_bytes of others are the limit."""
 LONGEST_PATH = 1024
 """Bytes. No path of the API is as long, and Litestar remembers a thousand of those that were asked for."""
 
 
 def room_for_connections() -> int:
     """Three quarters of the files this process may open: the rest is for its database connections, files and what just came."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return (2**16 if files == resource.RLIM_INFINITY else files) * 3 // 4
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """How much is too much. Sizes in bytes, times in seconds."""
+    """The limits. Sizes in bytes, times in seconds, rates in bytes a second."""
 
     head_bytes: int = 2**16
     fields: int = 100
     head_time: float = 10.0
     """From the connection's start, or from the first byte of a later request, to the end of the head."""
     body_rate: float = 500.0
-    """Bytes a second that a body comes with on average, after body_grace."""
+    """The least average, after body_grace."""
     body_grace: float = 10.0
     body_credit: float = 30.0
-    """How long a client that has sent a lot may send nothing."""
+    """The longest silence that a body sent fast before allows."""
     answer_time: float = 30.0
-    """How long nothing of an answer that waits may go out."""
+    """How long an answer may wait without a byte of it being taken."""
     lingering: float = 2.0
-    """How long a client that was refused may take to read why, before the connection is reset."""
+    """From a refusal to the end of the connection, so that the client can read it."""
     heads_an_address: int = 100
     connections: int = msgspec.field(default_factory=room_for_connections)
     look_every: float = 1.0
@@ -63,11 +65,12 @@ class Watch:
         self._proxies = proxies
         self._heads: dict[Bounded, str] = {}  # oldest first, here and there
         self._by_address: dict[str, dict[Bounded, None]] = {}
-        self._looked_at = 0.0
+        self.looked_at = 0.0
+        """By the loop's clock; 0 before the first connection."""
 
     def add(self, connection: "Bounded") -> None:
-        """A head has begun, or is expected of a new connection; the oldest of its address, or of all, goes where it is one too many."""
-        if not self._looked_at:
+        """Notes an unfinished head, begun or expected; drops the oldest of its address, or of all, where it is one too many."""
+        if not self.looked_at:
             self._look_later(connection.loop, connection.connections)
         address, is_proxy = self._proxies.peer(connection.client[0] if connection.client else "")
         address = "" if is_proxy else network(address)
@@ -84,7 +87,7 @@ class Watch:
         return connection in self._heads
 
     def discard(self, connection: "Bounded") -> None:
-        """Its head is complete, or the connection has ended."""
+        """Forgets it: its head is complete, or the connection has ended."""
         address = self._heads.pop(connection, None)
         if address is not None:
             same = self._by_address[address]
@@ -100,19 +103,24 @@ class Watch:
         oldest.drop()
 
     def _look_later(self, loop: asyncio.AbstractEventLoop, connections: set[Any]) -> None:
-        self._looked_at = loop.time()
+        self.looked_at = loop.time()
         loop.call_later(self.bounds.look_every, self._look, loop, connections)
 
     def _look(self, loop: asyncio.AbstractEventLoop, connections: set[Any]) -> None:
-        """At every connection: one timer a process costs nothing, one a request would."""
-        before = self._looked_at
+        """Looks at every connection. One timer a process: one for each request was 2% of its CPU."""
+        before = self.looked_at
         self._look_later(loop, connections)
         for connection in list(connections):
-            connection.look(self._looked_at, self._looked_at - before)
+            connection.look(self.looked_at, self.looked_at - before)
 
 
 class Bounded(Corked):
     """uvicorn's protocol, held to bounds. Its own refusals are the API's answers; an upgrade is answered like any other request."""
+
+    # Apart from uvicorn's 28: past 30 Python finds all of an object's attributes more slowly.
+    __slots__ = (
+        "_body_is_new", "_bounds", "_counted", "_due", "_gone", "_gone_at", "_got", "_idle_since", "_phase", "_room", "_trailers", "_watch",
+    )  # fmt: skip
 
     def __init__(self, *given: Any, watch: Watch, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -122,7 +130,7 @@ class Bounded(Corked):
         self._counted = self._got = self._trailers = 0
         self._due: float | None = None
         self._body_is_new = False
-        self._gone, self._gone_at = -1, 0.0
+        self._gone, self._gone_at, self._idle_since = -1, 0.0, 0.0
 
     def connection_made(self, transport: Any) -> None:
         """As uvicorn's; the time for the first head begins."""
@@ -136,7 +144,6 @@ class Bounded(Corked):
 
     def data_received(self, data: bytes) -> None:
         """As uvicorn's, in pieces; what comes after a refusal is dropped."""
-        self._unset_keepalive_if_required()
         start = 0
         while start < len(data) and self._phase != ENDED:
             size = PIECE if self._phase == BODY else min(PIECE, self._room)
@@ -174,7 +181,7 @@ class Bounded(Corked):
             self.parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n")
 
     def _account(self) -> None:
-        """What a piece leaves behind: a head or a body to wait for, or nothing."""
+        """Updates sizes and times after a piece that left a head or a body unfinished, or finished one that had to be waited for."""
         if self._phase == HEAD:
             self._room -= self._counted
             if self._room <= 0:
@@ -201,7 +208,7 @@ class Bounded(Corked):
 
     def on_message_begin(self) -> None:
         """As uvicorn's."""
-        super().on_message_begin()
+        HttpToolsProtocol.on_message_begin(self)
         self._phase = HEAD
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -222,7 +229,7 @@ class Bounded(Corked):
             raise HeadersTooLarge
         if len(self.url) > LONGEST_PATH and len(self.url.partition(b"?")[0]) > LONGEST_PATH:
             raise NotFound
-        super().on_headers_complete()
+        HttpToolsProtocol.on_headers_complete(self)
         self._phase, self._room = BODY, self._bounds.head_bytes
         self._counted = self._trailers = 0
         self._body_is_new = True
@@ -230,34 +237,48 @@ class Bounded(Corked):
     def on_body(self, body: bytes) -> None:
         """As uvicorn's."""
         self._got += len(body)
-        super().on_body(body)
+        HttpToolsProtocol.on_body(self, body)
 
     def on_message_complete(self) -> None:
         """As uvicorn's; of a head that follows in the same piece the bytes count from the next piece on."""
-        super().on_message_complete()
+        HttpToolsProtocol.on_message_complete(self)
         self._phase, self._room, self._counted = IDLE, self._bounds.head_bytes, 0
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, but without a timer for each request: the watch looks how long a connection has been idle."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_since = self._watch.looked_at
 
     def is_idle(self) -> bool:
         """Whether it was answered and has not asked again."""
         return self._phase == IDLE and self.cycle is not None and self.cycle.response_complete
 
     def look(self, now: float, since: float) -> None:
-        """Ends what waits for its client for too long. since: seconds since the last look."""
+        """Ends the connection where its client is too slow. now: by the loop's clock; since: seconds since the last look."""
         waiting = self.transport.get_write_buffer_size()
         gone = self.transport.written - waiting  # type: ignore[attr-defined]
         if not waiting or gone != self._gone:
             self._gone, self._gone_at = gone, now
         elif now - self._gone_at >= self._bounds.answer_time:
             self.drop()
-        if self._due is None or self.transport.is_closing():
+        if self.transport.is_closing():
             return
-        if self._waits_for_us():
+        if self._due is None:
+            if self.is_idle() and now - self._idle_since > self.timeout_keep_alive + since:
+                self.transport.close()
+        elif self._waits_for_us():
             self._due += since
         elif now >= self._due:
             self._end()
 
     def _waits_for_us(self) -> bool:
-        """Whether the client could send, but for the server."""
+        """Whether it is the server that keeps the client from sending."""
         return self.flow.read_paused or (self._phase == BODY and self.cycle.waiting_for_100_continue)
 
     def _end(self) -> None:
@@ -273,7 +294,7 @@ class Bounded(Corked):
         self.transport.abort()
 
     def _refuse(self, error: ApiError) -> None:
-        """Answers, and reads nothing more. What was asked before is answered first, and then there is no word of this."""
+        """Answers with the error and reads nothing more. Behind a request that is still being answered it only closes, after that."""
         phase, self._phase, self._due = self._phase, ENDED, None
         self._watch.discard(self)
         cycle = self.cycle
@@ -286,12 +307,12 @@ class Bounded(Corked):
                 cycle.disconnected = True
                 cycle.message_event.set()
             self.transport.write(_answer(error, self.server_state.default_headers))
-            self.transport.write_eof()  # not close(): over bytes that are not read yet it would reset the answer
+            self.transport.write_eof()  # not close(): with unread bytes that resets the connection, and the answer is lost
             self._due = self.loop.time() + self._bounds.lingering
 
 
 class _Rest:
-    """What a parser tells of the rest of a request whose head is known."""
+    """The callbacks of a parser for the rest of a request whose head is known."""
 
     def __init__(self, request: Bounded) -> None:
         self.on_header = request.on_header
@@ -300,6 +321,7 @@ class _Rest:
 
 
 def _answer(error: ApiError, defaults: list[tuple[bytes, bytes]]) -> bytes:
+    """The whole HTTP answer. defaults: uvicorn's headers for every answer."""
     name = new_id()
     body = failure(error, name)
     head = {

@@ -15,6 +15,7 @@ class _Cork:
         self._loop = asyncio.get_running_loop()
         self.written = 0
         """Bytes, so far."""
+        self.is_closing, self.get_write_buffer_size = transport.is_closing, transport.get_write_buffer_size
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

@@ -40,14 +40,14 @@ ALWAYS = {
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
     b"referrer-policy": b"no-referrer",
 }
-"""What every answer tells a browser; a handler may put a policy of its own into `answer_headers`."""
+"""Headers of every answer; a handler may put a policy of its own into `answer_headers`."""
 BY_TLS = ALWAYS | {b"strict-transport-security": b"max-age=31536000"}
 
 _lower = lru_cache(maxsize=100)(lambda name: name.lower().encode("latin-1"))
 
 
 class Front:
-    """What every request passes, its path known or not: where it comes from, its id, its one Host; and what every answer carries."""
+    """Outermost, before the router: the client's address, the request id and the one Host; the headers of every answer."""
 
     def __init__(self, app: ASGIApp, trusted_proxies: str) -> None:
         self._app = app
@@ -77,7 +77,7 @@ class Front:
             await self._app(scope, receive, with_headers)
 
     def _locate(self, scope: Scope) -> None:
-        """Puts the client's address and scheme in place of the connection's, where a trusted proxy names them."""
+        """Replaces the connection's address and scheme by those of the client where a trusted proxy names them."""
         host, port = scope["client"] or ("", 0)
         address, is_proxy = self._proxies.peer(host)
         if is_proxy:
@@ -121,7 +121,7 @@ class Entrance(ASGIMiddleware):
 def _put(message: HTTPResponseStartEvent, answer: dict[str, str], always: dict[bytes, bytes]) -> None:
     """The answer's headers, in place of those that it has by the same names."""
     put = always | {_lower(name): value.encode("latin-1") for name, value in answer.items()}
-    message["headers"] = [*(pair for pair in message["headers"] if pair[0] not in put), *put.items()]
+    message["headers"] = [pair for pair in message["headers"] if pair[0] not in put] + list(put.items())
 
 
 def _request_id(fields: dict[bytes, bytes | None]) -> str:

@@ -23,8 +23,9 @@ BATCH, PAGE = 100, 250
 IN_MEMORY = 2**20
 """Bytes of a body before it goes to disk."""
 FORMULA = ("=", "+", "-", "@")
-"""What a spreadsheet may take for the beginning of a formula, in full width and other forms too; and a break or a tab before it."""
+"""The beginnings of a formula to a spreadsheet, in full width and other compatible forms too."""
 BREAKS = ("\t", "\r", "\n")
+"""Neutralised even where text follows, as OWASP has it."""
 MOST_KINDS = 100
 """Of Accept; what comes after so many is not looked at."""
 UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0")

@@ -1,4 +1,4 @@
-"""What every answer carries for a browser's sake, whoever asks for whatever; and the one Host of a request."""
+"""The security headers of every answer, the policy of the interactive reference, and the one Host of a request."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What a client may ask of a process before it is known who it is: each bound, just within it and just beyond."""
+"""Bounds on connections before authentication: each one just within and just beyond."""
 
 import asyncio
 import json
@@ -153,7 +153,7 @@ async def serving(bounds: Bounds = SHORT, proxies: str = "") -> AsyncIterator[Se
     watch = Watch(Proxies(proxies), bounds)
     config = uvicorn.Config(
         app, http=partial(Bounded, watch=watch), ws="none", lifespan="off", log_level="info", log_config=None, access_log=False,
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=1, timeout_keep_alive=1,
     )  # fmt: skip
     server = Server(config)
     running = asyncio.create_task(server.serve(sockets=[listener]))
@@ -221,7 +221,7 @@ async def test_a_head_has_a_hundred_fields():
         assert len(to.app.asked) == 1
 
 
-async def test_trailers_are_bounded_and_nobodys_headers():
+async def test_trailers_are_bounded_and_no_headers():
     async with serving() as to:
         status, saw = await to.ask(CHUNKED + b"3\r\nabc\r\n0\r\n" + b"X-Caller: me\r\n" * 100 + b"\r\n")
         assert (status, saw["headers"], saw["body"]) == (200, ["host", "transfer-encoding"], 3)
@@ -256,6 +256,17 @@ async def test_a_connection_that_sends_nothing_is_closed():
         assert await client.ended() == b""
         assert time.monotonic() - begun >= SHORT.head_time - 0.01
         await until_true(lambda: to.open() == 0)
+
+
+async def test_an_idle_connection_is_closed_in_time_and_no_sooner():
+    async with serving() as to:
+        client = await to.connect()
+        for _ in range(3):  # control: what asks again is not idle
+            await client.send(GET + b"\r\n")
+            assert (await client.answer())[0] == 200
+            await asyncio.sleep(0.5)
+        assert to.open() == 1
+        assert await client.ended() == b""
 
 
 @pytest.mark.parametrize("parts", [[GET], [bytes([one]) for one in GET * 3], [b"\r\n"] * 100, [b"G"]])
@@ -463,7 +474,7 @@ async def test_a_path_longer_than_any_is_not_found():
         await client.is_refused(404, "NOT_FOUND")
 
 
-async def test_many_bounds_at_once_slow_nobody_down(settings):
+async def test_health_answers_while_hundreds_of_connections_are_held(settings):
     """A real process with the bounds as they are: half-open connections of several addresses, slow heads and slow bodies."""
     with served(settings) as (address, _):
         port = int(address.rsplit(":", 1)[1])
