@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
 from tempfile import TemporaryFile
 
 from app.children import REFUSED, Child, supervise
@@ -50,7 +51,8 @@ def _supervise(settings: Settings) -> None:
 def _serve(settings: Settings, *listeners: socket.socket) -> None:
     import uvicorn  # not for the process that only listens: it is most of its memory
 
-    from app.cork import Corked
+    from app.addresses import Proxies
+    from app.bounds import Bounded, Watch
     from app.server import Server
 
     config = uvicorn.Config(
@@ -59,7 +61,8 @@ def _serve(settings: Settings, *listeners: socket.socket) -> None:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=Corked,
+        http=partial(Bounded, watch=Watch(Proxies(settings.trusted_proxies))),  # type: ignore[arg-type]
+        ws="none",
         access_log=False,
         server_header=False,
         # Who sends X-Forwarded-For is believed only where an operator says so: the address is what is throttled and audited.

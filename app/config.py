@@ -11,6 +11,8 @@ from typing import Literal, NoReturn
 
 import msgspec
 
+from app.addresses import networks
+
 EXAMPLE_SECRET = "change-me-change-me-change-me-change-me"  # noqa: S105
 """The secret of .env.example, refused outside development."""
 
@@ -96,6 +98,8 @@ def _parse(name: str, raw: str, type_: object) -> object:
         raise ValueError("must be between 1 and 200")
     if name.startswith("rate_limit") and int(raw) < 0:
         raise ValueError("must not be negative; 0 is no limit")
+    if name == "trusted_proxies":
+        networks(raw)
     return value
 
 

@@ -13,6 +13,9 @@ class _Cork:
         self._transport = transport
         self._parts: list[bytes] = []
         self._loop = asyncio.get_running_loop()
+        self.written = 0
+        """Bytes, so far."""
+        self.is_closing, self.get_write_buffer_size = transport.is_closing, transport.get_write_buffer_size
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -26,9 +29,15 @@ class _Cork:
         self._flush()
         self._transport.close()
 
+    def write_eof(self) -> None:
+        self._flush()
+        self._transport.write_eof()
+
     def _flush(self) -> None:
         if self._parts:
-            self._transport.write(b"".join(self._parts))
+            whole = b"".join(self._parts)
+            self.written += len(whole)
+            self._transport.write(whole)
             self._parts.clear()
 
 

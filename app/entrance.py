@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
 
 from app import denials
+from app.addresses import Proxies, by_tls
 from app.config import Settings
 from app.context import Signer
 from app.db import About, Session
@@ -22,17 +23,72 @@ from app.errors import Invalid, Unauthorized, UnsupportedMediaType
 from app.limits import Limits, network
 from app.pages import Cursors
 from app.pool import Lane, Pool
+from app.reply import Reply
 from app.tokens import Caller, Tokens
 from app.wire import Query as NoQuery
-from app.wire import problems, read_query, struct_in
+from app.wire import failure, problems, read_query, struct_in
 
 _WELL_FORMED = re.compile(r"[!-~]{1,128}")
 _KEY = re.compile(r"[!-~]{1,255}")
 _ETAGS = re.compile(r'\s*(W/)?"([^"]*)"\s*')
 
+MOST_TAGS = 100
+"""Of If-Match; a claim has one at a time."""
+
+ALWAYS = {
+    b"x-content-type-options": b"nosniff",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"referrer-policy": b"no-referrer",
+}
+"""Headers of every answer; a handler may put a policy of its own into `answer_headers`."""
+BY_TLS = ALWAYS | {b"strict-transport-security": b"max-age=31536000"}
+
+_lower = lru_cache(maxsize=100)(lambda name: name.lower().encode("latin-1"))
+
+
+class Front:
+    """Outermost, before the router: the client's address, the request id and the one Host; the headers of every answer."""
+
+    def __init__(self, app: ASGIApp, trusted_proxies: str) -> None:
+        self._app = app
+        self._proxies = Proxies(trusted_proxies)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._locate(scope)
+        fields = scope["state"]["fields"] = _fields(scope)
+        answer = scope["state"]["answer_headers"] = {"X-Request-Id": _request_id(fields)}
+        if scope["path"].startswith("/api/"):
+            answer["Cache-Control"] = "no-store"
+        always = BY_TLS if scope["scheme"] == "https" else ALWAYS
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                _put(message, answer, always)
+                caller, status = scope.get("auth"), message["status"]
+                if caller and status in denials.OUTCOMES:
+                    await denials.record(scope, caller, status, answer["X-Request-Id"], _address(scope))
+            await send(message)
+
+        if fields.get(b"host") is None:
+            error = Invalid.fields(Host="Must be given exactly once")
+            refused = Reply(failure(error, answer["X-Request-Id"]), error.status).response()
+            await refused(scope, receive, with_headers)
+        else:
+            await self._app(scope, receive, with_headers)
+
+    def _locate(self, scope: Scope) -> None:
+        """Replaces the connection's address and scheme by those of the client where a trusted proxy names them."""
+        host, port = scope["client"] or ("", 0)
+        address, is_proxy = self._proxies.peer(host)
+        if is_proxy:
+            address = self._proxies.client(address, scope["headers"])
+            if (tls := by_tls(scope["headers"])) is not None:
+                scope["scheme"] = "https" if tls else "http"
+        scope["client"] = address, port
+
 
 class Entrance(ASGIMiddleware):
-    """Gives every request its id, counts it, and lets it in as the caller its token names; else 401, 415 or 429."""
+    """Counts a request and lets it in as the caller its token names; else 401, 415 or 429."""
 
     scopes = (ScopeType.HTTP,)
 
@@ -40,33 +96,20 @@ class Entrance(ASGIMiddleware):
         self._tokens = Tokens(keys)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        answer = {"X-Request-Id": request_id(scope)}
-        if scope["path"].startswith("/api/"):
-            answer["Cache-Control"] = "no-store"
-        scope["state"]["answer_headers"] = answer
-        caller: Caller | None = None
-
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                _put(message, answer)
-                if caller and message["status"] in denials.OUTCOMES:
-                    await denials.record(scope, caller, message["status"], answer["X-Request-Id"], _address(scope))
-            await send(message)
-
-        handler = scope.get("route_handler")
+        answer = scope["state"]["answer_headers"]
+        handler = scope["route_handler"]
         state = scope["litestar_app"].state
-        if not (handler and handler.opt.get("unlimited")):
+        if not handler.opt.get("unlimited"):
             answer |= await state.address_limits.take(network(_address(scope)))
-        if handler and scope.get("method") == "OPTIONS":
+        if scope.get("method") == "OPTIONS":
             # Litestar's own answer knows only the methods of the handler that was registered first.
             routes = (one for one in scope["litestar_app"].routes if one.path_format == scope["path_template"])
             answer["Allow"] = ", ".join(sorted(next(routes).methods))
-        elif handler and not handler.opt.get("public"):
+        elif not handler.opt.get("public"):
             caller = scope["auth"] = self._caller(scope)
             answer |= await state.user_limits.take(caller.user_id)
-        if handler:
-            _check_type(scope, handler)
-        await next_app(scope, receive, with_headers)
+        _check_type(scope, handler)
+        await next_app(scope, receive, send)
 
     def _caller(self, scope: Scope) -> Caller:
         scheme, _, token = (_header(scope, b"authorization") or "").partition(" ")
@@ -75,32 +118,41 @@ class Entrance(ASGIMiddleware):
         return self._tokens.read(token)
 
 
-def _put(message: HTTPResponseStartEvent, answer: dict[str, str]) -> None:
+def _put(message: HTTPResponseStartEvent, answer: dict[str, str], always: dict[bytes, bytes]) -> None:
     """The answer's headers, in place of those that it has by the same names."""
-    put = {name.lower().encode("latin-1"): value.encode("latin-1") for name, value in answer.items()}
-    message["headers"] = [*(pair for pair in message["headers"] if pair[0] not in put), *put.items()]
+    put = always | {_lower(name): value.encode("latin-1") for name, value in answer.items()}
+    message["headers"] = [pair for pair in message["headers"] if pair[0] not in put] + list(put.items())
 
 
-def request_id(scope: Scope) -> str:
+def _request_id(fields: dict[bytes, bytes | None]) -> str:
     """The request's own id if it sent a well-formed one, else a new one."""
-    sent = _header(scope, b"x-request-id") or ""
-    return sent if _WELL_FORMED.fullmatch(sent) else _new_id()
+    sent = (fields.get(b"x-request-id") or b"").decode("latin-1")
+    return sent if _WELL_FORMED.fullmatch(sent) else new_id()
 
 
-def _new_id() -> str:
+def new_id() -> str:
     """A random UUID (RFC 9562, version 4) as text: uuid4 makes an object first, which takes three times as long."""
     digits = os.urandom(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
+def _fields(scope: Scope) -> dict[bytes, bytes | None]:
+    """The headers' values by name; None where there are several, as which one counts would be a guess."""
+    found: dict[bytes, bytes | None] = {}
+    for name, value in scope["headers"]:
+        found[name] = None if name in found else value
+    return found
+
+
 def _header(scope: Scope, name: bytes) -> str | None:
     """A header's value; None where it is missing or there are several."""
-    found = [value for one, value in scope["headers"] if one == name]
-    return found[0].decode("latin-1") if len(found) == 1 else None
+    value = scope["state"]["fields"].get(name)
+    return None if value is None else value.decode("latin-1")
 
 
 def _address(scope: Scope) -> str:
-    client = scope.get("client")
+    """The client's, as Front found it."""
+    client = scope["client"]
     return client[0] if client else ""
 
 
@@ -118,8 +170,8 @@ def _versions(if_match: str | None) -> list[int] | None:
     """The versions that If-Match names; None where any will do. Weak tags match nothing (RFC 9110, 13.1.1)."""
     if if_match is None or if_match.strip() == "*":
         return None
-    tags = [_ETAGS.fullmatch(part) for part in if_match.split(",")]
-    if None in tags:
+    tags = [_ETAGS.fullmatch(part) for part in if_match.split(",", MOST_TAGS)]
+    if None in tags:  # so is what comes after so many
         raise Invalid.fields(**{"If-Match": 'Must be "<version>" as ETag gave it, or *'})
     strong = [tag.group(2) for tag in tags if tag and not tag.group(1)]
     return [int(one) for one in strong if re.fullmatch(r"[0-9]{1,9}", one)]

@@ -59,6 +59,12 @@ class MethodNotAllowed(ApiError):
     status, code = 405, "METHOD_NOT_ALLOWED"
 
 
+class RequestTimeout(ApiError):
+    """The request came too slowly."""
+
+    status, code = 408, "REQUEST_TIMEOUT"
+
+
 class Conflict(ApiError):
     """The record is not in a state that allows this, or the value is taken."""
 
@@ -87,6 +93,12 @@ class IdempotencyMismatch(ApiError):
     """This idempotency key was used with another content."""
 
     status, code = 422, "IDEMPOTENCY_MISMATCH"
+
+
+class HeadersTooLarge(ApiError):
+    """The head of the request is too large."""
+
+    status, code = 431, "HEADERS_TOO_LARGE"
 
 
 class RateLimited(ApiError):

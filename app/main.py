@@ -16,7 +16,7 @@ from litestar.utils.scope.state import ScopeState
 
 from app import reference, schema, signing
 from app.config import Settings, read_settings
-from app.entrance import Entrance, furnish, provide_db, provide_door, request_id
+from app.entrance import Entrance, Front, furnish, provide_db, provide_door
 from app.errors import BY_STATUS, ApiError, Invalid, Unavailable, from_database
 from app.pool import Pool, api_pool, redacted
 from app.turns import Turns
@@ -70,7 +70,7 @@ def _wire_name(request: Request[Any, Any, Any], argument: str) -> str:
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The contract's envelope for anything that went wrong; what is not the client's fault is logged with the request id."""
-    headers = request.scope["state"].get("answer_headers") or {"X-Request-Id": request_id(request.scope)}
+    headers = request.scope["state"]["answer_headers"]
     name = headers["X-Request-Id"]
     match error:
         case ApiError():
@@ -132,7 +132,7 @@ def _said_in_one_line(pool: Pool) -> Iterator[None]:
 def create_app(settings: Settings | None = None) -> Litestar:
     """The application; without settings they are read from the environment."""
     settings = settings or read_settings(need=("api_database_url", "token_keys"))
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             *(handler for name in RESOURCES for handler in import_module(f"app.{name}").handlers),
             *reference.handlers,
@@ -146,3 +146,5 @@ def create_app(settings: Settings | None = None) -> Litestar:
         logging_config=None,
         debug=False,
     )
+    app.asgi_handler = Front(app.asgi_handler, settings.trusted_proxies)  # a middleware would miss unknown paths
+    return app

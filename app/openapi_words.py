@@ -11,8 +11,10 @@ Every answer is an envelope: `{"success": true, "data": ..., "meta": {...}}` or 
 "details"}, "meta": {...}}`. Branch on `error.code`; `error.details.fields` names each field that does not fit. What you may not
 see is 404, as if it were not there. Lists come by cursor (`meta.pagination.nextCursor`) or, for jumping, by `offset` with a total
 that is exact up to 10,000. A POST with an `Idempotency-Key` can be sent again within 24 hours: it gives the first answer. Send an
-`X-Request-Id` of up to 128 visible ASCII characters, or find the one that was made in every answer. `organizationId` is accepted
-and ignored wherever a body or a query may hold fields: the tenant comes from the token. Begin with `POST /api/auth/login`."""
+`X-Request-Id` of up to 128 visible ASCII characters, or find the one that was made in every answer. A head of more than 64 KiB or
+100 fields is 431, a request that comes too slowly is 408 (10 s for its head, 500 bytes a second for its body); a request without
+exactly one `Host` is 400. `organizationId` is accepted and ignored wherever a body or a query may hold fields: the tenant comes
+from the token. Begin with `POST /api/auth/login`."""
 
 HEADERS: Json = {
     "X-Request-Id": {

@@ -16,7 +16,7 @@ class Reply(msgspec.Struct):
     status: int = 200
     headers: dict[str, str] = {}
 
-    def response(self) -> Response[bytes]:
+    def response(self) -> "_Sent":
         """The same for Litestar."""
         return _Sent(self)
 

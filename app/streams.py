@@ -5,6 +5,7 @@ import csv as csv_module
 import io
 import re
 import tempfile
+import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import IO, Any, TypeVar
 
@@ -24,10 +25,17 @@ AT_A_TIME = 50
 """Rows that are written as CSV before other requests have a turn: about a millisecond."""
 IN_MEMORY = 2**20
 """Bytes of a body before it goes to disk."""
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a spreadsheet may take for the beginning of a formula; the last four are = + - @ in full width."""
+FORMULA = ("=", "+", "-", "@")
+"""The beginnings of a formula to a spreadsheet, in full width and other compatible forms too."""
+BREAKS = ("\t", "\r", "\n")
+"""Neutralised even where text follows, as OWASP has it."""
+MOST_KINDS = 100
+"""Of Accept; what comes after so many is not looked at."""
+UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Characters that show nothing although Unicode calls them letters or symbols."""
 
-_WEIGHT = re.compile(r"[0-9]+(\.[0-9]*)?")
+_WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
+"""RFC 9110, 12.4.2."""
 
 Batch = list[tuple[int, bytes]]
 
@@ -156,14 +164,32 @@ def _cell(raw: bytes) -> str:
     if not raw.startswith(b'"'):
         return "" if raw == b"null" else raw.decode()
     text = msgspec.json.decode(raw, type=str)
-    return "'" + text if text.startswith(FORMULA) else text
+    return "'" + text if text.startswith(BREAKS) or _is_formula(text) else text
+
+
+def _is_formula(text: str) -> bool:
+    """Whether the first character that shows is one that begins a formula: a spreadsheet may drop what stands before it."""
+    first = next((one for one in text if not _is_unseen(one)), "")
+    return unicodedata.normalize("NFKC", first).startswith(FORMULA) or first == "\u2212"
+
+
+def _is_unseen(character: str) -> bool:
+    """Separators, what is no character of its own (control, zero width, byte order mark), marks, and others without a glyph."""
+    return unicodedata.category(character)[0] in "ZCM" or character in UNSEEN
 
 
 def prefers_csv(accept: str) -> bool:
     """Whether text/csv stands before every kind of NDJSON in Accept, by weight and then by place."""
     weights: dict[str, float] = {}
-    for part in accept.lower().split(","):
-        kind, *parameters = (one.strip() for one in part.split(";"))
-        weight = next((one[2:] for one in parameters if one.startswith("q=")), "1")
-        weights.setdefault(kind, float(weight) if _WEIGHT.fullmatch(weight) else 0.0)
+    for part in accept.lower().split(",", MOST_KINDS)[:MOST_KINDS]:
+        kind = part.partition(";")[0].strip()
+        if kind == "text/csv" or kind in NDJSON:
+            weights.setdefault(kind, _weight(part))
     return weights.get("text/csv", 0.0) > max((weights.get(kind, 0.0) for kind in NDJSON), default=0.0)
+
+
+def _weight(part: str) -> float:
+    """The weight of an element of Accept; 0, which is not acceptable, where it is malformed."""
+    parameters = (one.strip() for one in part.split(";")[1:])
+    weight = next((one[2:] for one in parameters if one.startswith("q=")), "1")
+    return float(weight) if _WEIGHT.fullmatch(weight) else 0.0

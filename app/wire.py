@@ -1,5 +1,6 @@
 """The wire's shapes that all resources share: envelope, pages, cursors, bodies, query strings."""
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 REMEMBERED = 256
 """Bytes of a query string that is read once for all who send it."""
+LONGEST_QUERY, MOST_PARAMETERS = 8192, 100
+"""Bytes and parameters of a query string: reading one takes as long as it is, and none of use comes near."""
 NUL = "Must not hold a NUL character"
 IGNORED = Annotated[Any, Meta(description="Accepted and ignored: the tenant comes from the caller.")]
 
@@ -203,11 +206,14 @@ def read_query(shape: type[Q], text: bytes) -> Q:
 
 
 def _read_query(shape: type[Q], text: bytes) -> Q:
+    if len(text) > LONGEST_QUERY or text.count(b"&") >= MOST_PARAMETERS:
+        raise Invalid.fields(query=f"Must hold at most {MOST_PARAMETERS} parameters in {LONGEST_QUERY} bytes")
     sent = parse_qsl(text.decode("latin-1"), keep_blank_values=True)
     raw = dict(sent)
     found = {name: [NUL] for name, value in sent if "\0" in value}
     if len(raw) < len(sent):
-        found |= {name: ["Is given more than once"] for name in raw if sum(name == one for one, _ in sent) > 1}
+        times = Counter(name for name, _ in sent)
+        found |= {name: ["Is given more than once"] for name in raw if times[name] > 1}
     # msgspec would take a bare number for the seconds since 1970.
     found |= {
         name: ["Invalid RFC3339 encoded datetime"]

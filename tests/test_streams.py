@@ -140,12 +140,36 @@ async def test_a_cell_is_no_formula(as_user, cast):
     assert [cells[f"F-{n}"] for n in range(6)] == ["'=1+1", "'+1", "'-1", "'@sum", "'\t=1", "fine"]
 
 
+UNSEEN = (
+    " \t\n\x0b\x0c\r\x01\x1b\x85\xa0\xad\u034f\u115f\u1680\u180e\u2003\u2009\u200b\u200d\u2028\u202e\u205f\u2060"
+    "\u2800\u3000\u3164\ufe0f\ufeff\U000e0001"
+)
+BEGINNINGS = "=+-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212"
+
+
+async def test_a_formula_behind_what_shows_nothing_is_no_formula(as_user, cast):
+    """A spreadsheet may trim what stands before it, and more than Python calls a blank."""
+    before = ["", *UNSEEN, UNSEEN, UNSEEN * 10]
+    dangerous = [one + sign + "1+1" for one in before for sign in ("=" if one else BEGINNINGS)]
+    fine = ["a=1", " a=1", "1-1", "\xa01+1", "\ufeffx@y", "   ", "\u200b", "\xe9=1"]
+    texts = dangerous + fine
+    await bring(as_user("alma"), *(line(cast, notes=one, claimNumber=f"U-{n}") for n, one in enumerate(texts)))
+    table = await as_user("alma")("GET", "/api/claims/export?claimNumber=U-", headers={"Accept": "text/csv"})
+    cells = {one["claimNumber"]: one["notes"] for one in csv.DictReader(io.StringIO(table.text, newline=""))}
+    assert [cells[f"U-{n}"] for n in range(len(texts))] == ["'" + one for one in dangerous] + fine
+
+
 @pytest.mark.parametrize(("accept", "kind"), [
     ("text/csv", "text/csv"), ("*/*", "application/x-ndjson"), ("application/x-ndjson, text/csv;q=0.5", "application/x-ndjson"),
     ("text/csv, application/x-ndjson;q=0.9", "text/csv"), ("text/csv;q=x", "application/x-ndjson"),
+    ("text/csv;q=1.000", "text/csv"), ("text/csv;q=0.001", "text/csv"), ("text/csv;q=0", "application/x-ndjson"),
+    ("text/csv;q=0.", "application/x-ndjson"), ("text/csv;q=1.", "text/csv"), ("text/csv;q=1.001", "application/x-ndjson"),
+    ("text/csv;q=2", "application/x-ndjson"), ("text/csv;q=0.0001", "application/x-ndjson"), ("text/csv;q=.5", "application/x-ndjson"),
+    ("text/csv;q=00.5", "application/x-ndjson"), ("text/csv ; header=present ; Q=0.5", "text/csv"),
+    ("text/csv;q=\xb2", "application/x-ndjson"),
 ])  # fmt: skip
 async def test_accept_chooses_the_kind(as_user, accept, kind):
-    out = await as_user("alma")("GET", "/api/claims/export", headers={"Accept": accept})
+    out = await as_user("alma")("GET", "/api/claims/export", headers={"Accept": accept.encode("latin-1")})
     assert out.headers["Content-Type"].startswith(kind)
 
 
