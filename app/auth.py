@@ -253,18 +253,23 @@ async def change_password(
 ) -> Answer[Tokens] | None:
     """A new password; every other session of the caller ends, and so do all its refresh tokens. 204; with ?tokens=true 200 with a new pair
     of tokens for this session."""
+    new_hash = await _proven_change(data, db, door)
+    secret = new_secret() if db.query.tokens else None
+    given = {"refresh_hash": secret_hash(secret) if secret else None, "seconds": REFRESH_LIFETIME}
+    await db.rows(queries.set_password, new_hash=new_hash, **given)
+    if secret:
+        return await _tokens(door, request.auth, secret)
+    return cast("Any", Reply(b"", 204).response())
+
+
+async def _proven_change(data: PasswordChange, db: Db, door: Door) -> str:
+    """The new password's hash; Invalid where the current one is wrong."""
     ((email, old_hash),) = (await db.rows(queries.find_password))[0]
     await door.throttle(email)
     if not (await passwords.verify([old_hash], data.current_password))[0]:
         raise Invalid.fields(currentPassword="Is wrong")
     await door.forgive(email)
-    new_hash = await passwords.make_hash(data.new_password, old_hash)
-    secret = new_secret() if db.query.tokens else None
-    refresh_hash = secret_hash(secret) if secret else None
-    await db.rows(queries.set_password, new_hash=new_hash, refresh_hash=refresh_hash, seconds=REFRESH_LIFETIME)
-    if secret:
-        return await _tokens(door, request.auth, secret)
-    return cast("Any", Reply(b"", 204).response())
+    return await passwords.make_hash(data.new_password, old_hash)
 
 
 @get("/api/auth/me")

@@ -55,9 +55,9 @@ class _Lane:
 class Pool:
     """Up to size connections as one login. A call takes any that is free, else waits its turn; the last one used is taken first.
 
-    Calls wait in lanes, so that what is slow never has all connections (a quarter is left to what is quick): quick ones; dear ones, which took their user long on average or
-    take long right now; slow ones, which may wait for others (writes); and heavy ones, which keep a core of the server busy for as long
-    as a hundred quick ones. In each lane organizations and users take turns.
+    Calls wait in lanes, so that what is slow never has all connections (a quarter is left to what is quick): quick ones; dear ones, which
+    took their user long on average or take long right now; slow ones, which may wait for others (writes); and heavy ones, which keep a
+    core of the server busy for as long as a hundred quick ones. In each lane organizations and users take turns.
     resets: nothing that a call leaves in its session reaches the next one; for a login whose statements may be injected into.
     """
 
