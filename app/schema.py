@@ -22,6 +22,7 @@ from app.config import Settings, read_settings
 from app.connection import Rows, Statements
 from app.facts import APPLIED_AND_NOW, name_changes
 from app.mac import pads
+from app.pool import why_refused
 from app.versions import Unsafe, look_at
 
 ROOT = Path(__file__).parent.parent
@@ -299,6 +300,11 @@ def main(arguments: list[str]) -> int:
         apply(settings)
     except Unsafe as error:
         print(error, file=sys.stderr)
+        return 2
+    except psycopg.OperationalError as error:
+        if error.sqlstate:  # of a statement, not of the connection
+            raise
+        print(f"schema: the database {why_refused(error)}", file=sys.stderr)
         return 2
     print("the schema is applied")
     return 0

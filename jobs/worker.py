@@ -14,7 +14,8 @@ from procrastinate.psycopg_connector import PsycopgConnector
 
 from app import schema, sql
 from app.config import Settings
-from app.pool import Pool
+from app.pool import Pool, why_refused
+from app.versions import Unsafe
 
 log = logging.getLogger("claims.worker")
 queries = sql.load("jobs")
@@ -28,6 +29,8 @@ WAKE_EVERY = 0.02
 """Seconds between two fetches of jobs that notifications cause, at least."""
 INSERTED = '{"type": "job_inserted", "job_id": 0}'
 """The notification that Procrastinate's worker gets in place of each one that arrives."""
+STARTS_WITHIN = 10.0
+"""Seconds that a worker waits for the database at its start."""
 FIRST_WAIT, LONGEST_WAIT, LIVED = 0.25, 2.0, 10.0
 """Seconds: before a worker that failed starts again, at most, and after how long a life the wait starts over."""
 
@@ -41,11 +44,30 @@ class Connector(PsycopgConnector):
     work: Pool
 
     async def open_async(self, pool: psycopg_pool.AsyncConnectionPool[Any] | None = None) -> None:
-        """Raises Unsafe otherwise."""
+        """Raises Unsafe otherwise, and where no connection can be had within ten seconds."""
+        await self._await_database()
         await super().open_async(pool)
         self.work = Pool(self._pool_args["conninfo"], size=8, name="claims-job", resets=False)
         await self.work.open()
         await schema.refuse_unsafe(self.work.fetch)
+
+    async def _await_database(self) -> None:
+        """psycopg's pool waits for half a minute and logs two lines for each try."""
+        loop = asyncio.get_running_loop()
+        limit = loop.time() + STARTS_WITHIN
+        while refused := await self._refused():
+            if loop.time() > limit:
+                raise Unsafe(f"the worker can't start: the database {refused}")
+            await asyncio.sleep(FIRST_WAIT)
+
+    async def _refused(self) -> str:
+        """Why no connection can be had; empty where one can."""
+        try:
+            connection = await psycopg.AsyncConnection.connect(self._pool_args["conninfo"], connect_timeout=2)
+        except psycopg.OperationalError as error:
+            return why_refused(error)
+        await connection.close()
+        return ""
 
     async def close_async(self) -> None:
         """Both pools."""

@@ -185,6 +185,24 @@ async def test_a_new_process_that_gets_no_connection_ends_with_one_line(settings
                 await asyncio.sleep(0.05)
 
 
+def test_worker_and_schema_step_without_a_database_end_with_one_line():
+    nowhere = "postgresql://claims_worker:secret@127.0.0.1:1/none"
+    for command, told, status, line in (
+        (
+            ["procrastinate", "worker"],
+            "WORKER_DATABASE_URL",
+            1,
+            "the worker can't start: the database can't be reached",
+        ),
+        (["app.schema"], "DATABASE_URL", 2, "schema: the database can't be reached"),
+    ):
+        environ = os.environ | {told: nowhere, "PROCRASTINATE_APP": "jobs.app"}
+        ended = subprocess.run(
+            [sys.executable, "-m", *command], env=environ, capture_output=True, text=True, timeout=60
+        )
+        assert (ended.returncode, ended.stderr.splitlines()) == (status, [line]), ended.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
