@@ -78,6 +78,9 @@ bench-tallies: .venv/.installed ## Measure what tallies cost writers and give st
 bench-logins: .venv/.installed ## Measure what a burst of 200 logins does to everybody else (PROCESSES)
 	@$(BIN)/python -m tests.load.logins
 
+bench-fairness: .venv/.installed ## Measure what one user's load does to another organization (CLAIMS, BENCH_DIR, SECONDS, CONNECTIONS, ONLY)
+	@$(BIN)/python -m tests.load.fairness $(ONLY)
+
 bench-signature: .venv/.installed ## Measure what signing the context costs, with and without in turn
 	@$(BIN)/python -m tests.load.signature
 
