@@ -44,7 +44,7 @@ CALLS = [
     ("gate system", "ctx.turn_to(null)"),
     ("gate auditor", "app.verify_audit_logs() app.who_can_see(null,null)"),
     ("gate worker auditor", "app.audit_heads()"),
-    ("gate sealer", "app.audit_head() app.seal_organization(null,null) app.verify_organization(null)"),
+    ("gate sealer", "app.audit_head() app.seal_organization(null,null,null) app.verify_organization(null)"),
     ("sealer owner", "app.add_seal(null,null,null,null,null) app.audit_era() app.audit_hash(null) app.seal_digest(null,null)"),
     ("as_alma as_pia as_ana as_tom owner", "app.finds(null,null)"),
     *((f"as_{who} gate", f"app.sees_as_{role}(null,null)") for who, role in (

@@ -339,10 +339,11 @@ create policy credentials_gate on auth.credentials to claims_gate using (true) w
 create policy sessions_gate on auth.sessions to claims_gate using (true) with check (true);
 create policy refresh_tokens_gate on auth.refresh_tokens to claims_gate using (true) with check (true);
 
--- The ids of all organizations and nothing else of them: filled as they are founded, read by what seals and audits.
+-- The ids of all organizations and when each had its daily seal: filled as they are founded, read by what seals and audits.
 select schema_admin.drop_policies('auth.tenants');
 revoke all on auth.tenants from public;
-grant select on auth.tenants to claims_gate;
-grant insert on auth.tenants to claims_recorder;
+grant select, update (daily_seal_at) on auth.tenants to claims_gate;
+grant insert (organization_id) on auth.tenants to claims_recorder;
 create policy tenants_gate on auth.tenants for select to claims_gate using (true);
+create policy tenants_gate_update on auth.tenants for update to claims_gate using (true) with check (true);
 create policy tenants_recorder on auth.tenants for insert to claims_recorder with check (true);
