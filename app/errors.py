@@ -132,7 +132,7 @@ OF_CONSTRAINT = {
 def from_database(error: Exception) -> ApiError:
     """The answer to a database error: by SQLSTATE only, never with the server's words.
 
-    INVAL, CLASH and TRANS are raised by sql/functions; their detail is JSON made for the client.
+    INVAL, CLASH, TRANS and QUOTA are raised by sql/functions; their detail is JSON made for the client.
     """
     state = getattr(error, "sqlstate", None)
     diag = error.diag if isinstance(error, psycopg.Error) else None
@@ -146,6 +146,11 @@ def from_database(error: Exception) -> ApiError:
             return Conflict(msgspec.json.decode(detail or "{}"))
         case "CLASH":
             return Conflict({"fields": msgspec.json.decode(detail or "{}")})
+        case "QUOTA":
+            problem = {"Idempotency-Key": ["More answers are kept than fit"]}
+            return RateLimited(
+                {"fields": problem}, headers={"Retry-After": str(msgspec.json.decode(detail or "{}")["retryAfter"])}
+            )
         case "28000":
             return Unauthorized()
         case "42501":

@@ -23,10 +23,10 @@ CALLS = [
         app.add_tenant() app.audit_row() app.enqueue_event() app.link_care() app.lock_last_admin() app.record_status()
         app.tally_claim()"""),
     ("gate", """
-        auth.add_organization(null,null) auth.add_user(null,null,null,null,null,null) auth.end_sessions() auth.open_invitation(null,null)
-        auth.sweep_windows() auth.window_of(null)"""),
+        app.bound_answers() auth.add_organization(null,null) auth.add_user(null,null,null,null,null,null) auth.end_sessions()
+        auth.open_invitation(null,null) auth.sweep_windows() auth.window_of(null)"""),
     ("gate owner", """
-        app.tenant_key(null) ctx.assume(null) ctx.fits(null,null,null) ctx.unsigned(null,null) ctx.verify(null,null)
+        app.answers_quota() app.tenant_key(null) ctx.assume(null) ctx.fits(null,null,null) ctx.unsigned(null,null) ctx.verify(null,null)
         ctx.verify_call(null,null)"""),
     ("gate usher owner", """
         ctx.assign(null,null,null,null,null,null,null,null,null) ctx.is_operator() ctx.mac(null,null,null)
