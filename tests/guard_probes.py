@@ -36,6 +36,7 @@ insert into auth.refresh_tokens (token_hash, organization_id, session_id, expire
     values ('{organization}', '{organization}', '{alma}', now() + interval '1 day');
 insert into auth.windows values ('{organization}', now(), 0, 0);
 insert into auth.kept_answers values ('{organization}', null, now());
+insert into auth.denials values ('{organization}', '{alma}', now() - interval '1 hour', 60, 1, now(), now());
 """
 """What a tenant has beside the cast, planted by alma: a row beyond each scope, so that a loosened one shows it."""
 
@@ -182,6 +183,10 @@ LINES = [
     ("insert into auth.windows values ('x', now(), 0, 0)", "gate 1, owner !"),
     ("update auth.windows set used = 0", "gate 2, owner 0"),
     ("delete from auth.windows", "gate 2, owner 0"),
+    ("select from auth.denials", "gate 2, owner 0"),
+    ("insert into auth.denials values ('{organization}', '{pia}', now(), 1)", "gate 1, owner !"),
+    ("update auth.denials set more = 0", "gate 2, owner 0"),
+    ("delete from auth.denials", "gate 2, owner 0"),
     ("select from auth.kept_answers", "gate 2, owner 0"),
     ("insert into auth.kept_answers values (gen_random_uuid(), now(), now())", "gate 1, owner !"),
     ("update auth.kept_answers set full_until = null", "gate 2, owner 0"),

@@ -442,5 +442,6 @@ def of_workers() -> Iterator[tuple[sql.Query, Given]]:
     yield jobs.rescue, {"stalled_after": timedelta(seconds=30), "overdue_after": timedelta(minutes=10)}
     yield jobs.forget, {"completed_hours": 24, "failed_hours": 720, "at_most": 1000}
     yield jobs.fold, {}
+    yield jobs.close_denials, {"at_most": 100}
     yield jobs.heads, {}
     yield jobs.allow, {"milliseconds": "0"}
