@@ -59,6 +59,12 @@ class MethodNotAllowed(ApiError):
     status, code = 405, "METHOD_NOT_ALLOWED"
 
 
+class RequestTimeout(ApiError):
+    """The request came too slowly."""
+
+    status, code = 408, "REQUEST_TIMEOUT"
+
+
 class Conflict(ApiError):
     """The record is not in a state that allows this, or the value is taken."""
 

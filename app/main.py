@@ -19,6 +19,7 @@ from app.config import Settings, read_settings
 from app.entrance import Entrance, furnish, provide_db, provide_door, request_id
 from app.errors import BY_STATUS, ApiError, Invalid, from_database
 from app.pool import api_pool, redacted
+from app.spool import Disk
 from app.turns import Turns
 from app.wire import failure, problems, struct_in
 
@@ -109,6 +110,7 @@ async def _life(settings: Settings, app: Litestar) -> AsyncIterator[None]:
     await pool.open()
     try:
         furnish(app.state, settings, pool)
+        app.state.disk = Disk(settings.import_disk)
         await schema.refuse_unsafe(pool.fetch)
         await schema.refuse_unknown_key(pool.fetch, settings)
         yield

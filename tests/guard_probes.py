@@ -193,6 +193,7 @@ LINES = [
     ("delete from auth.kept_answers", "owner 0"),
     ("select from auth.tenants", "gate 2, owner 0"),
     ("insert into auth.tenants values ('{organization}')", "recorder 23505, owner !"),
+    ("insert into auth.tenants values ('{organization}', now())", "owner !"),
     ("update auth.tenants set organization_id = null", "owner 0"),
     ("update auth.tenants set daily_seal_at = now()", "gate 2, owner 0"),
     ("delete from auth.tenants", "owner 0"),
