@@ -61,7 +61,7 @@ $$;
 -- it; the rest goes the next times.
 create or replace function app.bound_answers() returns void
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp
-set plan_cache_mode = force_custom_plan as $$
+set plan_cache_mode = force_custom_plan set enable_sort = off as $$
 declare
     began timestamptz := clock_timestamp();
     quota bigint := answers_quota();
