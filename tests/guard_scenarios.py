@@ -23,8 +23,8 @@ CALLS = [
         app.add_tenant() app.audit_row() app.enqueue_event() app.link_care() app.lock_last_admin() app.record_status()
         app.tally_claim()"""),
     ("gate", """
-        app.bound_answers() auth.add_organization(null,null) auth.add_user(null,null,null,null,null,null) auth.end_sessions()
-        auth.open_invitation(null,null) auth.record_more_denials(null) auth.sweep_windows() auth.window_of(null)"""),
+        app.bound_answers() app.kept_answers() auth.add_organization(null,null) auth.add_user(null,null,null,null,null,null)
+        auth.end_sessions() auth.open_invitation(null,null) auth.record_more_denials(null) auth.sweep_windows() auth.window_of(null)"""),
     ("gate owner", """
         app.answers_quota() app.tenant_key(null) ctx.assume(null) ctx.fits(null,null,null) ctx.unsigned(null,null) ctx.verify(null,null)
         ctx.verify_call(null,null)"""),
