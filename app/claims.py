@@ -25,6 +25,7 @@ from app.claims_shapes import (
 from app.db import Db, Session
 from app.errors import Invalid, Unavailable
 from app.pages import paged
+from app.spool import Spooling
 from app.wire import Answer, Id, cents
 
 queries = sql.load("claims")
@@ -95,10 +96,11 @@ async def take_next_claim(db: Db) -> Answer[Claim] | None:
     takes=dict.fromkeys(streams.NDJSON, NewClaim),
     gives={streams.NDJSON[0]: LineResult},
     request_max_body_size=streams.MOST_BYTES,
+    middleware=[Spooling()],
 )
 async def import_claims(request: Request[Any, Any, Any], db: Db) -> Stream:
     """A claim a line, up to 100,000; a result a line, in order. With an Idempotency-Key, sending it again doubles nothing."""
-    lines = await streams.receive(request.stream())
+    lines = await streams.receive(request.stream(), request.scope["state"]["spool"])
     return await streams.answer(_imported(lines, db), "application/x-ndjson")
 
 

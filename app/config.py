@@ -33,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     prepared_statements: Literal["on", "off"] = "on"
     rate_limit_user: int = 6_000
     rate_limit_address: int = 12_000
+    import_disk: int = 2 * 2**30
     registration: Literal["open", "closed"] = "open"
     trusted_proxies: str = ""
     data_dir: str = ".data"
@@ -96,6 +97,8 @@ def _parse(name: str, raw: str, type_: object) -> object:
         raise ValueError("must be between 1 and 64")
     if name in ("pool_size", "worker_processes") and not 0 < int(raw) <= 200:
         raise ValueError("must be between 1 and 200")
+    if name == "import_disk" and int(raw) <= 0:
+        raise ValueError("must be positive")
     if name.startswith("rate_limit") and int(raw) < 0:
         raise ValueError("must not be negative; 0 is no limit")
     if name == "trusted_proxies":

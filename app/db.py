@@ -6,6 +6,7 @@ Idempotency-Key is one explicit transaction, in which the key is taken first and
 """
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -56,6 +57,23 @@ async def alone(name: Hashable) -> AsyncIterator[None]:
         yield
     finally:
         lock.release()
+
+
+WINDOW_BITS, MEMORY_LEVEL = 12, 5
+"""Of zlib: a fifth of what its defaults cost for an answer of 700 bytes, and as small."""
+PACKED = b"H"
+"""How zlib's format begins with such a window; no answer of ours does."""
+
+
+def _packed(body: bytes) -> bytes:
+    """An answer as it is kept, about half as long."""
+    packer = zlib.compressobj(wbits=WINDOW_BITS, memLevel=MEMORY_LEVEL)
+    return packer.compress(body) + packer.flush()
+
+
+def _unpacked(kept: bytes) -> bytes:
+    """The answer byte for byte; one that an earlier version kept was not packed."""
+    return zlib.decompress(kept) if kept.startswith(PACKED) else kept
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,9 +158,9 @@ class Session:
             if not same:
                 raise IdempotencyMismatch
             again = msgspec.json.decode(headers, type=dict[str, str]) | {"Idempotent-Replayed": "true"}
-            return Reply(body, status, again).response()
+            return Reply(_unpacked(body), status, again).response()
         reply = build(await transaction.run(effect))
-        kept = {**key, "status": reply.status, "headers": Json(reply.headers), "body": reply.body}
+        kept = {**key, "status": reply.status, "headers": Json(reply.headers), "body": _packed(reply.body)}
         await transaction.commit([(queries.keep.text(kept), kept)])
         return reply.response()
 

@@ -159,7 +159,7 @@ REFUSED = {
 def from_database(error: Exception) -> ApiError:
     """The answer to a database error: by SQLSTATE only, never with the server's words.
 
-    INVAL, CLASH and TRANS are raised by sql/functions; their detail is JSON made for the client. So is ENDED: the caller may not come in.
+    INVAL, CLASH, TRANS and QUOTA are raised by sql/functions; their detail is JSON made for the client. ENDED: the caller may not come in.
     28000 and CLOCK refuse what this process signs, which is no fault of the client (REFUSED).
     """
     state = getattr(error, "sqlstate", None)
@@ -174,6 +174,11 @@ def from_database(error: Exception) -> ApiError:
             return Conflict(msgspec.json.decode(detail or "{}"))
         case "CLASH":
             return Conflict({"fields": msgspec.json.decode(detail or "{}")})
+        case "QUOTA":
+            problem = {"Idempotency-Key": ["More answers are kept than fit"]}
+            return RateLimited(
+                {"fields": problem}, headers={"Retry-After": str(msgspec.json.decode(detail or "{}")["retryAfter"])}
+            )
         case "ENDED":
             return Unauthorized()
         case "53100":

@@ -19,6 +19,7 @@ from app.config import Settings, read_settings
 from app.entrance import Entrance, Front, furnish, provide_db, provide_door
 from app.errors import BY_STATUS, ApiError, Invalid, Unavailable, from_database
 from app.pool import Pool, api_pool, redacted
+from app.spool import Disk
 from app.turns import Turns
 from app.versions import Unsafe
 from app.wire import failure, problems, struct_in
@@ -111,6 +112,7 @@ async def _life(settings: Settings, app: Litestar) -> AsyncIterator[None]:
         with _said_in_one_line(pool):
             await pool.open()
             furnish(app.state, settings, pool)
+            app.state.disk = Disk(settings.import_disk)
             await schema.refuse_unsafe(pool.fetch)
             await signing.refuse_unknown_key(pool.fetch, app.state.signer)
         yield

@@ -29,6 +29,7 @@ from app.errors import (
     PayloadTooLarge,
     PreconditionFailed,
     RateLimited,
+    RequestTimeout,
     Unauthorized,
     Unavailable,
     UnsupportedMediaType,
@@ -69,7 +70,7 @@ def document(app: Litestar) -> Json:
 
 
 ERRORS: list[type[ApiError]] = [
-    Invalid, Unauthorized, Forbidden, NotFound, Conflict, PreconditionFailed, PayloadTooLarge, UnsupportedMediaType,
+    Invalid, Unauthorized, Forbidden, NotFound, RequestTimeout, Conflict, PreconditionFailed, PayloadTooLarge, UnsupportedMediaType,
     IdempotencyMismatch, RateLimited, ApiError, Unavailable,
 ]  # fmt: skip
 
@@ -226,6 +227,7 @@ class _Operation:
             (Unauthorized, self.path != "/api/auth/register"),
             (Forbidden, not self.opt.get("public") or self.path == "/api/auth/register"),
             (NotFound, "{" in self.path),
+            (RequestTimeout, self.opt.get("takes")),
             (Conflict, self.method != "get"),
             (PreconditionFailed, self.opt.get("conditional")),
             (PayloadTooLarge, takes_body),

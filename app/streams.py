@@ -4,7 +4,6 @@ import asyncio
 import csv as csv_module
 import io
 import re
-import tempfile
 import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import IO, Any, TypeVar
@@ -12,7 +11,8 @@ from typing import IO, Any, TypeVar
 import msgspec
 from litestar.response import Stream
 
-from app.errors import ApiError, Invalid, PayloadTooLarge
+from app.errors import ApiError, Invalid, PayloadTooLarge, RequestTimeout
+from app.spool import Spool
 from app.wire import Body, problems
 
 B = TypeVar("B", bound=Body)
@@ -23,8 +23,8 @@ BATCH, PAGE = 100, 250
 """Lines of an import that are one transaction, and rows of an export that are fetched at a time."""
 AT_A_TIME = 50
 """Rows that are written as CSV before other requests have a turn: about a millisecond."""
-IN_MEMORY = 2**20
-"""Bytes of a body before it goes to disk."""
+RECEIVED_WITHIN = 900.0
+"""Seconds for the whole of a body."""
 FORMULA = ("=", "+", "-", "@")
 """The beginnings of a formula to a spreadsheet, in full width and other compatible forms too."""
 BREAKS = ("\t", "\r", "\n")
@@ -41,24 +41,23 @@ Batch = list[tuple[int, bytes]]
 
 
 class Lines:
-    """A received body, line by line; its file is gone once it was read or dropped."""
+    """A received body, line by line."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
     def batches(self) -> Iterator[Batch]:
         """(number, line) from 1 on, BATCH at a time."""
-        with self._file as file:
-            batch: Batch = []
-            number = 0
-            while line := _read_line(file):
-                number += 1
-                batch.append((number, line))
-                if len(batch) == BATCH:
-                    yield batch
-                    batch = []
-            if batch:
+        batch: Batch = []
+        number = 0
+        while line := _read_line(self._file):
+            number += 1
+            batch.append((number, line))
+            if len(batch) == BATCH:
                 yield batch
+                batch = []
+        if batch:
+            yield batch
 
 
 def _read_line(file: IO[bytes]) -> bytes:
@@ -69,26 +68,25 @@ def _read_line(file: IO[bytes]) -> bytes:
     return line
 
 
-async def receive(body: AsyncIterator[bytes]) -> Lines:
+async def receive(body: AsyncIterator[bytes], spool: Spool) -> Lines:
     """The whole body, before anything of it is done: a client that sends first and reads later must not block us.
 
-    PayloadTooLarge past MOST_LINES, Invalid where there is nothing.
+    PayloadTooLarge past MOST_LINES, Invalid where there is nothing, RequestTimeout past RECEIVED_WITHIN, and what Spool.write raises.
     """
-    file = tempfile.SpooledTemporaryFile(IN_MEMORY, prefix="claims-import-")  # noqa: SIM115  (Lines closes it)
     lines = 0
     try:
-        async for part in body:
-            lines += part.count(b"\n")
-            if lines > MOST_LINES:
-                raise PayloadTooLarge
-            file.write(part)
-        if not file.tell():
-            raise Invalid.fields(body="Must hold a line at least")
-    except BaseException:
-        file.close()
-        raise
-    file.seek(0)
-    return Lines(file)
+        async with asyncio.timeout(RECEIVED_WITHIN):
+            async for part in body:
+                lines += part.count(b"\n")
+                if lines > MOST_LINES:
+                    raise PayloadTooLarge
+                spool.write(part)
+    except TimeoutError:
+        raise RequestTimeout(headers={"Connection": "close"}) from None
+    if not spool.file.tell():
+        raise Invalid.fields(body="Must hold a line at least")
+    spool.file.seek(0)
+    return Lines(spool.file)
 
 
 def decode(

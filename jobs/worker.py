@@ -24,7 +24,9 @@ HEARTBEAT, STALLED_AFTER = 2.0, 8.0
 """Seconds: how often a worker says that it lives, and after how long a silence it counts as dead."""
 OVERDUE_AFTER = 6.0
 """Seconds: no job may take longer (claims_worker's statement_timeout ends it at three), so one that does was lost."""
-RESCUE_EVERY, FOLD_EVERY = 1.0, 2.0
+RESCUE_EVERY, FOLD_EVERY, CLOSE_DENIALS_EVERY = 1.0, 2.0, 5.0
+CLOSE_AT_MOST = 100
+"""Users whose denials are closed in one transaction."""
 WAKE_EVERY = 0.02
 """Seconds between two fetches of jobs that notifications cause, at least."""
 INSERTED = '{"type": "job_inserted", "job_id": 0}'
@@ -165,7 +167,7 @@ class App(procrastinate.App):
         self.perform_import_paths()  # type: ignore[no-untyped-call]
         if not options.get("wait", True):
             return await super().run_worker_async(**options)
-        besides = [asyncio.create_task(self._rescue()), asyncio.create_task(self._fold())]
+        besides = [asyncio.create_task(one) for one in (self._rescue(), self._fold(), self._close_denials())]
         try:
             await self._keep_running(options)
         finally:
@@ -224,6 +226,18 @@ class App(procrastinate.App):
             except Exception as error:
                 log.warning("nothing folded this time (%s)", type(error).__name__)
             took = loop.time() - began
+
+    async def _close_denials(self) -> None:
+        """Denials that were only counted, into the trail once their minute has ended; at once again where more wait."""
+        given = {"at_most": CLOSE_AT_MOST}
+        closed = 0
+        while True:
+            await asyncio.sleep(0 if closed == CLOSE_AT_MOST else CLOSE_DENIALS_EVERY)
+            closed = 0
+            try:
+                ((closed,),) = (await self.pool.fetch([(queries.close_denials.text(given), given)]))[0]
+            except Exception as error:
+                log.warning("no denials closed this time (%s)", type(error).__name__)
 
 
 async def _when(event: asyncio.Event, call: Any) -> None:

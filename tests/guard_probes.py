@@ -35,6 +35,8 @@ update app.invitations set accepted_at = now() where email like 'joined%';
 insert into auth.refresh_tokens (token_hash, organization_id, session_id, expires_at)
     values ('{organization}', '{organization}', '{alma}', now() + interval '1 day');
 insert into auth.windows values ('{organization}', now(), 0, 0);
+insert into auth.kept_answers values ('{organization}', null, now());
+insert into auth.denials values ('{organization}', '{alma}', now() - interval '1 hour', 60, 1, now(), now());
 """
 """What a tenant has beside the cast, planted by alma: a row beyond each scope, so that a loosened one shows it."""
 
@@ -181,10 +183,26 @@ LINES = [
     ("insert into auth.windows values ('x', now(), 0, 0)", "gate 1, owner !"),
     ("update auth.windows set used = 0", "gate 2, owner 0"),
     ("delete from auth.windows", "gate 2, owner 0"),
+    ("select from auth.denials", "gate 2, owner 0"),
+    ("insert into auth.denials values ('{organization}', '{pia}', now(), 1)", "gate 1, owner !"),
+    ("update auth.denials set more = 0", "gate 2, owner 0"),
+    ("delete from auth.denials", "gate 2, owner 0"),
+    ("select from auth.kept_answers", "gate 2, owner 0"),
+    ("insert into auth.kept_answers values (gen_random_uuid(), now(), now())", "gate 1, owner !"),
+    ("update auth.kept_answers set full_until = null", "gate 2, owner 0"),
+    ("delete from auth.kept_answers", "owner 0"),
     ("select from auth.tenants", "gate 2, recorder 2, owner 0"),
-    ("insert into auth.tenants values ('{organization}', 'north')", "recorder 23505, owner !"),
+    ("insert into auth.tenants (organization_id, slug) values ('{organization}', 'north')", "recorder 23505, owner !"),
+    ("insert into auth.tenants (organization_id, slug, daily_seal_at) values ('{organization}', 'x', now())", "owner !"),
     ("update auth.tenants set slug = null", "recorder 23502, owner 0"),
+    ("update auth.tenants set organization_id = null", "owner 0"),
+    ("update auth.tenants set daily_seal_at = now()", "gate 2, owner 0"),
     ("delete from auth.tenants", "owner 0"),
+    ("select distinct organization_id from auth.touched", "gate 2, owner 0"),
+    ("insert into auth.touched (organization_id) values ('{organization}')", "recorder 1, owner !"),
+    ("insert into auth.touched values ('{organization}', '0')", "owner !"),
+    ("update auth.touched set written_by = '0'", "owner 0"),
+    ("delete from auth.touched where false", "gate 0, owner 0"),
     ("select from ctx.keys", "gate 2, usher 2, owner 0"),
     ("insert into ctx.keys values ('x', repeat('x', 64)::bytea, repeat('x', 64)::bytea)", "owner !"),
     ("update ctx.keys set kid = 'x'", "owner 0"),

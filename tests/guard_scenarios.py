@@ -23,10 +23,11 @@ CALLS = [
         app.add_tenant() app.audit_row() app.enqueue_event() app.link_care() app.lock_last_admin() app.record_status()
         app.tally_claim()"""),
     ("gate", """
-        auth.add_organization(null,null) auth.add_user(null,null,null,null,null,null) auth.end_sessions() auth.open_invitation(null,null)
-        auth.memberships(null,null) auth.sweep_windows() auth.unlock(null) auth.window_of(null)"""),
+        app.bound_answers() app.kept_answers() auth.add_organization(null,null) auth.add_user(null,null,null,null,null,null)
+        auth.end_sessions() auth.memberships(null,null) auth.open_invitation(null,null) auth.record_more_denials(null) auth.sweep_windows()
+        auth.unlock(null) auth.window_of(null)"""),
     ("gate owner", """
-        app.tenant_key(null) ctx.assume(null) ctx.fits(null,null,null) ctx.unsigned(null,null) ctx.verify(null,null)
+        app.answers_quota() app.tenant_key(null) ctx.assume(null) ctx.fits(null,null,null) ctx.unsigned(null,null) ctx.verify(null,null)
         ctx.verify_call(null,null)"""),
     ("gate usher owner", """
         ctx.assign(null,null,null,null,null,null,null,null,null) ctx.is_operator() ctx.mac(null,null,null)
@@ -40,12 +41,12 @@ CALLS = [
         auth.refresh(null,null,null,null) auth.register(null,null,null,null,null) auth.take(null,null,null,null,null)"""),
     ("alma pia ana tom owner gate api", "ctx.reset_session()"),
     ("gate usher api", "ctx.enter(null,null,null,null,null,null,null)"),
-    ("gate worker", "app.fold_claim_tallies() app.seal_audit_logs() ctx.enter_job(null,null)"),
+    ("gate worker", "app.close_denials(null) app.fold_claim_tallies() app.seal_audit_logs() ctx.enter_job(null,null)"),
     ("gate recorder", "app.fold_organization(null) app.record_act(null,null)"),
     ("gate system", "ctx.turn_to(null)"),
     ("gate auditor", "app.verify_audit_logs() app.who_can_see(null,null)"),
     ("gate worker auditor", "app.audit_heads()"),
-    ("gate sealer", "app.audit_head() app.seal_organization(null,null) app.verify_organization(null)"),
+    ("gate sealer", "app.audit_head() app.seal_organization(null,null,null) app.verify_organization(null)"),
     ("sealer owner", "app.add_seal(null,null,null,null,null) app.audit_era() app.audit_hash(null) app.seal_digest(null,null)"),
     ("as_alma as_pia as_ana as_tom owner", "app.finds(null,null)"),
     *((f"as_{who} gate", f"app.sees_as_{role}(null,null)") for who, role in (
@@ -71,7 +72,8 @@ CALLS = [
     ("alma pia ana tom owner", """
         app.all_words('') app.audit_json(null) app.claim_json(null) app.diagnosis_code_json(null)
         app.event_json(null) app.major_units(null) app.organization_json(null,null,null) app.patient_json(null)
-        app.provider_json(null) app.settings_json(null) app.tallied_claims(null,null) app.utc(null)"""),
+        app.provider_json(null) app.settings_json(null) app.tallied_claims(null,null)"""),
+    ("alma pia ana tom owner gate", "app.utc(null)"),
     ("alma pia ana tom system gate", "app.appeal_window_days() app.claim_limits()"),
     ("alma pia ana tom system owner", """
         app.caller_role() app.check_move(null,null,null) app.claim_problems(null) app.claim_statuses()
@@ -324,6 +326,8 @@ SCENARIOS = [
         "app.rescue_jobs('1 day', '1 day')", "app.forget_jobs(1, 1, 1)", "ctx.enter_job('{organization}', '{toms_event}')")),
     # Tallies: folded one change of each organization, that of bens_claim, which adds no day and no status.
     Probe("worker", "select app.fold_claim_tallies(1); reset session authorization; select from app.claim_tallies", "6"),
+    # Denials that were only counted, of a minute that has ended: one of each organization.
+    Probe("worker", "select from app.close_denials(9) as closed where closed = 2", "1"),
     # The trail under seal: no row where it is whole, one for each organization where it is not.
     Probe("worker", "select pg_current_xact_id(); select app.seal_audit_logs()", "P0001"),
     *(Probe(who, "select from app.audit_heads()", "2") for who in ("worker", "auditor")),

@@ -91,6 +91,7 @@ EXEMPT = [
     Exempt("audit_logs.*", "patient", "action*", (0, 180), OWN_TRAIL),
     Exempt("audit_logs.*", "admin", "action, *", (2_000, 59_000), ONE_OF_TWO),
     Exempt("organizations.change", "admin", "", (310, 310), "PostgreSQL lists every time zone to find one name"),
+    Exempt("idempotency_keys.keep", "*", "", (630, 6_300), "what is kept is measured, every five seconds at most"),
     Exempt("jobs.run", "system", "", (180, 1_800), ONE_OF_TWO),
     Exempt("*.count", "admin", "*", (26_000, 160_000), COUNTED, scans=True),
 ]
@@ -443,5 +444,6 @@ def of_workers() -> Iterator[tuple[sql.Query, Given]]:
     yield jobs.rescue, {"stalled_after": timedelta(seconds=30), "overdue_after": timedelta(minutes=10)}
     yield jobs.forget, {"completed_hours": 24, "failed_hours": 720, "at_most": 1000}
     yield jobs.fold, {}
+    yield jobs.close_denials, {"at_most": 100}
     yield jobs.heads, {}
     yield jobs.allow, {"milliseconds": "0"}

@@ -1,10 +1,16 @@
 """What changes no row and yet is in the trail: readings of one patient or claim, denials, logging out, a new password."""
 
+import asyncio
 import logging
+from datetime import datetime
 from uuid import uuid4
 
-from tests.conftest import PASSWORD
+import psycopg
+
+from app import sql
+from tests.conftest import PASSWORD, calling, until
 from tests.test_audit import trail
+from tests.test_slice import worker  # noqa: F401
 
 
 async def test_reading_one_patient_or_claim_is_in_the_trail(as_user, cast):
@@ -82,6 +88,92 @@ async def test_where_a_denial_cannot_be_recorded_it_is_one_all_the_same(as_user,
         answer = await as_user("pia").get(f"/api/claims/{uuid4()}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "NOT_FOUND")
     assert f"request {answer.headers['X-Request-Id']}: a denial is not in the trail" in caplog.text
+
+
+WINDOWS = "select recorded, more from auth.denials order by recorded desc"
+A_MINUTE_LATER = "update auth.denials set started_at = started_at - interval '1 minute'"
+DENIALS = "select count(*) from audit_logs where action = 'denied'"
+
+
+async def deny(as_user, who: str, times: int) -> list[int]:
+    async def one() -> int:
+        return (await as_user(who).get(f"/api/claims/{uuid4()}")).status_code
+
+    return await asyncio.gather(*(one() for _ in range(times)))
+
+
+async def test_past_sixty_a_minute_denials_are_counted(as_user, as_root, cast):
+    assert await deny(as_user, "pia", 75) == [404] * 75
+    assert as_root.execute(DENIALS).fetchone() == (60,)
+    assert as_root.execute(WINDOWS).fetchall() == [(60, 15)]
+    assert await deny(as_user, "paul", 1) == [404]  # another user has a count of its own
+    assert as_root.execute(DENIALS).fetchone() == (61,)
+    as_root.execute(A_MINUTE_LATER)
+    assert await deny(as_user, "pia", 2) == [404] * 2
+    assert as_root.execute(DENIALS).fetchone() == (64,)
+    (entry,) = [one for one in await trail(as_user("alma"), action="denied") if one.outcome == "more denials"]
+    assert (entry.actor_user_id, entry.actor_role, entry.entity, entry.entity_id) == (
+        cast.pia, "claims_processor", "users", cast.pia,
+    )  # fmt: skip
+    began, ended = (datetime.fromisoformat(entry.after[name]) for name in ("from", "to"))
+    assert (entry.after["count"], began < ended <= entry.at) == (15, True)
+    assert as_root.execute(WINDOWS).fetchall() == [(2, 0), (1, 0)]
+
+
+async def test_the_worker_closes_a_minute_that_no_denial_follows(settings, as_user, as_root, cast, worker):  # noqa: F811
+    await deny(as_user, "pia", 62)
+    await deny(as_user, "paul", 1)
+    await deny(as_user, "tom", 61)
+    as_root.execute(A_MINUTE_LATER + " where user_id <> %s", [cast.tom])
+
+    async def closed():
+        return as_root.execute(WINDOWS).fetchall() == [(60, 1)]  # tom's minute has not ended
+
+    await until(closed)
+    entries = await trail(as_user("alma"), action="denied", limit=100)
+    assert [(one.actor_user_id, one.after["count"]) for one in entries if one.outcome == "more denials"] == [
+        (cast.pia, 2)
+    ]
+    assert as_root.execute(DENIALS).fetchone() == (60 + 1 + 60 + 1,)
+
+
+async def test_denials_of_a_user_that_is_none_are_not_counted(settings, as_root, cast, other):
+    denial = sql.load("audit_logs").record_denial
+    about = {"request_id": "", "address": "", "entity": "claims", "entity_id": None, "outcome": "x", "asked": None}
+    with psycopg.connect(settings.api_database_url, autocommit=True) as api:
+        for organization, user in [(cast.organization, other.pia), (cast.organization, uuid4()), (uuid4(), cast.pia)]:
+            given = about | {"tenant": organization, "user_id": user}
+            api.execute(denial.text(given), calling(denial, **given))
+        assert as_root.execute(WINDOWS).fetchall() == []
+        given = about | {"tenant": cast.organization, "user_id": cast.pia}
+        api.execute(denial.text(given), calling(denial, **given))
+        assert as_root.execute(WINDOWS).fetchall() == [(1, 0)]  # control
+
+
+async def test_two_workers_write_one_entry(settings, as_user, as_root):
+    await deny(as_user, "pia", 61)
+    as_root.execute(A_MINUTE_LATER)
+    with psycopg.connect(settings.worker_database_url) as first:
+        assert first.execute("select app.close_denials(9)").fetchone() == (1,)
+        with psycopg.connect(settings.worker_database_url, autocommit=True) as second:
+            second.execute("set lock_timeout = '1ms'")
+            assert second.execute("select app.close_denials(9)").fetchone() == (0,)
+    assert as_root.execute(DENIALS + " and outcome = 'more denials'").fetchone() == (1,)
+
+
+async def test_nobody_waits_for_the_disk_for_what_is_only_counted(as_user, as_root, settings, cast):
+    denial = sql.load("audit_logs").record_denial
+    given = {"tenant": cast.organization, "user_id": cast.pia, "request_id": "", "address": "", "entity": "claims",
+             "entity_id": None, "outcome": "x", "asked": None}  # fmt: skip
+    await deny(as_user, "pia", 59)
+    with psycopg.connect(settings.api_database_url, autocommit=True) as api:
+        waits = []
+        for _ in range(3):
+            with api.transaction():
+                api.execute("set local synchronous_commit = on")  # the server of the tests waits for no disk at all
+                api.execute(denial.text(given), calling(denial, **given))
+                waits += api.execute("show synchronous_commit").fetchone()
+    assert waits == ["on", "off", "off"]
 
 
 async def test_a_new_password_and_logging_out_are_in_the_trail(as_user, cast):

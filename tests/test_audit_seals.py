@@ -3,7 +3,9 @@
 import os
 import subprocess
 import time
+from contextlib import ExitStack
 from datetime import timedelta
+from random import Random
 
 import psycopg
 import pytest
@@ -19,6 +21,22 @@ UNSEALED = """
 select count(*) from audit_logs a
 where not exists (select from audit_seals s where s.organization_id = a.organization_id and a.audit_id = any (s.audit_ids))"""
 NAMES = "organization_id, actor_user_id, actor_role, action, entity, entity_id, patient_id, before, after, request_id, outcome"
+
+
+MARKERS = "select count(*) from auth.touched"
+A_DAY_LATER = "update auth.tenants set daily_seal_at = daily_seal_at - interval '20 hours'"
+
+
+def visited(as_root):
+    """How many organizations a round of the sealer visits."""
+    calls = (
+        "select coalesce(sum(calls), 0)::integer from pg_stat_xact_user_functions where funcname = 'seal_organization'"
+    )
+    with as_root.transaction():
+        as_root.execute("set local track_functions = 'pl'")
+        (before,) = as_root.execute(calls).fetchone()
+        as_root.execute("select app.seal_audit_logs()")
+        return as_root.execute(calls).fetchone()[0] - before
 
 
 def seal(settings, as_root):
@@ -234,9 +252,134 @@ def test_what_piles_up_is_sealed_in_batches(settings, as_root, cast):
 def test_an_idle_trail_is_sealed_once_a_day(settings, as_root, entries, cast):
     count = "select count(*) from audit_seals where organization_id = %s"
     before = as_root.execute(count, [cast.organization]).fetchone()[0]
-    as_root.execute("update audit_seals set sealed_at = sealed_at - interval '25 hours'")
-    seal(settings, as_root)
+    assert visited(as_root) == 0  # control: not yet
+    as_root.execute(A_DAY_LATER)
+    assert visited(as_root) == 2
     assert as_root.execute(count, [cast.organization]).fetchone()[0] == before + 1
+    assert visited(as_root) == 0
+
+
+def test_a_round_visits_no_organization_where_nothing_happened(settings, as_root, entries, cast):
+    as_root.execute("select auth.add_organization('idle-' || n, 'Idle') from generate_series(1, 250) n")
+    seal(settings, as_root)
+    assert as_root.execute(MARKERS).fetchone() == (0,)
+    assert visited(as_root) == 0
+    as_root.execute("update patients set first_name = 'busy' where organization_id = %s", [cast.organization])
+    assert visited(as_root) == 1
+    as_root.execute(A_DAY_LATER)
+    assert [visited(as_root) for _ in range(14)] == [20] * 12 + [12, 0]  # of the daily seals no more at once
+    late = "select count(*) from auth.tenants where daily_seal_at < now() - interval '20 hours'"
+    assert as_root.execute(late).fetchone() == (0,)
+    assert verify(as_root) == []
+
+
+def test_entries_are_sealed_in_whatever_order_their_transactions_end(settings, as_root):
+    """Eight connections write, take back, commit and roll back at random, and the sealer comes by at any moment."""
+    pick = Random(14)
+    as_root.execute("select auth.add_organization('one-' || n, 'One') from generate_series(1, 100) n")
+    seal(settings, as_root)
+    slugs = [f"one-{number}" for number in range(1, 101)]  # each once, so that no later entry makes up for a marker
+    with ExitStack() as stack:
+        opened = [stack.enter_context(psycopg.connect(settings.database_url)) for _ in range(8)]
+
+        def write(connection):
+            if slugs:  # the last one may be taken already
+                connection.execute("update app.organizations set name = 'Two' where slug = %s", [slugs.pop()])
+
+        while slugs:
+            connection = pick.choice(opened)
+            match pick.randrange(6):
+                case 0:
+                    as_root.execute("select seal_audit_logs()")
+                case 1:
+                    connection.commit()
+                case 2 if pick.randrange(3) == 0:
+                    connection.rollback()
+                case 3:
+                    with connection.transaction(force_rollback=True):
+                        write(connection)
+                case _:
+                    write(connection)
+    assert as_root.execute(UNSEALED).fetchone()[0]  # control: the last ones were still open
+    seal(settings, as_root)
+    assert as_root.execute(MARKERS).fetchone() == (0,)
+    assert as_root.execute("select count(*) from organizations where name = 'Two'").fetchone()[0] > 20  # control
+    assert verify(as_root) == []
+
+
+async def test_whatever_writes_an_entry_has_the_sealer_come_by(settings, as_root, as_user, entries, cast):
+    for who, method, path, body in [
+        ("alma", "GET", f"/api/claims/{cast.anas_claim}", None),  # app.record_access
+        ("pia", "GET", f"/api/claims/{cast.bens_claim}", None),  # app.record_act
+        ("alma", "PATCH", f"/api/patients/{cast.tom_patient}", {"firstName": "Tim"}),  # app.audit_row
+    ]:
+        await as_user(who)(method, path, json=body)
+        assert as_root.execute(UNSEALED).fetchone() == (1,)
+        seal(settings, as_root)
+        assert as_root.execute(MARKERS).fetchone() == (0,)
+    assert verify(as_root) == []
+
+
+def test_an_entry_put_in_past_the_functions_waits_for_the_daily_seal(settings, as_root, entries, cast):
+    """An administrator's own insert has no marker. Where nothing else happens it is named after an hour, as it has no seal."""
+    insert = (
+        "insert into audit_logs (organization_id, actor_role, action, entity) values (%s, 'admin', 'read', 'claims')"
+    )
+    as_root.execute(insert, [cast.organization])
+    assert visited(as_root) == 0
+    assert as_root.execute(UNSEALED).fetchone() == (1,)
+    assert verify(as_root) == []
+    with as_root.transaction(force_rollback=True):  # two hours later: the chain as it would have been made then
+        as_root.execute(
+            """do $$
+            declare
+                one audit_seals;
+                before bytea;
+            begin
+                update audit_logs a set at = now() - interval '90 minutes' where a.at > (select max(s.sealed_at) from audit_seals s);
+                for one in select * from audit_seals s order by s.organization_id, s.number loop
+                    before := case when one.number > 1 then before end;
+                    update audit_seals s set sealed_at = s.sealed_at - interval '2 hours'
+                    where s.organization_id = one.organization_id and s.number = one.number returning s.* into one;
+                    update audit_seals s set digest = seal_digest(one, before)
+                    where s.organization_id = one.organization_id and s.number = one.number returning s.digest into before;
+                end loop;
+            end $$"""
+        )
+        ((named, said),) = verify(as_root)
+        assert (named.partition(":")[0], said) == (str(cast.organization), "has stood for an hour without a seal")
+    as_root.execute(A_DAY_LATER)
+    assert visited(as_root) == 2
+    assert as_root.execute(UNSEALED).fetchone() == (0,)
+    assert verify(as_root) == []
+
+
+def test_two_sealers_at_once_do_not_wait_for_each_other(settings, as_root, entries):
+    as_root.execute("update patients set first_name = 'third'")
+    with psycopg.connect(settings.worker_database_url) as first:
+        assert first.execute("select app.seal_audit_logs()").fetchone() == (4,)
+        with psycopg.connect(settings.worker_database_url, autocommit=True) as second:
+            second.execute("set lock_timeout = '1ms'")
+            assert second.execute("select app.seal_audit_logs()").fetchone() == (0,)
+        first.rollback()
+    seal(settings, as_root)  # what the first let go is still there
+    assert verify(as_root) == []
+
+
+def test_what_stood_before_there_were_markers_is_sealed_as_well(settings, as_root, entries, cast):
+    as_root.execute("update patients set first_name = 'before'")
+    for file in ("0031-touched.rollback.sql", "0031-touched.sql"):
+        with as_root.transaction():
+            as_root.execute("set local role claims_owner")
+            as_root.execute((schema.MIGRATIONS / file).read_bytes())
+    as_root.execute("update schema_admin.state set files = 'of yesterday'")
+    schema.apply(settings)
+    assert schema.check(settings) == []
+    assert as_root.execute(MARKERS).fetchone() == (2,)
+    seal(settings, as_root)
+    assert verify(as_root) == []
+    as_root.execute("update auth.tenants set daily_seal_at = daily_seal_at - interval '31 minutes'")
+    assert visited(as_root) == 2
 
 
 def test_in_another_cluster_the_trail_goes_on_in_a_new_era(settings, as_root, entries, cast):
@@ -245,6 +388,7 @@ def test_in_another_cluster_the_trail_goes_on_in_a_new_era(settings, as_root, en
     far = "(written_by::text::numeric + 1000000000)::text::xid8"
     with as_root.transaction():
         as_root.execute(f"update audit_logs set written_by = {far}")
+        as_root.execute(f"update auth.touched set written_by = {far}")
         as_root.execute("delete from audit_seals")
         as_root.execute("update schema_admin.state set cluster = 'another'")
     assert schema.check(settings) == ["it came here from another server"]
@@ -269,7 +413,7 @@ def test_nobody_else_seals_or_reads_the_seals(as_role, as_root):
             "select app.seal_audit_logs()",
             "select * from app.verify_audit_logs()",
             "select * from app.verify_organization('')",
-            "select app.seal_organization(now(), '9')",
+            "select app.seal_organization(now(), '9', true)",
             "select app.add_seal(1, '9', now(), '{}', '{}')",
             "select * from app.audit_heads()",
         ):

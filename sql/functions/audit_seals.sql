@@ -1,5 +1,5 @@
--- The trail under seal. A worker calls seal_audit_logs every minute; it takes no lock and touches no entry, so nobody who writes waits for
--- it. sql/audit/verify_chain.sql compares the trail with its seals.
+-- The trail under seal. A worker calls seal_audit_logs every minute; it touches no entry and locks nothing that a writer needs, so none
+-- waits for it. sql/audit/verify_chain.sql compares the trail with its seals.
 -- An entry is sealed once its transaction is older than every one still running: then no other entry can come before it any more.
 
 create or replace function app.audit_hash(a app.audit_logs) returns bytea
@@ -44,8 +44,8 @@ end
 $$;
 
 -- Seals what is final of the context's organization, in batches of about ten thousand; returns how many entries. Where there is nothing
--- a seal is still made once a day: between two of them an entry could be dated back.
-create or replace function app.seal_organization(p_now timestamptz, p_horizon xid8) returns integer
+-- a seal is still made where p_always: between two of them an entry could be dated back.
+create or replace function app.seal_organization(p_now timestamptz, p_horizon xid8, p_always boolean) returns integer
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 declare
     last record;
@@ -59,7 +59,7 @@ declare
     hashes bytea[];
     sealed integer := 0;
 begin
-    select s.era, s.up_to, s.sealed_at into last from audit_seals s order by s.number desc limit 1;
+    select s.era, s.up_to into last from audit_seals s order by s.number desc limit 1;
     for one_era in coalesce(last.era, 1) .. audit_era() loop
         start := case when one_era = last.era then last.up_to else '0' end;
         -- Of a cluster that is gone everything is final.
@@ -84,7 +84,7 @@ begin
             previous := entry.written_by;
             sealed := sealed + 1;
         end loop;
-        if ids <> '{}' or one_era <> audit_era() or last.sealed_at is null or last.sealed_at < p_now - interval '1 day' then
+        if ids <> '{}' or one_era <> audit_era() or last.up_to is null or p_always then
             perform add_seal(one_era, stop, p_now, ids, hashes);
         end if;
     end loop;
@@ -92,24 +92,44 @@ begin
 end
 $$;
 
--- Seals what is final, of every organization; returns how many entries. Two at once fail at the key of the seals, and nothing is lost.
+-- Seals what is final; returns how many entries. It visits the organizations whose entries have a marker that is final as well and, for
+-- their daily seal, those that had none for 20 hours, a 240th of all at most: so none is older than a day, and no round is long, even
+-- where all organizations were founded or restored at once. Of two at once the second does nothing.
 create or replace function app.seal_audit_logs() returns integer
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
     now_before timestamptz := clock_timestamp();
     horizon xid8;
-    tenant uuid;
+    tenant record;
     sealed integer := 0;
 begin
     -- In this order: whatever comes after this transaction was written after now_before.
     if pg_current_xact_id_if_assigned() is not null then
         raise exception 'must be the first to write in its transaction';
     end if;
+    if not pg_try_advisory_xact_lock('audit_seals'::regclass::oid::bigint) then
+        return 0;
+    end if;
     perform pg_current_xact_id();
     horizon := pg_snapshot_xmin(pg_current_snapshot());
-    for tenant in select t.organization_id from auth.tenants t order by t.organization_id loop
-        perform ctx.assume(tenant, p_role => 'sealer');
-        sealed := sealed + seal_organization(now_before, horizon);
+    for tenant in
+        with written as (
+            delete from auth.touched w where w.written_by < horizon returning w.organization_id
+        ),
+        daily as (
+            update auth.tenants t set daily_seal_at = now_before
+            where t.organization_id = any (array(
+                select d.organization_id from auth.tenants d where d.daily_seal_at < now_before - interval '20 hours'
+                order by d.daily_seal_at limit (select greatest(20, count(*) / 240) from auth.tenants)))
+            returning t.organization_id
+        )
+        select t.organization_id, t.organization_id in (select d.organization_id from daily d) as is_daily
+        from auth.tenants t  -- an organization that is gone has no chain any more
+        where t.organization_id in (
+            select w.organization_id from written w union select d.organization_id from daily d)
+    loop
+        perform ctx.assume(tenant.organization_id, p_role => 'sealer');
+        sealed := sealed + seal_organization(now_before, horizon, tenant.is_daily);
     end loop;
     return sealed;
 end
@@ -220,3 +240,11 @@ grant execute on function app.seal_organization, app.verify_organization, app.au
 grant execute on function app.seal_audit_logs to claims_worker;
 grant execute on function app.audit_heads to claims_worker, claims_auditor;
 grant execute on function app.verify_audit_logs to claims_auditor;
+
+-- Which organizations have entries that may not be sealed yet, and nothing else of them.
+select schema_admin.drop_policies('auth.touched');
+revoke all on auth.touched from public;
+grant insert (organization_id) on auth.touched to claims_recorder;
+grant select, delete on auth.touched to claims_gate;
+create policy touched_recorder on auth.touched for insert to claims_recorder with check (true);
+create policy touched_gate on auth.touched to claims_gate using (true) with check (true);

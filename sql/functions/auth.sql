@@ -334,28 +334,6 @@ begin
 end
 $$;
 
--- What a known caller asked for and did not get, in the trail of its organization; nothing where that is none. The transaction that
--- refused it is gone, and a caller that may not come in any more has no context of its own.
-create or replace function auth.record_denial(
-    p_organization_id uuid, p_user_id uuid, p_request_id text, p_address text, p_entity text, p_entity_id uuid, p_outcome text,
-    p_asked text, p_proof text)
-returns void
-language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
-declare
-    caller users;
-begin
-    perform ctx.verify_call(
-        p_proof, 'record_denial', p_organization_id::text, p_user_id::text, p_request_id, p_address, p_entity, p_entity_id::text,
-        p_outcome, p_asked);
-    perform ctx.assume(p_organization_id);
-    select u.* into caller from users u where u.user_id = p_user_id;
-    if found then
-        perform ctx.assume(p_organization_id, p_user_id, p_role => caller.role, p_request_id => p_request_id, p_address => p_address);
-        perform record_act('denied', p_entity, p_entity_id, null, p_outcome, p_asked::jsonb);
-    end if;
-end
-$$;
-
 -- Whoever is deactivated is logged out everywhere, also should they be activated again.
 create or replace function auth.end_sessions() returns trigger
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
@@ -371,8 +349,9 @@ declare
     gated text;
 begin
     foreach gated in array array[
-        'probe', 'memberships', 'find_logins', 'find_hash', 'add_organization', 'add_user', 'register', 'open_invitation', 'find_invitation', 'accept_invitation',
-        'open_session', 'refresh', 'log_out', 'my_password_hash', 'set_my_password', 'login_failed', 'end_sessions', 'record_denial']
+        'probe', 'memberships', 'find_logins', 'find_hash', 'add_organization', 'add_user', 'register', 'open_invitation',
+        'find_invitation', 'accept_invitation', 'open_session', 'refresh', 'log_out', 'my_password_hash', 'set_my_password', 'login_failed',
+        'end_sessions']
     loop
         execute format('alter function auth.%s owner to claims_gate', gated);
     end loop;
@@ -381,8 +360,8 @@ $$;
 create or replace trigger users_40_end_sessions after update of active on app.users
     for each row when (old.active and not new.active) execute function auth.end_sessions();
 
-grant execute on function auth.probe, auth.find_logins, auth.find_hash, auth.register, auth.find_invitation, auth.accept_invitation, auth.open_session,
-    auth.refresh, auth.login_failed, auth.record_denial to claims_api;
+grant execute on function auth.probe, auth.find_logins, auth.find_hash, auth.register, auth.find_invitation, auth.accept_invitation,
+    auth.open_session, auth.refresh, auth.login_failed to claims_api;
 grant execute on function auth.log_out, auth.my_password_hash, auth.set_my_password
     to claims_admin, claims_processor, claims_provider, claims_patient;
 
@@ -395,11 +374,12 @@ create policy credentials_gate on auth.credentials to claims_gate using (true) w
 create policy sessions_gate on auth.sessions to claims_gate using (true) with check (true);
 create policy refresh_tokens_gate on auth.refresh_tokens to claims_gate using (true) with check (true);
 
--- The ids and slugs of all organizations and nothing else of them: kept by a trigger of organizations, read by logins and by what seals
--- and audits.
+-- The ids and slugs of all organizations and when each had its daily seal: kept by a trigger of organizations, read by logins and by what
+-- seals and audits.
 select schema_admin.drop_policies('auth.tenants');
 revoke all on auth.tenants from public;
-grant select on auth.tenants to claims_gate;
-grant select, insert, update on auth.tenants to claims_recorder;
+grant select, update (daily_seal_at) on auth.tenants to claims_gate;
+grant select, insert (organization_id, slug), update (slug) on auth.tenants to claims_recorder;
 create policy tenants_gate on auth.tenants for select to claims_gate using (true);
+create policy tenants_gate_update on auth.tenants for update to claims_gate using (true) with check (true);
 create policy tenants_recorder on auth.tenants to claims_recorder using (true) with check (true);

@@ -21,6 +21,10 @@ select forget_jobs(:completed_hours, :failed_hours, :at_most);
 -- Changes of claims into the tallies of their organizations; how many.
 select fold_claim_tallies();
 
+-- name: close_denials
+-- Entries for the denials that were only counted in a minute that has ended; up to :at_most users.
+select close_denials(:at_most);
+
 -- name: seal
 -- Every organization's entries of the trail that are final; how many.
 select seal_audit_logs();

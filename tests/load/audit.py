@@ -1,4 +1,5 @@
-"""`make bench-audit`: what the trail costs: a reading that is recorded, writers while the sealer runs, sealing and verifying themselves.
+"""`make bench-audit`: what the trail costs: a reading that is recorded, writers while the sealer runs, sealing and verifying themselves,
+and a round of the sealer over organizations where nothing happened.
 
 Ratios are of rounds in turn within one run, over one API process and one database.
 """
@@ -19,6 +20,8 @@ from tests.load.stand import Stand, stand
 
 ROUNDS, REQUESTS, AT_ONCE = 7, 1200, 16
 ENTRIES = 200_000
+IDLE = 10_000
+A_DAY_LATER = "update auth.tenants set daily_seal_at = daily_seal_at - interval '1 day'"
 NOTHING = """
 create or replace function app.record_access(
     p_action text, p_entity text, p_entity_id uuid default null, p_patient_id uuid default null)
@@ -141,6 +144,7 @@ def main() -> None:
             "select organization_id, 'admin', 'update', 'patients', jsonb_build_object('first_name', n::text), "
             f"jsonb_build_object('first_name', 'x') from app.organizations, generate_series(1, {ENTRIES}) as n"
         )
+        admin.execute("insert into auth.touched (organization_id) select organization_id from auth.tenants")
         took = timed(admin, "select app.seal_audit_logs()")
         print(f"sealing {ENTRIES:,} entries at once: {took:.2f} s, {took / ENTRIES * 1e6:.1f} us each")
         total = admin.execute("select count(*) from app.audit_logs").fetchone()[0]
@@ -150,6 +154,18 @@ def main() -> None:
             "select pg_total_relation_size('app.audit_logs'), pg_total_relation_size('app.audit_seals')"
         ).fetchall()
         print(f"the seals take x{seals / rows:.2f} of the trail's space ({seals / total:.0f} bytes an entry)")
+        idle_rounds(admin)
+
+
+def idle_rounds(admin: psycopg.Connection) -> None:
+    """Prints how long a round takes beside idle organizations, without and with some that are due for their daily seal."""
+    admin.execute("select auth.add_organization('idle-' || n, 'Idle') from generate_series(1, %s) n", [IDLE])
+    admin.execute("select app.seal_audit_logs()")
+    admin.execute("vacuum analyze")
+    for what, arrange in (("none of them due", "select 1"), ("some due for their daily seal", A_DAY_LATER)):
+        admin.execute(arrange)
+        rounds = [timed(admin, "select app.seal_audit_logs()") for _ in range(ROUNDS)]
+        print(f"a round beside {IDLE:,} idle organizations, {what}: {statistics.median(rounds) * 1000:.1f} ms")
 
 
 async def _first(here: Stand, claim) -> str:

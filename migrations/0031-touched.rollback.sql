@@ -1,0 +1,2 @@
+drop table auth.touched;
+alter table auth.tenants drop column daily_seal_at;

@@ -1,0 +1,15 @@
+-- How many denials of a user are in the trail in its present minute, and how many are only counted.
+set local search_path = app;
+create table auth.denials (
+    organization_id uuid not null,
+    user_id uuid not null,
+    started_at timestamptz not null,
+    recorded integer not null,
+    more integer not null default 0,
+    more_from timestamptz,
+    more_to timestamptz,
+    primary key (organization_id, user_id)
+) with (fillfactor = 50);
+alter table auth.denials enable row level security, force row level security;
+comment on column auth.denials.recorded is 'Denials of this minute that have an entry of their own.';
+comment on column auth.denials.more is 'Denials of this minute beyond those; they become one entry when it has ended.';
