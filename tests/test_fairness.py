@@ -1,6 +1,12 @@
 """One user's load is that user's to wait for: how many requests of one pass at a time, whose turn comes next, and what others notice."""
 
 import asyncio
+import json
+import time
+from concurrent.futures import ProcessPoolExecutor
+from math import isinf
+from multiprocessing import get_context
+from statistics import median
 from uuid import uuid4
 
 import pytest
@@ -12,8 +18,20 @@ from app.fair import FairQueue, Gate
 from app.pool import DEARER
 from app.tokens import make_token
 from tests.conftest import KEYS, As, caller, until
+from tests.load.fairness import Load, press, raw
+from tests.load.logins import Request, steadily
+from tests.load.logins import until as until_at
 from tests.test_auth import instance
+from tests.test_limits import bearer
+from tests.test_logins import served
 from tests.test_pool import ME, SLEEP, backends, is_, pool_of  # noqa: F401  (fixtures among them)
+from tests.test_processes import environ_for
+
+
+def until_later(seconds):
+    """Whether so many seconds have passed since."""
+    return until_at(time.perf_counter() + seconds)
+
 
 A, A2, B = ("a", 1), ("a", 2), ("b", 1)
 
@@ -235,3 +253,45 @@ async def test_lists_that_jump_far_are_heavy(as_user, monkeypatch):
     for path in ("/api/claims?offset=20", "/api/claims"):
         assert (await as_user("alma").get(path)).status_code == 200
     assert set(lanes) == {"quick"}  # control
+
+
+async def test_one_users_load_is_not_anothers(settings, as_root, casts):
+    """In short what `make bench-fairness` measures: 64 connections of deep pages, then of bulk updates, and a user of another organization.
+
+    Medians with some room: the machine does other things, too. Served in the order they came, every request of the other user waited for
+    seconds or was refused.
+    """
+    north, south = casts["north"], casts["south"]
+    as_root.execute("set session_replication_role = replica")
+    as_root.execute(
+        "insert into claims (organization_id, claim_number, patient_id, provider_id, diagnosis_code, amount_cents, service_date, status) "
+        "select %s, 'F-' || n, %s, %s, 'E11.9', n, current_date - 3, 'submitted' from generate_series(1, 20000) n",
+        [north.organization, north.tom_patient, north.ana_provider],
+    )
+    as_root.execute("reset session_replication_role; analyze claims")
+    ids = [
+        str(one) for (one,) in as_root.execute("select claim_id from claims where claim_number like 'F-%' limit 1000")
+    ]
+    environ = environ_for(settings, PROCESSES="1", RATE_LIMIT_USER="0", RATE_LIMIT_ADDRESS="0")
+    headers = {name: bearer(who, "alma") for name, who in (("north", north), ("south", south))}
+    body = json.dumps({"claimIds": ids, "status": "under_review"}).encode()
+    loads = [
+        [
+            raw("GET", f"/api/claims?offset=10000&limit=100&sort={sort}", headers["north"])
+            for sort in ("amount", "-serviceDate")
+        ],
+        [raw("POST", "/api/claims/bulk-status-update", headers["north"], body)],
+    ]
+    with served(environ, "-m", "app") as (address, _), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
+        asked = Request.to(f"{address}/api/claims?limit=20", headers["south"])
+        await steadily(asked, until_later(1))
+        alone = median(await steadily(asked, until_later(2)))
+        for requests in loads:
+            load = Load("short", requests, host="127.0.0.1", port=int(environ["PORT"]))
+            pressed = asyncio.get_running_loop().run_in_executor(apart, press, load, 4.0)
+            await steadily(asked, until_later(1))
+            took = await steadily(asked, until_later(2))
+            told = await pressed
+            assert told[200] > 0, told  # control: it was pressed
+            assert not [one for one in took if isinf(one)], told
+            assert median(took) < 5 * alone + 0.02, (median(took), alone, told)
