@@ -253,23 +253,25 @@ async def change_password(
 ) -> Answer[Tokens] | None:
     """A new password; every other session of the caller ends, and so do all its refresh tokens. 204; with ?tokens=true 200 with a new pair
     of tokens for this session."""
-    new_hash = await _proven_change(data, db, door)
+    proven = await _proven_change(data, db, door)
     secret = new_secret() if db.query.tokens else None
     given = {"refresh_hash": secret_hash(secret) if secret else None, "seconds": REFRESH_LIFETIME}
-    await db.rows(queries.set_password, new_hash=new_hash, **given)
+    (((done,),),) = await db.rows(queries.set_password, **given, **proven)
+    if not done:  # another change was faster
+        raise Invalid.fields(currentPassword="Is wrong")
     if secret:
         return await _tokens(door, request.auth, secret)
     return cast("Any", Reply(b"", 204).response())
 
 
-async def _proven_change(data: PasswordChange, db: Db, door: Door) -> str:
-    """The new password's hash; Invalid where the current one is wrong."""
-    ((email, old_hash),) = (await db.rows(queries.find_password))[0]
+async def _proven_change(data: PasswordChange, db: Db, door: Door) -> dict[str, Any]:
+    """The new password's hash, and the changed_at of the one before; Invalid where the current one is wrong."""
+    ((email, old_hash, changed_at),) = (await db.rows(queries.find_password))[0]
     await door.throttle(email)
     if not (await passwords.verify([old_hash], data.current_password))[0]:
         raise Invalid.fields(currentPassword="Is wrong")
     await door.forgive(email)
-    return await passwords.make_hash(data.new_password, old_hash)
+    return {"new_hash": await passwords.make_hash(data.new_password, old_hash), "changed_at": changed_at}
 
 
 @get("/api/auth/me")

@@ -99,7 +99,7 @@ class Watch:
         oldest = next(iter(self._heads))
         if oldest is newest:  # all others are being answered, or lie idle
             others: set[Any] = newest.connections
-            oldest = next((one for one in others if one.is_idle()), newest)
+            oldest = next((one for one in others if one.may_go()), newest)
         oldest.drop()
 
     def _look_later(self, loop: asyncio.AbstractEventLoop, connections: set[Any]) -> None:
@@ -164,7 +164,7 @@ class Bounded(Corked):
             cause = error.__context__
             self._refuse(cause if isinstance(cause, ApiError) else Invalid.fields(request="Is not well-formed HTTP"))
             return taken
-        if self._phase != IDLE or self._due is not None:
+        if self._phase != ENDED and (self._phase != IDLE or self._due is not None):
             self._account()
         return taken
 
@@ -178,7 +178,10 @@ class Bounded(Corked):
             self.cycle.message_event.clear()
             self._phase, self._body_is_new = BODY, True
             self.parser = HttpRequestParser(_Rest(self))
-            self.parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n")
+            try:
+                self.parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n")
+            except HttpParserError:  # a Transfer-Encoding that it lets pass only where it reads no body
+                self._refuse(Invalid.fields(request="Is not well-formed HTTP"))
 
     def _account(self) -> None:
         """Updates sizes and times after a piece that left a head or a body unfinished, or finished one that had to be waited for."""
@@ -197,6 +200,8 @@ class Bounded(Corked):
     def _body_due(self) -> float:
         """When more of the body must have come."""
         now, bounds = self.loop.time(), self._bounds
+        if self._is_answered() and self._due is not None and not self._body_is_new:
+            return self._due
         due = now + bounds.body_grace if self._body_is_new or self._due is None else self._due
         self._body_is_new = False
         self._room = min(bounds.head_bytes, self._room + (1 + FRAMING) * self._got - self._counted)
@@ -249,6 +254,8 @@ class Bounded(Corked):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
+        if self._phase == BODY:  # nothing waits for the rest of it
+            self._due = self.loop.time() + self._bounds.body_grace
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
@@ -257,7 +264,14 @@ class Bounded(Corked):
 
     def is_idle(self) -> bool:
         """Whether it was answered and has not asked again."""
-        return self._phase == IDLE and self.cycle is not None and self.cycle.response_complete
+        return self._phase == IDLE and self._is_answered()
+
+    def may_go(self) -> bool:
+        """Whether it was answered: it is idle, or still sends the body of a request that nothing reads."""
+        return self._phase in (IDLE, BODY) and self._is_answered()
+
+    def _is_answered(self) -> bool:
+        return self.cycle is not None and bool(self.cycle.response_complete)
 
     def look(self, now: float, since: float) -> None:
         """Ends the connection where its client is too slow. now: by the loop's clock; since: seconds since the last look."""

@@ -26,8 +26,8 @@ Statements = Sequence[tuple[str, Mapping[str, Any]]]
 Gone = Callable[[], Awaitable[None]]
 """Comes back when whoever asked does not wait for the answer any more."""
 
-NOBODY: Key = ("", "")
-"""Whose calls are that are made before there is a caller."""
+ANONYMOUS: Key = ("", "")
+"""The key of calls that belong to no user and no address."""
 PREPARED_AT_MOST = 200
 """Statements kept prepared on a connection; beyond it the one that was not used for longest goes."""
 RESET = "select ctx.reset_session()"
@@ -63,12 +63,12 @@ class Call:
     __slots__ = ("answer", "connection", "gone", "held", "key", "lane", "learns", "looks", "sent_at", "statements")
 
     def __init__(
-        self, statements: Statements, gone: Gone | None = None, *, held: bool = False, key: Key = NOBODY
+        self, statements: Statements, gone: Gone | None = None, *, held: bool = False, key: Key = ANONYMOUS
     ) -> None:
         self.statements = statements
         self.gone = gone
         self.key = key
-        """Whose call it is."""
+        """The organization and user, or the address, that the call is for."""
         self.answer: asyncio.Future[list[Rows]] = asyncio.get_running_loop().create_future()
         self.held = held
         """Whether the connection stays the caller's afterwards, for what belongs to the same transaction."""

@@ -9,7 +9,7 @@ import psycopg
 from litestar.types import Scope
 
 from app import sql
-from app.errors import Unavailable
+from app.errors import ApiError
 from app.tokens import Caller
 
 log = logging.getLogger("claims.api")
@@ -34,8 +34,8 @@ async def record(scope: Scope, caller: Caller, status: int, request_id: str, add
         "asked": msgspec.json.encode({"method": scope.get("method"), "path": scope["path_template"]}).decode(),
     }
     try:
-        await state.pool.fetch([state.signer.statement(queries.record_denial, given)])
-    except (psycopg.Error, Unavailable) as error:
+        await state.pool.fetch([state.signer.statement(queries.record_denial, given)], key=caller.key)
+    except (psycopg.Error, ApiError) as error:
         log.error("request %s: a denial is not in the trail (%s)", request_id, type(error).__name__)
 
 

@@ -37,6 +37,8 @@ class Door:
         self._pool = pool
         self._signer = signer
         self._network = network(address)
+        self._key = ("", self._network)
+        self._began: list[int] = []
         self.session = session
         self.keys = settings.token_keys
         self.refresh_keys = settings.refresh_keys()
@@ -45,7 +47,7 @@ class Door:
 
     async def rows(self, query: Query, **given: Any) -> Rows:
         """The rows of one statement without a context."""
-        return (await self._pool.fetch([self._signer.statement(query, given)]))[0]
+        return (await self._pool.fetch([self._signer.statement(query, given)], key=self._key))[0]
 
     async def throttle(self, email: str | None = None) -> None:
         """Counts a try for the address, and for the account whether it exists or not; RateLimited of one too many."""
@@ -55,10 +57,11 @@ class Door:
         tries = [
             {"subject": subject, "want": 1, "limit": limit, "seconds": TRIES_WITHIN} for subject, limit in subjects
         ]
-        results = await self._pool.fetch([self._signer.statement(queries.take, one) for one in tries])
+        results = await self._pool.fetch([self._signer.statement(queries.take, one) for one in tries], key=self._key)
+        self._began = [began for ((_, _, _, began),) in results]
         spent = [
             (reset_after, limit)
-            for (_, limit), ((granted, _, reset_after),) in zip(subjects, results, strict=True)
+            for (_, limit), ((granted, _, reset_after, _),) in zip(subjects, results, strict=True)
             if not granted
         ]
         if spent:
@@ -67,8 +70,10 @@ class Door:
             raise RateLimited(headers=headers | {"Retry-After": headers["RateLimit-Reset"]})
 
     async def forgive(self, email: str) -> None:
-        """The password was right: the account and the address get back the try it took."""
-        await self.rows(queries.forgive, account=f"login as:{email}", address=f"login from:{self._network}")
+        """The password was right: the account and the address get back the try that throttle() took of their windows."""
+        address_began, account_began = self._began
+        given = {"account": f"login as:{email}", "address": f"login from:{self._network}"}
+        await self.rows(queries.forgive, **given, account_began=account_began, address_began=address_began)
 
 
 Knock = NamedDependency[Door]

@@ -10,7 +10,12 @@ from app.errors import RateLimited, Unavailable
 T = TypeVar("T")
 
 Key = tuple[Hashable, Hashable]
-"""A group and one of its members: an organization and a user."""
+"""A group and one of its members: an organization and a user. The group of those who are not logged in is "", by address."""
+
+
+def is_anonymous(key: Key) -> bool:
+    """Whether it is an address's."""
+    return key[0] == ""
 
 
 class FairQueue(Generic[T]):
@@ -30,7 +35,7 @@ class FairQueue(Generic[T]):
         self._length += 1
 
     def pop(self, may: Callable[[Key], bool] | None = None) -> tuple[Key, T] | None:
-        """Whose turn it is among those that may; None where there is none of them."""
+        """The next one among those that may; None where there is none of them."""
         for group, members in self._groups.items():
             for member, items in members.items():
                 if may is None or may((group, member)):

@@ -92,6 +92,7 @@ class Limits:
         want = max(1, (self._limit if fresh else lease.beyond) // PARTS)
         given = {"subject": f"{self._kind}:{subject}", "want": want, "limit": self._limit, "seconds": WINDOW}
         take = self._signer.statement(queries.take, given)
-        (((granted, remaining, reset_after),),) = await self._pool.fetch([take])
+        key = ("", f"{self._kind}:{subject}")  # not behind the logins of the same address
+        (((granted, remaining, reset_after, _),),) = await self._pool.fetch([take], key=key)
         lease.left, lease.beyond = granted, remaining
         lease.ends = time.monotonic() + reset_after

@@ -5,21 +5,22 @@ import math
 import random
 import re
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import psycopg
 
 from app.config import Settings
-from app.connection import NOBODY, Call, Connection, Gone, Rows, Statements
+from app.connection import ANONYMOUS, Call, Connection, Gone, Rows, Statements
 from app.errors import REFUSED, NoConnection, RateLimited, Unavailable
-from app.fair import FairQueue, Key
+from app.fair import FairQueue, Key, is_anonymous
 
 LOOKED_AT_EVERY = 0.25
 """Seconds between two looks at the calls under way. The first look at a call may come at once, so the second is the first that counts."""
 SLOW_AFTER, CONNECTED_WITHIN, ANSWERED_WITHIN, WAITED_AT_MOST = 2, 3, 25, 40
-"""Looks: before a call counts as slow; before one that waits in a lane where nothing moves is 503; before the server counts as silent (six
+"""Looks: before a call counts as slow; before one that waits while no call ends is 503; before the server counts as silent (six
 seconds, beyond claims_api's statement_timeout); and before one that waits at all is given up."""
 FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0
 """Seconds between two tries to connect."""
@@ -31,6 +32,10 @@ LIFETIME = 3600.0
 
 QUICK_AT_ONCE = 4
 """Calls: more at a time than there are cores only take turns at them, and the API's own process waits longest for its turn."""
+LANE_SHARED = 4
+"""Connections of a lane from which on one user has half of them at most, and one organization three quarters."""
+WAITING = 256
+"""Calls of one user or address that may wait in a lane."""
 DEAR, DEARER, KEPT = 0.01, 0.025, 1000
 """Seconds on average: from which on a user's statement is remembered, and from which on it is dear; and how many are remembered."""
 Lane = Literal["quick", "dear", "slow", "heavy"]
@@ -43,8 +48,22 @@ class _Lane:
         self.waiting: FairQueue[Call] = FairQueue()
         self.at_once = max(1, at_once)
         self.busy = 0
-        self.moved_at = 0.0
-        """When a call of it last ended, or began to wait where none did."""
+        self.busy_by: Counter[Hashable] = Counter()
+        """Of busy, by organization and by user."""
+
+    def count(self, key: Key, by: int) -> None:
+        """A call of the key's has a connection, or has none any more."""
+        self.busy += by
+        for name in (key, key[0]):
+            self.busy_by[name] += by
+            if not self.busy_by[name]:
+                del self.busy_by[name]
+
+    def leaves_room(self, key: Key) -> bool:
+        """Whether another call of the key's would leave some of the lane to other users, and to other organizations."""
+        if self.at_once < LANE_SHARED or is_anonymous(key):
+            return True
+        return self.busy_by[key] * 2 < self.at_once and self.busy_by[key[0]] * 4 < self.at_once * 3
 
     @property
     def wants(self) -> bool:
@@ -67,16 +86,22 @@ class Pool:
         self._all: set[Connection] = set()
         heavy, dear = max(1, size // 16), max(1, size // 8)
         self._quick, self._dear = _Lane(min(QUICK_AT_ONCE, size)), _Lane(dear)
-        self._slow, self._heavy = _Lane(size * 3 // 4), _Lane(heavy)
+        self._slow, self._heavy = _Lane(size * 3 // 4 - heavy - dear), _Lane(heavy)
         self._lanes = {"quick": self._quick, "dear": self._dear, "slow": self._slow, "heavy": self._heavy}
         self._costs: dict[tuple[Key, str], float] = {}
-        self._used_by: dict[Connection, _Lane] = {}
+        # Of slow calls many may wait for one lock, for seconds.
+        self._may = {self._quick: self._may_be_quick, self._slow: self._slow.leaves_room}
+        self._demoted: Counter[Hashable] = Counter()
+        """Quick calls that take long right now, by organization and by user."""
+        self._used_by: dict[Connection, tuple[_Lane, Key]] = {}
         self._under_way: set[Call] = set()
         self._looking = False
         self._first = asyncio.Event()
         self._growing: asyncio.Task[None] | None = None
         self._closed = False
         self._refused = ""
+        self._moved_at = 0.0
+        """When a call last ended."""
         self._disk_full_at = -math.inf
 
     async def open(self) -> None:
@@ -110,7 +135,7 @@ class Pool:
             connection.close()
 
     async def fetch(
-        self, statements: Statements, gone: Gone | None = None, *, lane: Lane = "quick", key: Key = NOBODY
+        self, statements: Statements, gone: Gone | None = None, *, lane: Lane = "quick", key: Key = ANONYMOUS
     ) -> list[Rows]:
         """Runs the statements as one transaction in one round trip; the rows of each. key: whose call it is.
 
@@ -123,7 +148,7 @@ class Pool:
 
     @asynccontextmanager
     async def transaction(
-        self, gone: Gone | None = None, *, lane: Lane = "slow", key: Key = NOBODY
+        self, gone: Gone | None = None, *, lane: Lane = "slow", key: Key = ANONYMOUS
     ) -> AsyncIterator["Transaction"]:
         """Several round trips that are one transaction; what is raised inside undoes all of them."""
         transaction = Transaction(self, gone, lane, key)
@@ -133,14 +158,12 @@ class Pool:
             transaction.leave()
 
     def take_on(self, call: Call, name: Lane) -> None:
-        """It gets a connection when it is its turn. Raises Unavailable where too many wait already."""
-        call.learns = name == "quick" and call.key != NOBODY
+        """It gets a connection when it is its turn. Raises RateLimited where too many of the same user or address wait already."""
+        call.learns = name == "quick" and not is_anonymous(call.key)
         dear = call.learns and self._costs and self._costs.get((call.key, call.statements[-1][0]), 0.0) >= DEARER
         lane = self._dear if dear else self._lanes[name]
-        if len(lane.waiting) >= 16 * self._size:
-            raise Unavailable
-        if not lane.waiting:
-            lane.moved_at = time.monotonic()
+        if lane.waiting.waiting(call.key) >= WAITING:
+            raise RateLimited(headers={"Retry-After": "1"}) if call.key != ANONYMOUS else Unavailable
         call.lane = lane
         lane.waiting.push(call.key, call)
         self._match()
@@ -179,18 +202,33 @@ class Pool:
     def _match(self) -> None:
         """Calls whose turn it is get what is free."""
         for lane in self._lanes.values():
-            while self._free and self._has_room(lane) and (found := lane.waiting.pop()):
+            may = self._may.get(lane) if lane is not self._quick or self._demoted else None
+            while self._free and lane.busy < lane.at_once and (found := lane.waiting.pop(may)):
                 if not found[1].answer.done():
                     self._hand_over(self._free.pop(), found[1], lane)
         self._grow()
 
-    def _has_room(self, lane: _Lane) -> bool:
-        if lane.busy >= lane.at_once:
-            return False
-        return lane is self._quick or self._dear.busy + self._slow.busy + self._heavy.busy < max(1, self._size * 3 // 4)
+    def _may_be_quick(self, key: Key) -> bool:
+        """Not where many of the user's or the organization's calls turned out to be slow and still run: they would take all connections."""
+        return is_anonymous(key) or max(self._demoted[key], self._demoted[key[0]] // 2) < self._dear.at_once
+
+    def _demote(self, connection: Connection, call: Call) -> None:
+        """It is slow: the place of a quick call is free for another one."""
+        self._count(connection, self._dear, call.key)
+        self._learn(call, 4 * DEARER)
+        names = () if is_anonymous(call.key) else (call.key, call.key[0])
+        self._demoted.update(names)
+
+        def ended(_: object) -> None:
+            self._demoted.subtract(names)
+            self._demoted += Counter()  # only what is more than none
+            self._match()
+
+        call.answer.add_done_callback(ended)
+        self._match()
 
     def _hand_over(self, connection: Connection, call: Call, lane: _Lane) -> None:
-        self._count(connection, lane)
+        self._count(connection, lane, call.key)
         call.looks, call.sent_at = 0, time.monotonic()
         try:
             connection.send(call)
@@ -199,15 +237,13 @@ class Pool:
             self._count(connection, None)
             self._free.append(connection)
 
-    def _count(self, connection: Connection, lane: _Lane | None) -> None:
+    def _count(self, connection: Connection, lane: _Lane | None, key: Key = ANONYMOUS) -> None:
         """The connection is used by that lane now, and by no other any more."""
         if before := self._used_by.pop(connection, None):
-            before.busy -= 1
-        if before and not lane:
-            before.moved_at = time.monotonic()
+            before[0].count(before[1], -1)
         if lane:
-            self._used_by[connection] = lane
-            lane.busy += 1
+            self._used_by[connection] = lane, key
+            lane.count(key, 1)
 
     def _look_later(self) -> None:
         self._looking = True
@@ -231,23 +267,21 @@ class Pool:
         elif call.looks >= ANSWERED_WITHIN:
             call.fail(Unavailable())
             call.connection.cancel(call)
-        if call.connection and self._used_by.get(call.connection) is self._quick:
-            self._count(call.connection, self._dear)
-            self._learn(call, 4 * DEARER)
-            self._match()
+        if call.connection and self._used_by.get(call.connection, (None, None))[0] is self._quick:
+            self._demote(call.connection, call)
         if call.gone and not call.answer.done():
             watch = asyncio.ensure_future(self._watch(call, call.gone))
             call.gone = None
             call.answer.add_done_callback(lambda _: watch.cancel())
 
     def _look_at_waiting(self, call: Call) -> None:
-        """Nothing moves in its lane: the database is away. Else its turn may come, but not for ever."""
-        stands = time.monotonic() - call.lane.moved_at > (CONNECTED_WITHIN - 1) * LOOKED_AT_EVERY
+        """Where no call ends the database is away. Else its turn may come, but not for ever."""
+        stands = time.monotonic() - self._moved_at > (CONNECTED_WITHIN - 1) * LOOKED_AT_EVERY
         if call.looks >= CONNECTED_WITHIN and (not self._all or (stands and call.lane is not self._heavy)):
             call.fail(self._away())
         elif call.looks >= WAITED_AT_MOST:
             others = any(one.key == call.key and one is not call for one in self._under_way)
-            call.fail(RateLimited(headers={"Retry-After": "1"}) if others and call.key != NOBODY else self._away())
+            call.fail(RateLimited(headers={"Retry-After": "1"}) if others and call.key != ANONYMOUS else self._away())
 
     async def _watch(self, call: Call, gone: Gone) -> None:
         await gone()
@@ -257,6 +291,7 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         """It can take the next call, unless something of the last caller is left on it."""
+        self._moved_at = time.monotonic()
         self._count(connection, None)
         if not connection.clean or asyncio.get_running_loop().time() - connection.opened_at > LIFETIME:
             connection.close()
@@ -306,7 +341,7 @@ class Pool:
             self._all.add(connection)
             self._first.set()
             self.give_back(connection)
-        self._growing = None
+        self._growing, self._refused = None, ""
 
 
 class Transaction:

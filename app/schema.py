@@ -235,7 +235,9 @@ def _passwords(connection: psycopg.Connection[Any], settings: Settings) -> None:
 SIGNING = """
 select distinct substr(a.application_name, 12) from pg_stat_activity a
 where a.datname = current_database() and a.usename = 'claims_api' and a.application_name ~ '^claims-api [A-Za-z0-9_-]+$'"""
-"""The keys that running processes sign with, by the start of their names (PostgreSQL cuts application_name at 63 bytes)."""
+"""The keys that running processes sign with, by their names' first characters."""
+NAMED = 63 - len("claims-api ")
+"""Characters: PostgreSQL cuts application_name at 63 bytes."""
 
 
 def _refuse_lockout(connection: psycopg.Connection[Any], settings: Settings) -> None:
@@ -243,10 +245,10 @@ def _refuse_lockout(connection: psycopg.Connection[Any], settings: Settings) -> 
     given = {kid: pads(key) for kid, key in settings.context_keys().items()}
     if not given or connection.execute("select to_regclass('ctx.keys')").fetchone() == (None,):
         return
-    in_use = tuple(name for (name,) in connection.execute(SIGNING))
+    in_use = {name for (name,) in connection.execute(SIGNING)}
     kept = connection.execute("select kid, inner_pad, outer_pad from ctx.keys where kid <> 'self' order by kid")
-    lost = [kid for kid, *halves in kept if kid.startswith(in_use) and given.get(kid) != tuple(halves)]
-    if in_use and lost:
+    lost = [kid for kid, *halves in kept if kid[:NAMED] in in_use and given.get(kid) != tuple(halves)]
+    if lost:
         raise Unsafe(
             f"keys: running API processes sign with {', '.join(lost)}, which TOKEN_KEYS lack or have with another secret: every request "
             "would be refused. List it, restart them with another key first, then take it out; or FORCE=1."

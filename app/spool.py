@@ -1,8 +1,10 @@
 """Bodies on disk: how much of it unfinished requests may hold, and that it is free when they end, however they do."""
 
 import asyncio
+import errno
 import logging
 import tempfile
+from contextlib import suppress
 from uuid import UUID
 
 from litestar.enums import ScopeType
@@ -60,14 +62,19 @@ class Spool:
         self.file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  (close() closes it)
 
     def write(self, part: bytes) -> None:
-        """Raises what Disk.take does."""
+        """Raises what Disk.take does, and Unavailable where this machine's disk is full."""
         self._disk.take(self._user_id, len(part))
         self._taken += len(part)
-        self.file.write(part)
+        try:
+            self.file.write(part)
+        except OSError as error:
+            log.error("a body can't be kept on disk (%s)", errno.errorcode.get(error.errno or 0, "OSError"))
+            raise Unavailable(headers=LATER) from None
 
     def close(self) -> None:
         """The file is gone and its bytes are given back; a second time changes nothing."""
-        self.file.close()
+        with suppress(OSError):  # what was still to be written
+            self.file.close()
         taken, self._taken = self._taken, 0
         self._disk.give_back(self._user_id, taken)
 

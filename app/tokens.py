@@ -40,7 +40,7 @@ class Caller(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> tuple[UUID, UUID]:
-        """Whose requests take turns (app/fair.py)."""
+        """By which its requests take turns (app/fair.py)."""
         return self.organization_id, self.user_id
 
     def __post_init__(self) -> None:

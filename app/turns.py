@@ -7,7 +7,7 @@ counters of its address. Two hundred at once would take all connections and half
 from litestar import Request
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.fair import Gate, Key
 from app.limits import network
@@ -63,7 +63,32 @@ class Turns(ASGIMiddleware):
             await Request(scope, receive).body()  # kept for the handler: a client that sends slowly has no turn yet
         if not gate.may_enter(key):
             await gate.enter(key)
+        turn = _Turn(gate, key)
         try:
-            await next_app(scope, receive, send)
+            await next_app(scope, receive, turn.ending_with(send) if gate is self._hashes else send)
         finally:
-            gate.leave(key)
+            turn.end()
+
+
+class _Turn:
+    """A place that was taken, given back once."""
+
+    def __init__(self, gate: Gate, key: Key) -> None:
+        self._gate, self._key = gate, key
+        self._ended = False
+
+    def end(self) -> None:
+        """The next one passes."""
+        if not self._ended:
+            self._ended = True
+            self._gate.leave(self._key)
+
+    def ending_with(self, send: Send) -> Send:
+        """Ends with the answer, not with what is done after it: by the time of the next turn it would tell what that was."""
+
+        async def ending(message: Message) -> None:
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                self.end()
+
+        return ending

@@ -24,7 +24,8 @@ CALLS = [
         app.tally_claim()"""),
     ("gate", """
         app.bound_answers() app.kept_answers() auth.add_organization(null,null) auth.add_user(null,null,null,null,null,null)
-        auth.end_sessions() auth.memberships(null,null) auth.open_invitation(null,null) auth.record_more_denials(null) auth.sweep_windows()
+        auth.began(null) auth.end_sessions() auth.memberships(null,null) auth.open_invitation(null,null) auth.record_more_denials(null)
+        auth.sweep_windows()
         auth.unlock(null) auth.window_of(null)"""),
     ("gate owner", """
         app.answers_quota() app.tenant_key(null) ctx.assume(null) ctx.fits(null,null,null) ctx.unsigned(null,null) ctx.verify(null,null)
@@ -35,7 +36,7 @@ CALLS = [
         ctx.stated()"""),
     ("gate api", """
         auth.accept_invitation(null,null,null,null,null) auth.find_hash(null,null) auth.find_invitation(null,null,null)
-        auth.find_logins(null,null,null) auth.forgive(null,null,null) auth.login_failed(null,null,null,null,null)
+        auth.find_logins(null,null,null) auth.forgive(null,null,null,null,null) auth.login_failed(null,null,null,null,null)
         auth.open_session(null,null,null,null,null,null,null,null) auth.probe(null,null)
         auth.record_denial(null,null,null,null,null,null,null,null,null)
         auth.refresh(null,null,null,null) auth.register(null,null,null,null,null) auth.take(null,null,null,null,null)"""),
@@ -67,7 +68,7 @@ CALLS = [
     ("pia gate", "app.take_next_claim()"),
     ("alma pia ana tom gate", """
         app.keep_answer(null,null,null,null,null) app.take_key(null,null,null) auth.log_out(null,null) auth.my_password_hash(null)
-        auth.set_my_password(null,null,null,null)"""),
+        auth.set_my_password(null,null,null,null,null)"""),
     ("alma pia ana tom recorder", "app.record_access(null,null)"),
     ("alma pia ana tom owner", """
         app.all_words('') app.audit_json(null) app.claim_json(null) app.diagnosis_code_json(null)
@@ -127,10 +128,10 @@ def signed_arguments(who: Cast) -> dict[str, dict[str, Any]]:
             "changed_at": None, "new_hash": "x",
         },
         "take": {"subject": "x", "want": 1, "limit": 1, "seconds": 1},
-        "forgive": {"account": "x", "address": "y"},
+        "forgive": {"account": "x", "address": "y", "account_began": 1, "address_began": 2},
         "log_out": {"caller": who.ana, "refresh_hash": None},
         "my_password_hash": {"caller": who.ana},
-        "set_my_password": {"caller": who.ana, "new_hash": "x", "refresh_hash": None, "seconds": 60},
+        "set_my_password": {"caller": who.ana, "new_hash": "x", "changed_at": None, "refresh_hash": None, "seconds": 60},
     }  # fmt: skip
 
 

@@ -385,7 +385,10 @@ def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[sql.Qu
         yield query, {}
     own = {"caller": person.caller.user_id}
     yield auth.find_password, own
-    yield auth.set_password, own | {"new_hash": "new", "refresh_hash": b"new", "seconds": 60}
+    yield (
+        auth.set_password,
+        own | {"new_hash": "new", "changed_at": person.rows["changed_at"], "refresh_hash": b"new", "seconds": 60},
+    )
     yield auth.log_out, own | {"refresh_hash": None}
     yield auth.log_out, own | {"refresh_hash": b"none"}
     yield from codes()
@@ -423,7 +426,8 @@ def at_the_door(person: Person) -> Iterator[tuple[sql.Query, Given]]:
         denied | {"tenant": tenant, "user_id": user_id, "request_id": "plans", "address": ""},
     )
     yield limits.take, {"subject": "login as", "want": 1, "limit": 10, "seconds": 60}
-    yield limits.forgive, {"account": "login as", "address": "login from"}
+    windows = {"account": "login as", "address": "login from", "account_began": 1, "address_began": 1}
+    yield limits.forgive, windows
     yield sql.load("health").queue, {}
     yield sql.load("health").probe, {"kid": "test"}
 

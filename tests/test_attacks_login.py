@@ -5,9 +5,11 @@ import contextlib
 
 import httpx
 import msgspec
+import psycopg
 import pytest
 
-from app import passwords
+from app import auth, passwords, turns
+from app.door import Door
 from app.main import create_app
 from app.tokens import make_token
 from tests.attack_cases import patient
@@ -284,3 +286,66 @@ async def test_a_client_that_hangs_up_spoils_nothing(client, as_user, as_root):
     assert [one.status_code for one in made] == [201] * 24
     audited = "select count(*) from audit_logs where entity = 'patients' and action = 'create' and actor_role = 'admin'"
     assert as_root.execute(audited).fetchone() == as_root.execute("select count(*) from patients").fetchone()
+
+
+async def test_a_try_is_given_back_to_its_own_window_alone(client, as_root, monkeypatch):
+    """A right password whose hash is made while the window ends gave a try back to the next window: one guess more."""
+    assert (await client.post("/api/auth/register", json=EVIL)).status_code == 201
+    as_root.execute("delete from auth.windows")
+    verify, statuses = passwords.verify, []
+
+    async def guess():
+        statuses.append((await login(client, password=GUESS, organizationSlug="north")).status_code)
+
+    async def slow(hashes, password):
+        monkeypatch.undo()
+        as_root.execute("update auth.windows set started_at = started_at - interval '301 seconds'")
+        for _ in range(10):
+            await guess()
+        return await verify(hashes, password)
+
+    monkeypatch.setattr(passwords, "verify", slow)
+    assert (await login(client, password=EVIL["password"], organizationSlug="evil")).status_code == 200
+    assert statuses == [401] * 10  # control
+    await guess()
+    assert statuses[-1] == 429
+
+
+async def test_what_is_recorded_of_a_failed_login_holds_up_no_other(client, monkeypatch):
+    """The trail is written after the answer, and outside of the login's turn: the next one's time told whether the email exists."""
+    under_way, go, rows = [], asyncio.Event(), Door.rows
+
+    async def held(self, query, **given):
+        if query is auth.queries.login_failed:
+            under_way.append(1)
+            await go.wait()
+        return await rows(self, query, **given)
+
+    monkeypatch.setattr(Door, "rows", held)
+    tries = [asyncio.create_task(login(client, password=GUESS)) for _ in range(turns.HASHES_AT_ONCE + 3)]
+    await until(lambda: len(under_way) == len(tries))
+    go.set()
+    assert {answer.status_code for answer in await asyncio.gather(*tries)} == {401}
+
+
+async def test_of_two_password_changes_at_once_one_counts(client):
+    """The other was proven by a password that no longer holds."""
+    tokens = (await login(client)).json()["data"]
+    headers = {"Authorization": f"Bearer {tokens['accessToken']}"}
+    bodies = [{"currentPassword": PASSWORD, "newPassword": f"{PASSWORD} {n}"} for n in range(2)]
+    changes = [client.post("/api/auth/password", json=body, headers=headers) for body in bodies]
+    answers = await asyncio.gather(*changes)
+    assert sorted(one.status_code for one in answers) == [204, 400]
+    won = [one.status_code for one in answers].index(204)
+    assert (await login(client, password=f"{PASSWORD} {won}")).status_code == 200
+
+
+async def test_a_session_that_begins_during_a_deactivation_ends_with_it(settings, client, as_root, cast):
+    with psycopg.connect(settings.database_url) as admin:
+        admin.execute("update app.users set active = false where user_id = %s", [cast.ana])
+        tokens = (await login(client)).json()["data"]  # its session was not there to be ended
+        admin.commit()
+    assert (await renewed(client, tokens["refreshToken"])).status_code == 401  # control: it is out
+    as_root.execute("update app.users set active = true where user_id = %s", [cast.ana])
+    assert (await renewed(client, tokens["refreshToken"])).status_code == 401
+    assert (await login(client)).status_code == 200

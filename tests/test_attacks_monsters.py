@@ -4,8 +4,10 @@ import json
 import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import uuid4
 
 from app import streams
+from app.spool import Disk, Spool
 from tests.attack_cases import Operation, claim, described, failed_fields, send, stored
 
 NUMBERS = ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", "-0", "-0.0", "1e-10", "-1", "0.001", "9" * 400, "1" + "0" * 5000,
@@ -79,8 +81,10 @@ async def test_one_long_line_of_an_import_is_not_held_in_memory():
         yield b"\n{}\n"
 
     tracemalloc.start()
-    lines = await streams.receive(body())
+    spool = Spool(Disk(2**30), uuid4())
+    lines = await streams.receive(body(), spool)
     (batch,) = lines.batches()
+    spool.close()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert [number for number, _ in batch] == [1, 2]

@@ -102,7 +102,7 @@ async def test_text_that_was_taken_reads_the_same_everywhere(as_user, as_root, c
 async def test_text_in_a_query_finds_nothing_it_should_not(client, as_user, as_root, cast):
     """Least of all by being a pattern: % and _ stand for themselves."""
     before, asked = stored(as_root), 0
-    for operation in await described(client):
+    for operation in filter(lambda one: one.method == "GET", await described(client)):
         for nth, name in enumerate(operation.query):
             for text in [*TEXTS[nth % 2 :: 2], "\0", "a\0b", "x" * 1001]:
                 answer = await as_user("alma").get(operation.filled(cast), params={name: text})
@@ -137,7 +137,7 @@ async def test_bytes_that_are_no_text_in_a_url_are_no_failure(client, as_user, a
                 path = operation.filled(cast).replace(str(cast.ids[operation.whose(name)]), one)
                 answer = await send(as_user("alma"), operation, path, operation.bodies(cast)[0])
                 assert answer.status_code in (400, 404, 405), (operation.name, one, answer.text)
-            for name in operation.query:
+            for name in operation.query if operation.method == "GET" else ():
                 answer = await as_user("alma").get(f"{operation.filled(cast)}?{name}={one}")
                 assert answer.status_code in (200, 400), (operation.name, name, one)
     for given in (

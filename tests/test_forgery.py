@@ -285,7 +285,7 @@ FUNCTIONS = {
     "select * from app.claim_limits()": "claims_provider",
     "select app.appeal_window_days()": "claims_provider",
     "select auth.my_password_hash('')": "claims_admin",
-    "select auth.set_my_password('x', null, 60, '')": "claims_admin",
+    "select auth.set_my_password('x', null, null, 60, '')": "claims_admin",
     "select auth.log_out(null, '')": "claims_admin",
     "select app.bulk_move(array[%(claim)s]::uuid[], 'voided', 'x', null)": "claims_admin",
     "select app.reassign_claims(%(pia)s, null)": "claims_admin",
@@ -323,7 +323,7 @@ def calls(who, name="alma"):
         "user_id": who.ids[name], "session_id": uuid4(), "token_hash": b"x", "refresh_hash": None, "name": "Me", "password_hash": "x",
         "organization": "Mine", "seconds": 60, "changed_at": None, "new_hash": "y", "old_hash": b"x", "request_id": "", "address": "a",
         "entity": "claims", "entity_id": None, "outcome": "forbidden", "asked": "{}", "caller": who.ids[name], "subject": "one", "want": 1,
-        "limit": 5, "account": "one", "limit_": 5, "successors": b"y" * 32,
+        "limit": 5, "account": "one", "account_began": 1, "address_began": 1, "limit_": 5, "successors": b"y" * 32,
     }  # fmt: skip
     special = {"open_session": {"refresh_hash": uuid4().bytes}}
     for file in ("auth", "limits", "audit_logs"):

@@ -12,7 +12,7 @@ from app import sql
 from app.connection import PREPARED_AT_MOST
 from app.context import ENTER
 from app.errors import Unavailable
-from app.pool import Pool
+from app.pool import WAITING, Pool
 from tests.conftest import SIGNER, caller, until
 
 ME = [("select pg_backend_pid()", {})]
@@ -175,7 +175,7 @@ async def test_waiting_is_bounded_in_time_and_number(pool_of, backends):
     with pytest.raises(Unavailable):
         await pid(pool)
     assert 0.5 < loop.time() - began < 1.5
-    crowd = [asyncio.create_task(pid(pool)) for _ in range(32)]
+    crowd = [asyncio.create_task(pid(pool)) for _ in range(WAITING)]
     await asyncio.sleep(0)
     began = loop.time()
     with pytest.raises(Unavailable):
@@ -187,9 +187,9 @@ async def test_waiting_is_bounded_in_time_and_number(pool_of, backends):
 
 
 async def test_what_is_slow_leaves_room_for_what_is_quick(pool_of, backends):
-    pool = await pool_of(4)
-    slow = [asyncio.create_task(pool.fetch(SLEEP, lane="slow")) for _ in range(3)]
-    await until(is_(lambda: backends("active") == 3))
+    pool = await pool_of(8)
+    slow = [asyncio.create_task(pool.fetch(SLEEP, lane="slow")) for _ in range(4)]
+    await until(is_(lambda: backends("active") == 4))
     with pytest.raises(Unavailable):
         await pool.fetch(ME, lane="slow")
     assert await pid(pool)

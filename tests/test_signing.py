@@ -102,7 +102,13 @@ async def test_another_secret_under_a_known_name_is_found(settings, as_root, cas
 
 
 async def test_the_schema_step_locks_no_running_process_out(settings, as_root, cast):
-    """Nor one that signs with a name longer than PostgreSQL keeps; where none runs, keys come and go freely."""
+    """Nor one that signs with a name longer than PostgreSQL keeps; where none runs, keys come and go freely, and so does one whose name
+    begins with that of a key in use."""
+    schema.apply(
+        msgspec.structs.replace(settings, token_keys=FIRST | {"test2": b"a retired secret; long enough: 32 bytes"})
+    )
+    async with instance(settings):
+        schema.apply(settings)
     long = {"k" * 64: b"a secret under the longest name; 32 bytes"}
     for running, given in ((FIRST, OTHER), (FIRST, SECOND), (long, SECOND)):
         schema.apply(msgspec.structs.replace(settings, token_keys=running))

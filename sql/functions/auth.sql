@@ -276,30 +276,38 @@ begin
 end
 $$;
 
--- What the caller's current password is compared with.
-create or replace function auth.my_password_hash(p_proof text) returns text
+-- What the caller's current password is compared with, and since when it holds.
+create or replace function auth.my_password_hash(p_proof text, out password_hash text, out changed_at timestamptz)
 language plpgsql stable security definer set search_path = app, pg_catalog, pg_temp as $$
 declare
     caller uuid := ctx.entered(current_user, 'user_id');
 begin
     perform ctx.verify_call(p_proof, 'my_password_hash', caller::text);
-    return (select c.password_hash from auth.credentials c join users u on u.organization_id = c.organization_id and u.email = c.email
-            where u.user_id = caller);
+    select c.password_hash, c.changed_at into password_hash, changed_at
+    from auth.credentials c join users u on u.organization_id = c.organization_id and u.email = c.email
+    where u.user_id = caller;
 end
 $$;
 
 -- A new password for the caller. Every other session of the caller's ends, and so do all its refresh tokens; p_refresh_hash: of a new one
 -- for this session, or null. The sessions are locked first, in order, so that no refresh adds a token to one of them meanwhile.
-create or replace function auth.set_my_password(p_new_hash text, p_refresh_hash bytea, p_seconds integer, p_proof text) returns void
+-- p_changed_at: of the password that was proven. False, and nothing happens, where it has been changed since.
+create or replace function auth.set_my_password(
+    p_new_hash text, p_changed_at timestamptz, p_refresh_hash bytea, p_seconds integer, p_proof text)
+returns boolean
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 declare
     caller uuid := ctx.entered(current_user, 'user_id');
 begin
     perform ctx.verify_call(
-        p_proof, 'set_my_password', caller::text, p_new_hash, encode(p_refresh_hash, 'hex'), p_seconds::text);
-    update auth.credentials c set password_hash = p_new_hash, changed_at = now()
+        p_proof, 'set_my_password', caller::text, p_new_hash, (extract(epoch from p_changed_at) * 1000000)::bigint::text,
+        encode(p_refresh_hash, 'hex'), p_seconds::text);
+    update auth.credentials c set password_hash = p_new_hash, changed_at = clock_timestamp()
     from users u
-    where u.user_id = caller and c.organization_id = u.organization_id and c.email = u.email;
+    where u.user_id = caller and c.organization_id = u.organization_id and c.email = u.email and c.changed_at = p_changed_at;
+    if not found then
+        return false;
+    end if;
     perform from auth.sessions s where s.organization_id = organization_id() and s.user_id = caller and s.ended_at is null
     order by s.session_id for update;
     update auth.sessions s set ended_at = now()
@@ -312,6 +320,7 @@ begin
         values (p_refresh_hash, organization_id(), ctx.variable('session_id'), now() + make_interval(secs => p_seconds));
     end if;
     perform record_act('execute', 'users', caller, null, 'changed its password');
+    return true;
 end
 $$;
 
@@ -334,7 +343,8 @@ begin
 end
 $$;
 
--- Whoever is deactivated is logged out everywhere, also should they be activated again.
+-- A user who is deactivated is logged out everywhere. Activated again it is, too: a login may have begun while the deactivation was under
+-- way, and its session was not there to be ended.
 create or replace function auth.end_sessions() returns trigger
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 begin
@@ -358,7 +368,7 @@ begin
 end
 $$;
 create or replace trigger users_40_end_sessions after update of active on app.users
-    for each row when (old.active and not new.active) execute function auth.end_sessions();
+    for each row when (old.active is distinct from new.active) execute function auth.end_sessions();
 
 grant execute on function auth.probe, auth.find_logins, auth.find_hash, auth.register, auth.find_invitation, auth.accept_invitation,
     auth.open_session, auth.refresh, auth.login_failed to claims_api;

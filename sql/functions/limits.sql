@@ -7,11 +7,17 @@ create or replace function auth.window_of(p_subject text) returns bytea
 language sql immutable
 return sha256(convert_to(lower(p_subject), 'UTF8'));
 
+-- When a window began, as the API is told it.
+create or replace function auth.began(p_started_at timestamptz) returns bigint
+language sql immutable
+return (extract(epoch from p_started_at) * 1000000)::bigint;
+
 -- Takes up to p_want of what is left of p_limit for the subject in its window of p_seconds, which begins with its first call.
--- granted: how many were given; remaining: what the window has left; reset_after: seconds until it begins anew.
+-- granted: how many were given; remaining: what the window has left; reset_after: seconds until it begins anew; began: when it did, in
+-- microseconds since 1970.
 create or replace function auth.take(
     p_subject text, p_want integer, p_limit integer, p_seconds integer, p_proof text,
-    out granted integer, out remaining integer, out reset_after double precision)
+    out granted integer, out remaining integer, out reset_after double precision, out began bigint)
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 #variable_conflict use_column
 begin
@@ -24,20 +30,25 @@ begin
                    case when ended then excluded.used else least(w.used + p_want, p_limit) end,
                    case when ended then excluded.granted else greatest(least(p_want, p_limit - w.used), 0) end
             from (select w.started_at <= excluded.started_at - make_interval(secs => p_seconds)) as window_ (ended))
-    returning w.granted, p_limit - w.used, extract(epoch from w.started_at + make_interval(secs => p_seconds) - clock_timestamp())
-    into granted, remaining, reset_after;
+    returning w.granted, p_limit - w.used, extract(epoch from w.started_at + make_interval(secs => p_seconds) - clock_timestamp()),
+        auth.began(w.started_at)
+    into granted, remaining, reset_after, began;
 end
 $$;
 
--- A right password gives back the try it took, to the account and to the address. It clears none of the wrong ones: a user who founds
--- an organization under another person's email knows a right password for that email.
-create or replace function auth.forgive(p_account text, p_address text, p_proof text) returns void
+-- A right password gives back the try it took, to the account and to the address, each in the window that it was taken of. It clears none of
+-- the wrong ones: a user who registers an organization under another person's email knows a right password for that email.
+create or replace function auth.forgive(
+    p_account text, p_address text, p_account_began bigint, p_address_began bigint, p_proof text)
+returns void
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 begin
-    perform ctx.verify_call(p_proof, 'forgive', p_account, p_address);
+    perform ctx.verify_call(p_proof, 'forgive', p_account, p_address, p_account_began::text, p_address_began::text);
     -- The address first, as auth.take is called: in the other order the two could wait for each other.
-    update auth.windows set used = greatest(used - 1, 0) where subject = auth.window_of(p_address);
-    update auth.windows set used = greatest(used - 1, 0) where subject = auth.window_of(p_account);
+    update auth.windows set used = greatest(used - 1, 0)
+    where subject = auth.window_of(p_address) and auth.began(started_at) = p_address_began;
+    update auth.windows set used = greatest(used - 1, 0)
+    where subject = auth.window_of(p_account) and auth.began(started_at) = p_account_began;
 end
 $$;
 
@@ -72,6 +83,7 @@ alter function auth.forgive owner to claims_gate;
 alter function auth.unlock owner to claims_gate;
 alter function auth.sweep_windows owner to claims_gate;
 alter function auth.window_of owner to claims_gate;
+alter function auth.began owner to claims_gate;
 grant execute on function auth.take, auth.forgive to claims_api;
 
 select schema_admin.drop_policies('auth.windows');

@@ -54,16 +54,17 @@ from auth.refresh(:old_hash, :successors, :seconds, :proof);
 select auth.log_out(:refresh_hash, :proof);
 
 -- name: find_password
--- The caller's own email and hash.
+-- The caller's own email, its hash, and since when it holds.
 -- signed: caller
-select u.email, auth.my_password_hash(:proof)
-from users u
+select u.email, own.password_hash, own.changed_at
+from users u, auth.my_password_hash(:proof) own
 where u.user_id = current_setting('app.user_id')::uuid;
 
 -- name: set_password
 -- The caller's; its other sessions end, and all its refresh tokens.
--- signed: caller new_hash refresh_hash seconds
-select auth.set_my_password(:new_hash, :refresh_hash, :seconds, :proof);
+-- False where the password that was proven is no longer the one that holds.
+-- signed: caller new_hash changed_at refresh_hash seconds
+select auth.set_my_password(:new_hash, :changed_at, :refresh_hash, :seconds, :proof);
 
 -- name: me
 -- The caller; a row always, or the context could not have been entered.
