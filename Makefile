@@ -45,6 +45,9 @@ pooler: .venv/.installed ## Run the API's tests through PgBouncer in transaction
 	@POOLER_MODULES="api claims claim_lists claim_work resources people idempotency idempotency_races access isolation forgery \
 		attacks_ids attacks_login attacks_sideways" $(BIN)/python -m pytest tests/test_pooler.py
 
+slow-clients: .venv/.installed ## Ask for /health while 1,000 half-open and 100 slow connections are held (HALF_OPEN, TRICKLES)
+	@HALF_OPEN=$${HALF_OPEN:-1000} TRICKLES=$${TRICKLES:-100} $(BIN)/python -m pytest -q -s tests/test_bounds.py -k health_answers
+
 plans: .venv/.installed ## Judge the plans of every statement over 300,000 claims (PLANS_CLAIMS)
 	@PLANS_CLAIMS=$${PLANS_CLAIMS:-300000} $(BIN)/python -m pytest -s tests/test_plans.py
 
