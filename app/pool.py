@@ -32,8 +32,8 @@ LIFETIME = 3600.0
 
 QUICK_AT_ONCE = 4
 """Calls: more at a time than there are cores only take turns at them, and the API's own process waits longest for its turn."""
-LANE_SHARED = 4
-"""Connections of a lane from which on one user has half of them at most, and one organization three quarters."""
+LEFT_TO_USERS, LEFT_TO_ORGANIZATIONS = 2, 1
+"""Places for writes that one user, and one organization, leave to others, where there are twice as many at least."""
 WAITING = 256
 """Calls of one user or address that may wait in a lane."""
 DEAR, DEARER, KEPT = 0.01, 0.025, 1000
@@ -61,9 +61,12 @@ class _Lane:
 
     def leaves_room(self, key: Key) -> bool:
         """Whether another call of the key's would leave some of the lane to other users, and to other organizations."""
-        if self.at_once < LANE_SHARED or is_anonymous(key):
+        if self.at_once < 2 * LEFT_TO_USERS or is_anonymous(key):
             return True
-        return self.busy_by[key] * 2 < self.at_once and self.busy_by[key[0]] * 4 < self.at_once * 3
+        return (
+            self.busy_by[key] < self.at_once - LEFT_TO_USERS
+            and self.busy_by[key[0]] < self.at_once - LEFT_TO_ORGANIZATIONS
+        )
 
     @property
     def wants(self) -> bool:
