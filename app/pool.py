@@ -278,9 +278,11 @@ class Pool:
             call.answer.add_done_callback(lambda _: watch.cancel())
 
     def _look_at_waiting(self, call: Call) -> None:
-        """Where no call ends the database is away. Else its turn may come, but not for ever."""
+        """Where no call ends the database is away, unless it waits for others of its user. Else its turn may come, but not for ever."""
+        may = self._may.get(call.lane)
+        waits_for_own = call.lane is self._heavy or (may and not may(call.key))
         stands = time.monotonic() - self._moved_at > (CONNECTED_WITHIN - 1) * LOOKED_AT_EVERY
-        if call.looks >= CONNECTED_WITHIN and (not self._all or (stands and call.lane is not self._heavy)):
+        if call.looks >= CONNECTED_WITHIN and (not self._all or (stands and not waits_for_own)):
             call.fail(self._away())
         elif call.looks >= WAITED_AT_MOST:
             others = any(one.key == call.key and one is not call for one in self._under_way)
