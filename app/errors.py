@@ -153,7 +153,7 @@ REFUSED = {
     "28000": "the database refused what this process signed: it has another secret, or none, under that name of TOKEN_KEYS",
     "CLOCK": "the database refused the time of what this process signed: compare the clocks of both machines",
 }
-"""What the log says of these, by SQLSTATE."""
+"""Explanations for the log, by SQLSTATE."""
 
 
 def from_database(error: Exception) -> ApiError:

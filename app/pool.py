@@ -400,7 +400,7 @@ REFUSALS = {
     r"database .* does not exist": "is not there: the server has no database of that name",
     r"starting up|shutting down|recovery mode": "is starting or stopping",
 }
-"""What PostgreSQL's words mean, in English as its default is: an error before the connection stands has no SQLSTATE in psycopg."""
+"""The meaning of PostgreSQL's words, in English as its default is: psycopg gives an error before the connection stands no SQLSTATE."""
 
 
 def why_refused(error: psycopg.Error) -> str:

@@ -64,7 +64,7 @@ async def docs(request: Request[Any, Any, Any]) -> str:
 
 @get("/docs/start.js", media_type="text/javascript", hidden=True, public=True)
 async def start() -> str:
-    """What sets the reference up."""
+    """The script that sets the reference up."""
     return START
 
 

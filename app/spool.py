@@ -26,7 +26,7 @@ STALLED_AFTER = 300.0
 
 
 class Disk:
-    """What unfinished bodies of one process may hold, in bytes."""
+    """The bytes that unfinished bodies of one process hold, and may hold."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -47,7 +47,7 @@ class Disk:
         self._by_user[user_id] = own
 
     def give_back(self, user_id: UUID, size: int) -> None:
-        """What was taken before."""
+        """Undoes take."""
         left = self._by_user.pop(user_id, 0) - size
         if left:
             self._by_user[user_id] = left

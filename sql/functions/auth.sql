@@ -276,7 +276,7 @@ begin
 end
 $$;
 
--- What the caller's current password is compared with, and since when it holds.
+-- The hash that the caller's current password is compared with, and since when it holds.
 create or replace function auth.my_password_hash(p_proof text, out password_hash text, out changed_at timestamptz)
 language plpgsql stable security definer set search_path = app, pg_catalog, pg_temp as $$
 declare

@@ -1,8 +1,8 @@
--- What callers asked for and did not get, in the trail of their organization. Of each user the first 60 of a minute have an entry each,
+-- Requests that were denied, in the trail of their organization. Of each user the first 60 of a minute have an entry each,
 -- the others one together when the minute has ended: a client that asks in vain all day adds to a counter.
 
 -- One denial; nothing where the organization has no such user. The transaction that refused it is gone, and a caller that may not come in
--- any more has no context of its own. For what is only counted nobody waits for the disk: a crash may lose the last second's.
+-- any more has no context of its own. No caller waits for the disk for one that is only counted: a crash may lose the last second's.
 create or replace function auth.record_denial(
     p_organization_id uuid, p_user_id uuid, p_request_id text, p_address text, p_entity text, p_entity_id uuid, p_outcome text,
     p_asked text, p_proof text)
@@ -66,7 +66,7 @@ end
 $$;
 
 -- The same for up to p_at_most minutes that have ended, of whichever user; how many. A worker calls it every few seconds, for users
--- who are denied nothing any more. It waits for nobody: a denial that is under way, or another worker, does it by itself.
+-- that are denied nothing any more. It waits for no other: a denial that is under way, or another worker, does it by itself.
 create or replace function app.close_denials(p_at_most integer) returns integer
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare

@@ -7,7 +7,7 @@ create or replace function app.answers_quota() returns bigint
 language sql immutable
 return 64 * 1024 * 1024;
 
--- What the last measurement found of the context's organization. Two of its columns are asked for each key; planned once, not each time.
+-- The result of the last measurement of the context's organization. Two of its columns are asked for each key; planned once, not each time.
 create or replace function app.kept_answers() returns auth.kept_answers
 language plpgsql stable security definer set search_path = app, pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 declare
