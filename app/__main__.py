@@ -65,9 +65,7 @@ def _serve(settings: Settings, *listeners: socket.socket) -> None:
         ws="none",
         access_log=False,
         server_header=False,
-        # Who sends X-Forwarded-For is believed only where an operator says so: the address is what is throttled and audited.
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=settings.trusted_proxies or None,
+        proxy_headers=False,  # app/entrance.py reads them: uvicorn would believe what a client wrote
         log_level="warning",
         timeout_graceful_shutdown=20,
     )

@@ -12,7 +12,11 @@ from app.addresses import Proxies, read
 from app.config import read_settings
 from app.main import create_app
 from tests.attack_cases import npi
+from tests.conftest import until
 from tests.test_limits import bearer, spent
+from tests.test_logins import served
+from tests.test_pool import is_
+from tests.test_processes import environ_for
 
 PEER = "10.0.0.9"
 
@@ -126,3 +130,24 @@ async def test_the_last_word_of_the_proxy_says_whether_by_tls(settings, sent, tl
         for path in ("/health", "/nowhere", "/api/claims"):
             answer = await client.get(path, headers=[("X-Forwarded-Proto", one) for one in sent])
             assert ("Strict-Transport-Security" in answer.headers) == tls
+
+
+@pytest.mark.parametrize(
+    ("trusted", "sent", "client"),
+    [
+        ("127.0.0.1", "203.0.113.7, 198.51.100.4", "198.51.100.4"),
+        ("127.0.0.1", "203.0.113.7, not an address", "127.0.0.1"),
+        ("*", "203.0.113.7, 198.51.100.4", "198.51.100.4"),
+        ("", "203.0.113.7", "127.0.0.1"),
+    ],
+)
+async def test_a_process_reads_the_header_itself(settings, as_root, trusted, sent, client):
+    """As its operators start it: uvicorn, which would believe other parts of the header, reads none of it."""
+    environ = environ_for(settings, PROCESSES="1", TRUSTED_PROXIES=trusted)
+    with served(environ, "-m", "app") as (address, _):
+        login = {"email": "ana@north.test", "password": "wrong"}
+        headers = {"X-Forwarded-For": sent}
+        assert httpx.post(f"{address}/api/auth/login", json=login, headers=headers).status_code == 401
+        failed = "select address from audit_logs where action = 'login_failed'"
+        await until(is_(lambda: as_root.execute(failed).fetchone()))
+    assert as_root.execute(failed).fetchall() == [(client,)]
