@@ -41,15 +41,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def cursor_keys(self) -> list[bytes]:
         """The keys of page cursors, as those of tokens: derived, so that there is no second secret to keep."""
-        return [hmac.digest(key, b"page cursor", hashlib.sha256) for key in self.token_keys.values()]
+        return list(self._derived(b"page cursor").values())
 
     def refresh_keys(self) -> list[bytes]:
         """The keys that a refresh token's successor is derived by."""
-        return [hmac.digest(key, b"refresh token", hashlib.sha256) for key in self.token_keys.values()]
+        return list(self._derived(b"refresh token").values())
 
     def context_keys(self) -> dict[str, bytes]:
         """The keys that contexts are signed with, by kid. The database knows these, and with them no key of a token."""
-        return {kid: hmac.digest(key, b"context", hashlib.sha256) for kid, key in self.token_keys.items()}
+        return self._derived(b"context")
+
+    def _derived(self, purpose: bytes) -> dict[str, bytes]:
+        """Keys for another purpose than tokens, by kid."""
+        return {kid: hmac.digest(key, purpose, hashlib.sha256) for kid, key in self.token_keys.items()}
 
 
 def read_settings(environ: Mapping[str, str] = os.environ, *, need: tuple[str, ...] = ()) -> Settings:

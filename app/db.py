@@ -134,8 +134,7 @@ class Session:
             return build(await self.rows(*queries, **given)).response()
         # Whoever comes with a key that is in flight here waits without a connection: else a few of them would take them all.
         flight = alone((self._about.caller.user_id, self._about.path, self._about.key))
-        lane: Lane = "heavy" if self._about.lane == "heavy" else "slow"
-        pooled = self._pool.transaction(self._gone, lane=lane, key=self._about.caller.key)
+        pooled = self._pool.transaction(self._gone, lane=self._about.lane, key=self._about.caller.key)
         async with flight, pooled as transaction:
             return await self._once(transaction, build, queries, given)
 

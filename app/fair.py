@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable
+from math import inf
 from typing import Generic, TypeVar
 
 from app.errors import RateLimited, Unavailable
@@ -77,7 +78,9 @@ class Gate:
     Then RateLimited where the member has others under way or waiting, which are what it waits for; else Unavailable.
     """
 
-    def __init__(self, *, in_all: int, of_group: int, of_member: int, waiting: int, patience: float) -> None:
+    def __init__(
+        self, *, in_all: float = inf, of_group: float = inf, of_member: float = inf, waiting: int, patience: float
+    ) -> None:
         self.in_all, self.of_group, self.of_member = in_all, of_group, of_member
         self.waiting, self.patience = waiting, patience
         self._groups: Counter[Hashable] = Counter()

@@ -27,9 +27,9 @@ def _yield_to_others() -> None:
 
 
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)  # OWASP's floor: 19 MiB, t=2, p=1
-_NOBODY = _hasher.hash("a password that nobody has")
+_FITS_NONE = _hasher.hash("a password of no account")
 _started = time.thread_time()
-_hasher.hash("a password that nobody has")  # again: the first one also touches memory for the first time
+_hasher.hash("a password of no account")  # again: the first one also touches memory for the first time
 _USUAL = time.thread_time() - _started
 """Seconds of CPU that a hash costs on this machine."""
 _threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="argon2", initializer=_yield_to_others)
@@ -94,11 +94,11 @@ async def make_hash(password: str, like: str | None = None) -> str:
 
 async def verify(hashes: list[str], password: str) -> list[bool]:
     """Which of the hashes the password fits. No hash at all costs as much as one that does not fit."""
-    return await _apart(lambda: _compared(hashes or [_NOBODY], password)[: len(hashes)])
+    return await _apart(lambda: _compared(hashes or [_FITS_NONE], password)[: len(hashes)])
 
 
 def is_outdated(password_hash: str) -> bool:
     """Whether the hash was made with less than today's parameters; one that cost more stays."""
-    made, today = extract_parameters(password_hash), extract_parameters(_NOBODY)
+    made, today = extract_parameters(password_hash), extract_parameters(_FITS_NONE)
     rising = ("version", "time_cost", "memory_cost", "hash_len")
     return made.type != today.type or any(getattr(made, name) < getattr(today, name) for name in rising)

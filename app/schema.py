@@ -116,7 +116,8 @@ def _admin(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
 def check(settings: Settings) -> list[str]:
     """How the database differs from this code, with each fact that was changed by hand; empty when it does not."""
     with _admin(settings) as connection:
-        found = _differences(connection) + _unknown_keys(connection, settings)
+        unknown = _unknown_keys(connection, settings)  # each can sign contexts
+        found = _differences(connection) + [f"ctx.keys: {kid} is none of TOKEN_KEYS" for kid in unknown]
         if BY_HAND not in found:
             return found
         try:
@@ -128,7 +129,7 @@ def check(settings: Settings) -> list[str]:
 
 
 def _unknown_keys(connection: psycopg.Connection[Any], settings: Settings) -> list[str]:
-    """Names of keys in ctx.keys that are none of TOKEN_KEYS: each can sign contexts. Empty where no TOKEN_KEYS are given."""
+    """Names of keys in ctx.keys that TOKEN_KEYS lack or have with another secret; empty where no TOKEN_KEYS are given."""
     given = {kid: pads(key) for kid, key in settings.context_keys().items()}
     if not given:
         return []
@@ -136,7 +137,7 @@ def _unknown_keys(connection: psycopg.Connection[Any], settings: Settings) -> li
         rows = connection.execute("select kid, inner_pad, outer_pad from ctx.keys where kid <> 'self' order by kid")
     except NEVER_APPLIED:
         return []
-    return [f"ctx.keys: {kid} is none of TOKEN_KEYS" for kid, *halves in rows if given.get(kid) != tuple(halves)]
+    return [kid for kid, *halves in rows if given.get(kid) != tuple(halves)]
 
 
 def _differences(connection: psycopg.Connection[Any]) -> list[str]:
@@ -242,12 +243,8 @@ NAMED = 63 - len("claims-api ")
 
 def _refuse_lockout(connection: psycopg.Connection[Any], settings: Settings) -> None:
     """Raises Unsafe where TOKEN_KEYS lack a key that an API process signs with, or have another secret under its name."""
-    given = {kid: pads(key) for kid, key in settings.context_keys().items()}
-    if not given or connection.execute("select to_regclass('ctx.keys')").fetchone() == (None,):
-        return
     in_use = {name for (name,) in connection.execute(SIGNING)}
-    kept = connection.execute("select kid, inner_pad, outer_pad from ctx.keys where kid <> 'self' order by kid")
-    lost = [kid for kid, *halves in kept if kid[:NAMED] in in_use and given.get(kid) != tuple(halves)]
+    lost = [kid for kid in _unknown_keys(connection, settings) if kid[:NAMED] in in_use]
     if lost:
         raise Unsafe(
             f"keys: running API processes sign with {', '.join(lost)}, which TOKEN_KEYS lack or have with another secret: every request "

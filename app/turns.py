@@ -19,7 +19,6 @@ STREAMS_OF_A_USER, STREAMS_OF_AN_ORGANIZATION = 2, 4
 would wait for them."""
 HASHES_AT_ONCE, HASHES_PATIENCE = 2, 30.0
 """Requests under way that need a hash, in order of their addresses: one is hashed while the other asks the database."""
-_MANY = 1_000_000
 
 
 class Turns(ASGIMiddleware):
@@ -28,22 +27,10 @@ class Turns(ASGIMiddleware):
     scopes = (ScopeType.HTTP,)
 
     def __init__(self) -> None:
-        self._hashes = Gate(
-            in_all=HASHES_AT_ONCE,
-            of_group=HASHES_AT_ONCE,
-            of_member=HASHES_AT_ONCE,
-            waiting=WAITING,
-            patience=HASHES_PATIENCE,
-        )
-        self._users = Gate(
-            in_all=_MANY, of_group=OF_AN_ORGANIZATION, of_member=OF_A_USER, waiting=WAITING, patience=PATIENCE
-        )
+        self._hashes = Gate(in_all=HASHES_AT_ONCE, waiting=WAITING, patience=HASHES_PATIENCE)
+        self._users = Gate(of_group=OF_AN_ORGANIZATION, of_member=OF_A_USER, waiting=WAITING, patience=PATIENCE)
         self._streams = Gate(
-            in_all=_MANY,
-            of_group=STREAMS_OF_AN_ORGANIZATION,
-            of_member=STREAMS_OF_A_USER,
-            waiting=WAITING,
-            patience=PATIENCE,
+            of_group=STREAMS_OF_AN_ORGANIZATION, of_member=STREAMS_OF_A_USER, waiting=WAITING, patience=PATIENCE
         )
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:

@@ -14,4 +14,4 @@ comment on column auth.kept_answers.measured_again is 'Not measured again before
 
 -- The API compresses them: PostgreSQL leaves a body of a few hundred bytes as it is, and would only try in vain what is compressed.
 alter table idempotency_keys alter column body set storage external;
-comment on column idempotency_keys.body is 'The answer, in zlib''s format; byte for byte once it is unpacked. It was for this user''s eyes and is given to nobody else.';
+comment on column idempotency_keys.body is 'The answer, in zlib''s format; byte for byte once it is unpacked. It is given back to this user alone.';

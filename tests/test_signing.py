@@ -216,7 +216,9 @@ def test_worker_and_schema_step_without_a_database_end_with_one_line():
         ({"database": "no_such_database"}, "is not there: the server has no database of that name"),
     ],
 )
-def test_why_no_connection_was_had_is_said_without_names(server_url, change, words):
+def test_why_no_connection_was_had_is_said_without_names(
+    server_url, settings, change, words
+):  # settings: the roles are there
     parts = {"database": "postgres", "user": "claims_api"} | change
     with pytest.raises(psycopg.OperationalError) as caught:
         psycopg.connect(url_for(server_url, parts["database"], parts["user"], "api-password")).close()
@@ -243,7 +245,7 @@ async def test_unlocking_gives_an_account_its_tries_back(settings, client, as_ro
     ).fetchall()
     operator, north = as_root.execute("select session_user::text").fetchone()[0], casts["north"]
     assert trail == [(north.organization, operator, "execute", "users", user) for user in (north.ben, north.ana)]
-    for nobody in ("nobody@north.test", "", "x' or true --"):
-        unknown = unlock(settings, nobody)
+    for email in ("unknown@north.test", "", "x' or true --"):
+        unknown = unlock(settings, email)
         assert unknown.returncode != 0
         assert "no user has that email" in unknown.stderr
