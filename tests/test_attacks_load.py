@@ -10,8 +10,11 @@ from uuid import uuid4
 
 import pytest
 
+from app.errors import RateLimited
+from app.limits import Limits
+from app.pool import WAITING
 from tests.attack_cases import patient
-from tests.conftest import until
+from tests.conftest import SIGNER, until
 from tests.test_bounds import GET, POST, changed, serving
 from tests.test_pool import ME, is_, pool_of  # noqa: F401  (a fixture among them)
 from tests.test_spool import Import, app, on_disk  # noqa: F401
@@ -91,6 +94,18 @@ async def test_anonymous_calls_refuse_no_user(client, as_user):
         await asyncio.gather(*flood, *(count("user", me.get("/api/auth/me")) for _ in range(8)))
     assert [status for name, status in seen if name == "user"] == [200], seen
     assert seen["anonymous", 401] > 0  # control
+
+
+async def test_the_limits_of_an_address_wait_behind_none_of_its_logins(pool_of):  # noqa: F811
+    pool, key = await pool_of(8), ("", "192.0.2.1")
+    waiting = [asyncio.create_task(pool.fetch([("select pg_sleep(0.05)", {})], key=key)) for _ in range(WAITING + 8)]
+    await asyncio.sleep(0)
+    with pytest.raises(RateLimited):
+        await pool.fetch(ME, key=key)  # control: as a login of that address would ask
+    assert (await Limits(pool, SIGNER, "address", 100).take(key[1]))["RateLimit-Limit"] == "100"
+    for one in waiting:
+        one.cancel()
+    await asyncio.wait(waiting)
 
 
 async def test_bytes_of_a_body_are_given_back_where_the_disk_is_full(app, cast, on_disk):  # noqa: F811

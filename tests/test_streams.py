@@ -191,3 +191,22 @@ def test_memory_stays_flat(settings, cast):
             httpx.get(f"{address}/api/claims/export", headers=headers, timeout=120)
     held = sum(len(one) for one in many) / 2**20
     assert watch.peak - watch.before < held / 2, (watch.before, watch.peak, held)
+
+
+async def test_other_requests_have_turns_while_a_page_becomes_csv():
+    """However long the page is: a client that reads fast never makes the loop wait."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def pages():
+        yield [b'{"id": "x"}'] * 250
+
+    running = asyncio.create_task(others())
+    rows = b"".join([part async for part in streams.csv(pages(), ["id"])]).count(b"x")
+    running.cancel()
+    assert (rows, turns >= 250 // streams.AT_A_TIME) == (250, True), turns
