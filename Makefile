@@ -15,10 +15,10 @@ help: ## Say what can be made
 	@touch $@
 
 run: .venv/.installed ## Start database, API and worker; Ctrl-C stops them (PORT, DATABASE_URL)
-	@exec $(BIN)/python -m app.run
+	@exec $(BIN)/python -m app.dev.run
 
 demo: .venv/.installed ## Play real claims through a running `make run` (BASE_URL)
-	@$(BIN)/python -m app.demo
+	@$(BIN)/python -m app.dev.demo
 
 test: .venv/.installed ## Run the tests (TEST_DATABASE_URL, TEST_DATABASE=testcontainers)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
@@ -52,7 +52,7 @@ plans: .venv/.installed ## Judge the plans of every statement over 300,000 claim
 	@PLANS_CLAIMS=$${PLANS_CLAIMS:-300000} $(BIN)/python -m pytest -s tests/test_plans.py
 
 openapi: .venv/.installed ## Write openapi.json from the code
-	@$(BIN)/python -m app.reference > openapi.json
+	@$(BIN)/python -m app.http.openapi.docs > openapi.json
 
 bench: .venv/.installed ## Measure the API against the floor that PostgreSQL is (CLAIMS, BENCH_DIR, SECONDS, ROUNDS, CONNECTIONS, PROCESSES, ONLY)
 	@$(BIN)/python -m tests.load.bench $(ONLY)
@@ -94,13 +94,13 @@ lint: .venv/.installed ## Check style, types and, on a fresh database, the polic
 	@$(BIN)/python -m tests.lint_policies
 
 schema: .venv/.installed ## Make the database at DATABASE_URL what this code expects
-	@$(BIN)/python -m app.schema
+	@$(BIN)/python -m app.operations.migrate
 
 check: .venv/.installed ## Compare the database at DATABASE_URL with this code, change nothing
-	@$(BIN)/python -m app.schema --check
+	@$(BIN)/python -m app.operations.migrate --check
 
 seed: .venv/.installed ## Plant the demo data at DATABASE_URL, once; never in production
-	@$(BIN)/python -m app.seed
+	@$(BIN)/python -m app.dev.seed
 
 api: .venv/.installed ## Start the API alone (API_DATABASE_URL, TOKEN_KEYS, PORT, PROCESSES)
 	@exec $(BIN)/python -m app
@@ -109,45 +109,45 @@ worker: .venv/.installed ## Start the workers alone (WORKER_DATABASE_URL, WORKER
 	@exec $(BIN)/python -m jobs
 
 jobs: .venv/.installed ## Print the queue's depth, its oldest job, what failed and which workers live
-	@$(BIN)/python -m app.postgres psql -qX -P footer=off -f sql/jobs.sql
+	@$(BIN)/python -m app.dev.postgres psql -qX -P footer=off -f sql/operations/queue_status.sql
 
 psql: .venv/.installed ## Open psql at DATABASE_URL, or at the database of a running `make run`
-	@$(BIN)/python -m app.postgres psql
+	@$(BIN)/python -m app.dev.postgres psql
 
 suspend: .venv/.installed ## Let nobody of an organization in any more (ORG=slug)
-	@$(BIN)/python -m app.postgres psql -qXv slug='$(ORG)' -v at='now()' -f sql/suspend.sql
+	@$(BIN)/python -m app.dev.postgres psql -qXv slug='$(ORG)' -v at='now()' -f sql/operations/suspend_organization.sql
 
 resume: .venv/.installed ## Let them in again (ORG=slug)
-	@$(BIN)/python -m app.postgres psql -qXv slug='$(ORG)' -v at=null -f sql/suspend.sql
+	@$(BIN)/python -m app.dev.postgres psql -qXv slug='$(ORG)' -v at=null -f sql/operations/suspend_organization.sql
 
 unlock: .venv/.installed ## Give an account its tries to log in back, before the throttle does (EMAIL)
-	@$(BIN)/python -m app.postgres psql -qXv email='$(EMAIL)' -f sql/unlock.sql
+	@$(BIN)/python -m app.dev.postgres psql -qXv email='$(EMAIL)' -f sql/operations/unlock_account.sql
 
 grant-reporting: .venv/.installed ## Make a login that reads one organization (LOGIN, ORG=slug; PERSONAL=1 for names and free texts)
-	@$(BIN)/python -m app.postgres psql -qXv login='$(LOGIN)' -v slug='$(ORG)' -v personal='$(PERSONAL)' -f sql/grant_reporting.sql
+	@$(BIN)/python -m app.dev.postgres psql -qXv login='$(LOGIN)' -v slug='$(ORG)' -v personal='$(PERSONAL)' -f sql/operations/grant_reporting.sql
 
 revoke-reporting: .venv/.installed ## Remove a reporting login (LOGIN)
-	@$(BIN)/python -m app.postgres psql -qXv login='$(LOGIN)' -f sql/revoke_reporting.sql
+	@$(BIN)/python -m app.dev.postgres psql -qXv login='$(LOGIN)' -f sql/operations/revoke_reporting.sql
 
 CHECKS = $(sort $(wildcard sql/audit/[0-9]*.sql))
 audit: .venv/.installed ## Search the live catalog for faults of sql/audit; fails where one is found
-	@found=$$($(BIN)/python -m app.postgres psql -qXAt -F "$$(printf '\n    ')" -v ON_ERROR_STOP=1 \
+	@found=$$($(BIN)/python -m app.dev.postgres psql -qXAt -F "$$(printf '\n    ')" -v ON_ERROR_STOP=1 \
 		-c "do 'begin perform ''app.claims''::regclass; end'" $(CHECKS:%=-f %)) || exit 2; \
 	if [ -n "$$found" ]; then printf '%s\n' "$$found"; exit 1; fi; \
 	echo "healthy: $(words $(CHECKS)) checks, no finding"
 
 permissions: .venv/.installed ## Write sql/PERMISSIONS.md from a fresh database, or from the one at DATABASE_URL
-	@$(BIN)/python -m app.permissions > sql/PERMISSIONS.md
+	@$(BIN)/python -m app.operations.permissions > sql/PERMISSIONS.md
 
 heads: .venv/.installed ## Print the last seal of each organization's trail, to be noted elsewhere
-	@$(BIN)/python -m app.postgres psql -qXAt -F ' ' -c 'select * from app.audit_heads()'
+	@$(BIN)/python -m app.dev.postgres psql -qXAt -F ' ' -c 'select * from app.audit_heads()'
 
 verify-chain: .venv/.installed ## Compare the trail with its seals, and with noted heads (HEADS=file); fails where an entry was touched
-	@found=$$(HEADS='$(HEADS)' $(BIN)/python -m app.postgres psql -qXAt -F "$$(printf '\n    ')" -v ON_ERROR_STOP=1 \
-		-f sql/audit/verify_chain.sql) || exit 2; \
+	@found=$$(HEADS='$(HEADS)' $(BIN)/python -m app.dev.postgres psql -qXAt -F "$$(printf '\n    ')" -v ON_ERROR_STOP=1 \
+		-f sql/operations/verify_audit.sql) || exit 2; \
 	if [ -n "$$found" ]; then printf '%s\n' "$$found"; exit 1; fi; \
 	echo "whole: no entry of the trail was touched after it was sealed"
 
 verify-tallies: .venv/.installed ## Compare the tallies of statistics with the claims; fails where they differ
-	@found=$$($(BIN)/python -m app.postgres psql -qXAt -v ON_ERROR_STOP=1 -f sql/verify_tallies.sql) || exit 2; \
+	@found=$$($(BIN)/python -m app.dev.postgres psql -qXAt -v ON_ERROR_STOP=1 -f sql/operations/verify_totals.sql) || exit 2; \
 	if [ -n "$$found" ]; then printf '%s\n' "$$found"; exit 1; fi; echo "exact: the tallies are what the claims add up to"

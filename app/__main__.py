@@ -11,15 +11,15 @@ from contextlib import suppress
 from functools import partial
 from tempfile import TemporaryFile
 
-from app.children import REFUSED, Child, supervise
 from app.config import Settings, read_settings
+from app.server.supervisor import REFUSED, Child, supervise
 
 
 def main(arguments: list[str]) -> None:
     """Serves with the settings of the environment; SOCKET, TURN: open files that this process was given."""
     settings = read_settings(need=("api_database_url", "token_keys"))
     if arguments:
-        from app.passwords import take_turns
+        from app.security.passwords import take_turns
 
         take_turns(int(arguments[1]))
         _serve(settings, socket.socket(fileno=int(arguments[0])))
@@ -51,9 +51,9 @@ def _supervise(settings: Settings) -> None:
 def _serve(settings: Settings, *listeners: socket.socket) -> None:
     import uvicorn  # not for the process that only listens: it is most of its memory
 
-    from app.addresses import Proxies
-    from app.bounds import Bounded, Watch
-    from app.server import Server
+    from app.security.client_address import Proxies
+    from app.server.graceful import Server
+    from app.server.limits import Bounded, Watch
 
     config = uvicorn.Config(
         "app.main:create_app",
@@ -65,7 +65,7 @@ def _serve(settings: Settings, *listeners: socket.socket) -> None:
         ws="none",
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # app/entrance.py reads them: uvicorn would believe what a client wrote
+        proxy_headers=False,  # app/http/middleware.py reads them: uvicorn would believe what a client wrote
         log_level="warning",
         timeout_graceful_shutdown=20,
     )

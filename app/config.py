@@ -11,7 +11,7 @@ from typing import Literal, NoReturn
 
 import msgspec
 
-from app.addresses import networks
+from app.security.client_address import networks
 
 EXAMPLE_SECRET = "change-me-change-me-change-me-change-me"  # noqa: S105
 """The secret of .env.example, refused outside development."""

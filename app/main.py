@@ -14,15 +14,17 @@ from litestar.exceptions import HTTPException
 from litestar.types.empty import Empty
 from litestar.utils.scope.state import ScopeState
 
-from app import reference, schema, signing
 from app.config import Settings, read_settings
-from app.entrance import Entrance, Front, furnish, provide_db, provide_door
+from app.database import key_check as signing
+from app.database.pool import Pool, api_pool, redacted
+from app.database.server_version import Unsafe
 from app.errors import BY_STATUS, ApiError, Invalid, Unavailable, from_database
-from app.pool import Pool, api_pool, redacted
-from app.spool import Disk
-from app.turns import Turns
-from app.versions import Unsafe
-from app.wire import failure, problems, struct_in
+from app.http.concurrency import Turns
+from app.http.middleware import Entrance, Front, furnish, provide_db, provide_door
+from app.http.openapi import docs as reference
+from app.http.schemas import failure, problems, struct_in
+from app.http.spool import Disk
+from app.operations import migrate as schema
 
 log = logging.getLogger("claims.api")
 
@@ -38,8 +40,8 @@ RESOURCES = (
     "invitations",
     "organizations",
     "diagnosis_codes",
-    "patient_status",
-    "job_runs",
+    "patient_status_events",
+    "job_processing_logs",
     "audit_logs",
 )
 """Each is a module of this package with its `handlers`, a line here, and one word in every folder."""
@@ -136,7 +138,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     settings = settings or read_settings(need=("api_database_url", "token_keys"))
     app = Litestar(
         route_handlers=[
-            *(handler for name in RESOURCES for handler in import_module(f"app.{name}").handlers),
+            *(handler for name in RESOURCES for handler in import_module(f"app.resources.{name}").handlers),
             *reference.handlers,
         ],
         dependencies={"db": Provide(provide_db), "door": Provide(provide_door)},

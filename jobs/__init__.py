@@ -5,7 +5,7 @@ from jobs.worker import HEARTBEAT, STALLED_AFTER, App, connector
 
 app = App(
     connector=connector(read_settings(need=("worker_database_url",))),
-    import_paths=["jobs.patient_status", "jobs.audit_logs", "jobs.upkeep"],
+    import_paths=["jobs.patient_status_events", "jobs.audit_logs", "jobs.maintenance"],
     worker_defaults={
         "concurrency": 4,
         # Retries and rescues send no NOTIFY, so the poll bounds how late they start.

@@ -2,8 +2,8 @@
 
 import os
 
-from app.children import Child, supervise
 from app.config import read_settings
+from app.server.supervisor import Child, supervise
 
 
 def main() -> None:

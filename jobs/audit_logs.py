@@ -2,11 +2,11 @@
 
 import logging
 
-from app import sql
+from app.database import statements as sql
 from jobs import app
 
 log = logging.getLogger("claims.worker")
-queries = sql.load("jobs")
+queries = sql.load("queue")
 
 AT_MOST = 600_000
 """Milliseconds that sealing may take where much has piled up."""
@@ -27,6 +27,6 @@ async def seal_audit_logs(timestamp: int) -> int:  # noqa: ARG001
 @app.periodic(cron="0 * * * *")
 @app.task(name="note_audit_heads", queue="upkeep")
 async def note_audit_heads(timestamp: int) -> None:  # noqa: ARG001
-    """Whoever makes a chain anew can't make this log anew: sql/audit/verify_chain.sql reads it."""
+    """Whoever makes a chain anew can't make this log anew: sql/operations/verify_audit.sql reads it."""
     for organization_id, number, digest in (await app.pool.fetch([(queries.heads.text({}), {})]))[0]:
         log.info("audit seal %s %s %s", organization_id, number, digest)

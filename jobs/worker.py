@@ -12,13 +12,14 @@ from procrastinate import exceptions, signals
 from procrastinate.connector import Notify
 from procrastinate.psycopg_connector import PsycopgConnector
 
-from app import schema, sql
 from app.config import Settings
-from app.pool import Pool, why_refused
-from app.versions import Unsafe
+from app.database import statements as sql
+from app.database.pool import Pool, why_refused
+from app.database.server_version import Unsafe
+from app.operations import migrate as schema
 
 log = logging.getLogger("claims.worker")
-queries = sql.load("jobs")
+queries = sql.load("queue")
 
 HEARTBEAT, STALLED_AFTER = 2.0, 8.0
 """Seconds: how often a worker says that it lives, and after how long a silence it counts as dead."""

@@ -1,5 +1,5 @@
 -- What statistics add up, kept as claims change. Whoever writes a claim adds a change and touches no row that another writer needs; a
--- worker folds changes into tallies. At any moment a tally and the changes still open are the truth: sql/functions/claim_tallies.sql.
+-- worker folds changes into tallies. At any moment a tally and the changes still open are the truth: sql/functions/claim_totals.sql.
 set local search_path = app;
 create table claim_tallies (
     organization_id uuid not null default organization_id() references organizations,

@@ -22,14 +22,14 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from app import schema
 from app.config import Settings
-from app.context import ENTER, Signer
+from app.database.context import ENTER, Signer
+from app.database.statements import Query
+from app.dev.postgres import Embedded
 from app.main import create_app
-from app.passwords import hash_password
-from app.postgres import Embedded
-from app.sql import Query
-from app.tokens import Caller, make_token, secret_hash
+from app.operations import migrate as schema
+from app.security.passwords import hash_password
+from app.security.tokens import Caller, make_token, secret_hash
 
 KEYS = {"test": b"a secret of the tests; 32 bytes and more"}
 PASSWORD = "correct horse battery staple"
@@ -85,7 +85,7 @@ def server_url() -> Iterator[str]:
 
 def url_for(url: str, database: str, user: str | None = None, password: str | None = None) -> str:
     """The same server, another database, perhaps another login, as a postgresql:// URL."""
-    from app.run import login_url
+    from app.dev.run import login_url
 
     parts = conninfo_to_dict(make_conninfo(url, dbname=database))
     plain = login_url(

@@ -14,9 +14,9 @@ from uuid import UUID
 import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus
 
-from app.context import BOUND_FOR, ENTER, UNBOUND_FOR
-from app.mac import mac
-from app.tokens import Caller
+from app.database.context import BOUND_FOR, ENTER, UNBOUND_FOR
+from app.security.mac import mac
+from app.security.tokens import Caller
 from tests.conftest import SIGNER, Cast, caller
 from tests.guard_probes import LINES, PLANT, RECORDED, TABLES, Probe
 from tests.guard_scenarios import BECOME, CALLS, SCENARIOS, SIGNED, signed_arguments

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from app.sql import load
-from app.tokens import secret_hash
+from app.database.statements import load
+from app.security.tokens import secret_hash
 from tests.conftest import Cast
 from tests.guard_probes import CLAIM, EVENT, GIVEN_AWAY, PATIENT, TENANT_TABLES, TINAS_BY_ANA, TOMS_BY_ANA, Probe
 

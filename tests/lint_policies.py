@@ -24,9 +24,9 @@ from pgrls.model import Schema
 from pgrls.verify import build_verification, render_text
 from psycopg.conninfo import make_conninfo
 
-from app import schema
 from app.config import Settings
-from app.postgres import Embedded
+from app.dev.postgres import Embedded
+from app.operations import migrate as schema
 from tests.policy_rules import floor, written_out
 
 CONFIG_FILE = schema.ROOT / "pgrls.toml"

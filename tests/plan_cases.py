@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg.rows import dict_row
 
-from app import sql
-from app.tokens import Caller
+from app.database import statements as sql
+from app.security.tokens import Caller
 
 Given = dict[str, Any]
 LARGEST, SMALLEST = "tenant-1", "tenant-20"
@@ -92,7 +92,7 @@ EXEMPT = [
     Exempt("audit_logs.*", "admin", "action, *", (2_000, 59_000), ONE_OF_TWO),
     Exempt("organizations.change", "admin", "", (310, 310), "PostgreSQL lists every time zone to find one name"),
     Exempt("idempotency_keys.keep", "*", "", (630, 6_300), "what is kept is measured, every five seconds at most"),
-    Exempt("jobs.run", "system", "", (180, 1_800), ONE_OF_TWO),
+    Exempt("queue.run", "system", "", (180, 1_800), ONE_OF_TWO),
     Exempt("*.count", "admin", "*", (26_000, 160_000), COUNTED, scans=True),
 ]
 
@@ -126,10 +126,10 @@ OPERATIONS = {
     "read organization": "organizations.get",
     "change organization": "organizations.change",
     "search diagnosis codes": "diagnosis_codes.list diagnosis_codes.count",
-    "create status event": "patient_status.create patient_status.get_by_key",
-    "status history": "patient_status.find_patient patient_status.list_newest patient_status.count",
-    "list jobs": "job_runs.list_newest job_runs.count",
-    "retry job": "job_runs.retry",
+    "create status event": "patient_status_events.create patient_status_events.get_by_key",
+    "status history": "patient_status_events.find_patient patient_status_events.list_newest patient_status_events.count",
+    "list jobs": "job_processing_logs.list_newest job_processing_logs.count",
+    "retry job": "job_processing_logs.retry",
     "audit log": "audit_logs.record_reading audit_logs.list_newest audit_logs.count",
     "who am I": "auth.me auth.record_login idempotency_keys.take idempotency_keys.keep",
     "change password": "auth.find_password auth.set_password",
@@ -331,8 +331,8 @@ def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[sql.Qu
     yield from pages("users", rows)
     yield from pages("invitations", rows)
     jobs = [{"status": one} for one in ("completed", "failed", "pending")] + [{"job_type": "patient_discharge"}]
-    yield from pages("job_runs", rows, *jobs, {"status": "failed", "job_type": "patient_admission"})
-    yield from pages("patient_status", rows, patient_id=rows["patient_id"])
+    yield from pages("job_processing_logs", rows, *jobs, {"status": "failed", "job_type": "patient_admission"})
+    yield from pages("patient_status_events", rows, patient_id=rows["patient_id"])
 
     patient = {"patient_id": rows["patient_id"]}
     person_ = {
@@ -360,9 +360,9 @@ def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[sql.Qu
     yield users.change, {**somebody, **unchanged, "active": False}
     # Of somebody who has none: watching each claim's triggers would take longer than a statement may.
     yield users.reassign, {"user_id": rows["new_processor_id"], "to_user_id": None}
-    yield load("job_runs").retry, {"job_id": rows["job_id"]}
+    yield load("job_processing_logs").retry, {"job_id": rows["job_id"]}
 
-    invitations, events = load("invitations"), load("patient_status")
+    invitations, events = load("invitations"), load("patient_status_events")
     invited = {"email": "New@example.org", "role": "admin", "provider_id": None, "patient_id": None}
     yield invitations.create, invited | {"token_hash": b"new", "secret": "secret"}
     yield invitations.withdraw, {"invitation_id": rows["invitation_id"]}
@@ -404,7 +404,7 @@ def codes() -> Iterator[tuple[sql.Query, Given]]:
 
 def at_the_door(person: Person) -> Iterator[tuple[sql.Query, Given]]:
     """Every statement that runs before there is a caller."""
-    auth, limits, audit_logs = sql.load("auth"), sql.load("limits"), sql.load("audit_logs")
+    auth, limits, audit_logs = sql.load("auth"), sql.load("rate_limits"), sql.load("audit_logs")
     tenant, user_id = person.caller.organization_id, person.caller.user_id
     email = person.rows["email"]
     for slug in (None, person.tenant):
@@ -434,7 +434,7 @@ def at_the_door(person: Person) -> Iterator[tuple[sql.Query, Given]]:
 
 def of_jobs(person: Person) -> Iterator[tuple[sql.Query, Given]]:
     """Every statement of the jobs that runs within an event of this patient."""
-    jobs = sql.load("jobs")
+    jobs = sql.load("queue")
     for event_id in person.rows["events"].values():
         attempt = {"event_id": UUID(event_id), "token": uuid4()}
         for more in (0, 50):
@@ -444,7 +444,7 @@ def of_jobs(person: Person) -> Iterator[tuple[sql.Query, Given]]:
 
 def of_workers() -> Iterator[tuple[sql.Query, Given]]:
     """What a worker asks in nobody's name."""
-    jobs = sql.load("jobs")
+    jobs = sql.load("queue")
     yield jobs.rescue, {"stalled_after": timedelta(seconds=30), "overdue_after": timedelta(minutes=10)}
     yield jobs.forget, {"completed_hours": 24, "failed_hours": 720, "at_most": 1000}
     yield jobs.fold, {}

@@ -28,7 +28,7 @@ from pgrls.coverage import (
 from pgrls.model import Schema
 from psycopg.conninfo import make_conninfo
 
-from app import postgres
+from app.dev import postgres
 from tests.lint_policies import read_schema
 
 KEEP = {"track": "all", "track_utility": "off", "max": "10000", "save": "off"}

@@ -45,7 +45,7 @@ def written_out(schema: Schema) -> Schema:
 
     The rules and the prover know current_setting by name, as a value of the caller's that is the same for the whole statement, and
     take a function they do not know for any value at all. ctx.variable is that expression and a check that raises where it is no id
-    (sql/functions/context.sql; a mutant of its body that returns anything else is killed, tests/guard_mutants.py).
+    (sql/platform/context.sql; a mutant of its body that returns anything else is killed, tests/guard_mutants.py).
     """
 
     def rewritten(policy: Policy) -> Policy:

@@ -12,7 +12,7 @@ import pytest
 
 from app.config import Settings
 from app.main import create_app
-from app.tokens import secret_hash
+from app.security.tokens import secret_hash
 from tests.access_scenarios import REFRESH_TOKEN, SCENARIOS, STANDS_FOR, Scenario, Stage, Try
 from tests.conftest import KEYS, ROLE
 

@@ -8,9 +8,9 @@ import httpx
 import msgspec
 import pytest
 
-from app.addresses import Proxies, read
 from app.config import read_settings
 from app.main import create_app
+from app.security.client_address import Proxies, read
 from tests.attack_cases import npi
 from tests.conftest import until
 from tests.test_limits import bearer, spent

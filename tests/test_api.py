@@ -9,9 +9,11 @@ import jwt
 import msgspec
 import pytest
 
-from app import auth, claims, patient_status, patients, providers
-from app.tokens import make_token
-from app.wire import Answer
+from app.http.schemas import Answer
+from app.resources import auth, patients, providers
+from app.resources import patient_status_events as patient_status
+from app.resources.claims import routes as claims
+from app.security.tokens import make_token
 from tests.conftest import KEYS, PASSWORD, caller
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 
 from app.main import create_app
-from app.tokens import make_token
+from app.security.tokens import make_token
 from tests.attack_cases import claim, described, failed_fields, npi, stored
 from tests.conftest import KEYS, caller
 

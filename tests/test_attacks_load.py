@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import pytest
 
+from app.database.pool import WAITING
 from app.errors import RateLimited
-from app.limits import Limits
-from app.pool import WAITING
+from app.http.rate_limits import Limits
 from tests.attack_cases import patient
 from tests.conftest import SIGNER, until
 from tests.test_bounds import GET, POST, changed, serving

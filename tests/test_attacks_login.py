@@ -8,10 +8,12 @@ import msgspec
 import psycopg
 import pytest
 
-from app import auth, passwords, turns
-from app.door import Door
+from app.database.anonymous import Door
+from app.http import concurrency as turns
 from app.main import create_app
-from app.tokens import make_token
+from app.resources import auth
+from app.security import passwords
+from app.security.tokens import make_token
 from tests.attack_cases import patient
 from tests.conftest import KEYS, PASSWORD, PASSWORD_HASH, caller
 

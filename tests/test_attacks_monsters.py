@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
-from app import streams
-from app.spool import Disk, Spool
+from app.http import ndjson as streams
+from app.http.spool import Disk, Spool
 from tests.attack_cases import Operation, claim, described, failed_fields, send, stored
 
 NUMBERS = ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", "-0", "-0.0", "1e-10", "-1", "0.001", "9" * 400, "1" + "0" * 5000,

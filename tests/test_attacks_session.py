@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable
 import psycopg
 import pytest
 
-from app import pool as pools
-from app.connection import Rows
-from app.context import ENTER
+from app.database import pool as pools
+from app.database.connection import Rows
+from app.database.context import ENTER
+from app.database.pool import Pool
 from app.errors import Unavailable
-from app.pool import Pool
 from tests.conftest import SIGNER, caller, until
 
 LEFT = {
@@ -58,7 +58,7 @@ ALONE = ("set session authorization",)
 
 @pytest.fixture
 async def open_pool(settings, as_root) -> AsyncIterator[Callable[..., Pool]]:
-    """A pool of one connection as claims_api, which may do here what sql/roles.sql takes from it: the reset is the second lock."""
+    """A pool of one connection as claims_api, which may do here what sql/deploy/roles.sql takes from it: the reset is the second lock."""
     as_root.execute(
         "grant execute on function pg_advisory_lock(bigint), pg_advisory_lock(integer, integer), pg_advisory_lock_shared(bigint), "
         "pg_lock_status() to public"
@@ -165,7 +165,7 @@ async def test_our_statements_can_be_neither_named_nor_replaced(open_pool, as_ro
     names = await ask(pool, "select 1", *(f"prepare s{n} as select 13" for n in range(1, 9)))
     assert names[0] == [(1,)]
     assert (await ask(pool, ours))[0] == [(42,)]
-    as_root.execute("grant execute on function pg_prepared_statement() to public")  # closed by sql/roles.sql
+    as_root.execute("grant execute on function pg_prepared_statement() to public")  # closed by sql/deploy/roles.sql
     (found,) = await ask(pool, "select name from pg_prepared_statements where statement = 'select 42'")
     ((name,),) = found
     assert len(name) == 32

@@ -6,7 +6,7 @@ import io
 import json
 from uuid import uuid4
 
-from app import streams
+from app.http import ndjson as streams
 from tests.attack_cases import NDJSON, claim, event, patient
 
 

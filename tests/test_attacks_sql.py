@@ -6,7 +6,8 @@ import json
 import psycopg
 import pytest
 
-from app import schema, sql
+from app.database import statements as sql
+from app.operations import migrate as schema
 from tests.conftest import calling, until
 from tests.guard_scenarios import SETS
 from tests.test_forgery import attempt
@@ -275,7 +276,7 @@ def test_the_schema_step_removes_what_a_login_set_for_itself(settings, as_root):
             injected.execute(f"alter role claims_api in database {database} set {name} = {value}")
     assert at_login() == ("claims_patient", "claims_patient", "0", "on", "pg_catalog")  # control
     as_root.execute("select pg_advisory_lock(%s)", [schema.LOCK])  # roles belong to the server
-    as_root.execute((schema.SQL / "roles.sql").read_bytes())
+    as_root.execute((schema.SQL / "deploy" / "roles.sql").read_bytes())
     as_root.execute("select pg_advisory_unlock(%s)", [schema.LOCK])
     assert at_login() == before == ("claims_api", "none", "5s", "off", "app")
 

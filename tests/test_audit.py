@@ -4,7 +4,7 @@ import json
 
 import msgspec
 
-from app.audit_logs import AuditEntry
+from app.resources.audit_logs import AuditEntry
 from tests.conftest import PASSWORD, PASSWORD_HASH
 from tests.test_reference import walk
 from tests.test_resources import problem

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import psycopg
 
-from app import sql
+from app.database import statements as sql
 from tests.conftest import PASSWORD, calling, until
 from tests.test_audit import trail
 from tests.test_slice import worker  # noqa: F401

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
-from app import schema
+from app.operations import migrate as schema
 from tests.conftest import until
 
 CHECKS = sorted((schema.SQL / "audit").glob("[0-9]*.sql"))

@@ -10,9 +10,9 @@ from random import Random
 import psycopg
 import pytest
 
-from app import schema
-from app.context import ENTER
-from app.postgres import binaries
+from app.database.context import ENTER
+from app.dev.postgres import binaries
+from app.operations import migrate as schema
 from tests.conftest import entering, until
 from tests.test_slice import worker  # noqa: F401
 from tests.workers import Workers
@@ -430,7 +430,7 @@ def test_the_file_for_psql_names_what_it_finds(settings, as_root, entries, cast,
     def run(**environ):
         command = [binaries() / "psql", settings.database_url, "-qXAt", "-F", " | ", "-v", "ON_ERROR_STOP=1"]
         environ = os.environ | {"PGOPTIONS": "-c role=claims_auditor"} | environ
-        file = schema.SQL / "audit" / "verify_chain.sql"
+        file = schema.SQL / "operations" / "verify_audit.sql"
         done = subprocess.run([*command, "-f", file], env=environ, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout

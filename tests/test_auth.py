@@ -10,9 +10,10 @@ import httpx
 import msgspec
 import pytest
 
-from app import passwords, schema
 from app.main import create_app
-from app.tokens import Caller, make_token, new_secret, secret_hash
+from app.operations import migrate as schema
+from app.security import passwords
+from app.security.tokens import Caller, make_token, new_secret, secret_hash
 from tests.conftest import KEYS, PASSWORD, PASSWORD_HASH, ROLE, until
 
 NEW = "another correct horse battery"

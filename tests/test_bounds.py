@@ -16,9 +16,9 @@ import msgspec
 import pytest
 import uvicorn
 
-from app.addresses import Proxies
-from app.bounds import LONGEST_PATH, PIECE, Bounded, Bounds, Watch, room_for_connections
-from app.server import Server
+from app.security.client_address import Proxies
+from app.server.graceful import Server
+from app.server.limits import LONGEST_PATH, PIECE, Bounded, Bounds, Watch, room_for_connections
 from tests.conftest import until
 from tests.load.stand import served
 from tests.test_answers import ALWAYS

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.tokens import make_token
+from app.security.tokens import make_token
 from tests.attack_cases import npi
 from tests.conftest import KEYS, As, caller, until
 from tests.test_faults import free_port

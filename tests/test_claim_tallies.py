@@ -15,9 +15,10 @@ import pytest
 from psycopg import IsolationLevel
 from psycopg.types.string import TextLoader
 
-from app import schema, sql
-from app.context import ENTER
-from app.postgres import binaries
+from app.database import statements as sql
+from app.database.context import ENTER
+from app.dev.postgres import binaries
+from app.operations import migrate as schema
 from tests.conftest import entering, until
 from tests.test_slice import worker  # noqa: F401
 
@@ -115,8 +116,14 @@ def rows(connection, query):
 
 
 def verify(settings):
-    """What sql/verify_tallies.sql prints, a line each."""
-    command = [binaries() / "psql", settings.database_url, "-qXAt", "-f", schema.SQL / "verify_tallies.sql"]
+    """What sql/operations/verify_totals.sql prints, a line each."""
+    command = [
+        binaries() / "psql",
+        settings.database_url,
+        "-qXAt",
+        "-f",
+        schema.SQL / "operations" / "verify_totals.sql",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from app.tokens import make_token
+from app.security.tokens import make_token
 from tests.conftest import KEYS, Cast, caller
 from tests.load.stand import served
 

@@ -3,7 +3,7 @@
 from decimal import Decimal
 from pathlib import Path
 
-from app.demo import files
+from app.dev.demo import files
 
 
 def test_the_files_are_read_whole():

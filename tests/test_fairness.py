@@ -11,12 +11,13 @@ from uuid import uuid4
 
 import pytest
 
-from app import claims, turns
-from app.db import Session
+from app.database.fair_queue import FairQueue, Gate
+from app.database.pool import DEARER
+from app.database.session import Session
 from app.errors import RateLimited, Unavailable
-from app.fair import FairQueue, Gate
-from app.pool import DEARER
-from app.tokens import make_token
+from app.http import concurrency as turns
+from app.resources.claims import routes as claims
+from app.security.tokens import make_token
 from tests.conftest import KEYS, As, caller, until
 from tests.load.fairness import Load, press, raw
 from tests.load.logins import Request, steadily

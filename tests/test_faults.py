@@ -14,8 +14,8 @@ import httpx
 import psycopg
 import pytest
 
-from app import schema
-from app.postgres import Embedded
+from app.dev.postgres import Embedded
+from app.operations import migrate as schema
 from tests.conftest import KEYS, plant_cast, settings_for, until
 
 

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg.pq import DiagnosticField
 
-from app import sql
-from app.context import BOUND_FOR, ENTER, UNBOUND_FOR, Signer, listed
+from app.database import statements as sql
+from app.database.context import BOUND_FOR, ENTER, UNBOUND_FOR, Signer, listed
 from tests.conftest import KEYS, SIGNER, caller, calling, entering
 from tests.guard_scenarios import SETS
 from tests.test_isolation import TABLES
@@ -448,7 +448,7 @@ def test_a_proof_expires(settings, cast, monkeypatch, bound):
             (3600, False),
             (-3600, False),
         ):
-            monkeypatch.setattr("app.context.time.time", lambda: time_time() - age)  # noqa: B023
+            monkeypatch.setattr("app.database.context.time.time", lambda: time_time() - age)  # noqa: B023
             enter = SIGNER.entering(caller(cast, "alma"), request_id="", address="", source="api", read_only=False)
             enter |= {"proof": enter["proof"](pid)}
             call = SIGNER.calling(query, given)

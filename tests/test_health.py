@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from app.postgres import binaries
+from app.dev.postgres import binaries
 
 
 async def test_readiness_says_that_a_job_waits_too_long(client, as_user, as_root, cast):
@@ -47,7 +47,7 @@ def operate(settings, slug, at):
         "-v",
         f"at={at}",
         "-f",
-        "sql/suspend.sql",
+        "sql/operations/suspend_organization.sql",
     ]
     return subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=30)
 

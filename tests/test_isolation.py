@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from app.context import ENTER
+from app.database.context import ENTER
 from tests.conftest import Cast, entering
 
 TABLES = [

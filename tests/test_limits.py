@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.limits import PARTS, WINDOW
-from app.tokens import make_token
+from app.http.rate_limits import PARTS, WINDOW
+from app.security.tokens import make_token
 from tests.conftest import KEYS, caller
 from tests.test_auth import instance
 

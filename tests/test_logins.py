@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app import passwords, turns
+from app.http import concurrency as turns
+from app.security import passwords
 from tests.conftest import PASSWORD, until
 from tests.load.logins import Request, apart, logins, people, steadily
 from tests.load.streams import Watch
@@ -28,7 +29,8 @@ SHORT = 60
 """Logins; `make bench-logins` has 200."""
 UNBRIDLED = """
 from concurrent.futures import ThreadPoolExecutor
-from app import passwords, turns
+from app.security import passwords
+from app.http import concurrency as turns
 from app.__main__ import main
 turns.HASHES_AT_ONCE, passwords._threads = 1000, ThreadPoolExecutor(2)
 main([])

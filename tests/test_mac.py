@@ -4,7 +4,7 @@ import hmac
 
 import pytest
 
-from app.mac import mac
+from app.security.mac import mac
 
 VECTORS = [
     (b"\x0b" * 20, b"Hi There", "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"),

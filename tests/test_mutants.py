@@ -14,7 +14,7 @@ from itertools import chain
 import psycopg
 import pytest
 
-from app import schema
+from app.operations import migrate as schema
 from tests.guard import ROLES, Guard, all_probes, plant
 from tests.guard_mutants import EQUIVALENT, KINDS, Mutant
 from tests.guard_probes import TENANT_TABLES, Probe

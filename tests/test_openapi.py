@@ -8,8 +8,8 @@ import jsonschema_rs
 import pytest
 
 from app.errors import BY_STATUS
+from app.http.openapi.document import ERRORS, document
 from app.main import create_app
-from app.openapi import ERRORS, document
 from tests.conftest import settings_for
 
 ROOT = Path(__file__).parent.parent

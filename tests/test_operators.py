@@ -1,4 +1,4 @@
-"""What an operator starts and reads: `python -m jobs` (make worker) and sql/jobs.sql (make jobs)."""
+"""What an operator starts and reads: `python -m jobs` (make worker) and sql/operations/queue_status.sql (make jobs)."""
 
 import os
 import signal
@@ -7,8 +7,8 @@ import sys
 
 import psutil
 
-from app import schema
-from app.postgres import binaries
+from app.dev.postgres import binaries
+from app.operations import migrate as schema
 from tests.conftest import until
 from tests.workers import listening
 
@@ -64,7 +64,7 @@ async def test_the_queue_is_told_in_one_look(settings, as_user, as_root, cast):
         "-v",
         "ON_ERROR_STOP=1",
         "-f",
-        schema.SQL / "jobs.sql",
+        schema.SQL / "operations" / "queue_status.sql",
     ]
     told = subprocess.run(command, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr

@@ -10,9 +10,10 @@ import httpx
 import pytest
 from argon2 import PasswordHasher, extract_parameters
 
-from app import passwords, turns
-from app.door import TRIES_AN_ACCOUNT, TRIES_AN_ADDRESS, TRIES_WITHIN
-from app.tokens import secret_hash
+from app.database.anonymous import TRIES_AN_ACCOUNT, TRIES_AN_ADDRESS, TRIES_WITHIN
+from app.http import concurrency as turns
+from app.security import passwords
+from app.security.tokens import secret_hash
 from tests.conftest import PASSWORD
 from tests.test_auth import NEW, SET_HASH, call, fields, instance, is_dead, is_in, log_in, plant, refresh
 

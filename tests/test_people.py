@@ -7,8 +7,8 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from app.users import User
-from app.wire import Answer
+from app.http.schemas import Answer
+from app.resources.users import User
 from tests.conftest import PASSWORD
 from tests.test_resources import problem
 

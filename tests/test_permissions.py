@@ -4,9 +4,9 @@ import re
 
 import psycopg
 
-from app import schema
-from app.permissions import document, read
-from app.permissions_words import CLOSING, WORDS
+from app.operations import migrate as schema
+from app.operations.permissions import document, read
+from app.operations.permissions_labels import CLOSING, WORDS
 
 
 def written(connection):
@@ -87,7 +87,7 @@ def test_every_rule_has_words_and_all_words_a_rule(as_root):
     facts = read(as_root)
     rules = {policy[part] for policy in facts["policies"] for part in ("using", "check")} - {None, "true"}
     said = WORDS.keys() | {rule for one in CLOSING.values() for rule in one[:2]} - {None, "true"}
-    assert rules - said == set(), "add them to app/permissions_words.py"
+    assert rules - said == set(), "add them to app/operations/permissions_labels.py"
     # A rule may ask ctx.verified of what is found and ctx.entered of what is written; the words are the same.
     either = {rule.replace("verified", "entered") for rule in rules}
     assert {rule.replace("verified", "entered") for rule in said} - either == set(), "no policy says so any more"

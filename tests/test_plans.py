@@ -17,10 +17,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from app import sql
 from app.config import Settings
-from app.context import ENTER
-from app.sql import Query
+from app.database import statements as sql
+from app.database.context import ENTER
+from app.database.statements import Query
 from tests import plan_cases as cases
 from tests.conftest import SIGNER, load_all_codes, settings_for
 from tests.plan_cases import EXEMPT, LARGEST, SMALLEST, Exempt, Person
@@ -52,7 +52,7 @@ WATCHED = {
     "auto_explain.log_level": "notice",
 }
 ENTER_JOB = "select set_config('role', ctx.enter_job(%(organization_id)s, %(event_id)s), true)"
-"""As jobs/run.py has it; that module wants a worker's settings."""
+"""As jobs/execution.py has it; that module wants a worker's settings."""
 Node = dict[str, Any]
 
 
@@ -335,7 +335,7 @@ def test_every_statement_reads_little_more_than_it_gives(planted: Settings) -> N
     print(dict(court.judged))
     assert not faults, f"{len(faults)} faults:\n\n" + "\n\n".join(faults)
     assert not (idle := court.unused()), "nothing needs these exceptions any more:\n" + "\n".join(map(str, idle))
-    assert court.ran | {"jobs.seal"} == {  # sealing reads the whole trail the first time: bench-audit has it
+    assert court.ran | {"queue.seal"} == {  # sealing reads the whole trail the first time: bench-audit has it
         statement(one) for path in sql.QUERIES.glob("*.sql") for one in sql.load(path.stem).all.values()
     }
     # Control: a list without its index is found.

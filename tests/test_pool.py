@@ -8,11 +8,11 @@ from functools import partial
 import psycopg
 import pytest
 
-from app import sql
-from app.connection import PREPARED_AT_MOST
-from app.context import ENTER
+from app.database import statements as sql
+from app.database.connection import PREPARED_AT_MOST
+from app.database.context import ENTER
+from app.database.pool import WAITING, Pool
 from app.errors import Unavailable
-from app.pool import WAITING, Pool
 from tests.conftest import SIGNER, caller, until
 
 ME = [("select pg_backend_pid()", {})]
@@ -24,7 +24,7 @@ CONTEXT = [
 
 def taking_of(subject: str):
     """A call that leaves a row, as the API signs it: for the backend that it will run on."""
-    take = sql.load("limits").take
+    take = sql.load("rate_limits").take
     given = SIGNER.calling(take, {"subject": subject, "want": 1, "limit": 5, "seconds": 60})
     return take.text(given), given
 

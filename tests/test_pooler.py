@@ -22,10 +22,10 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
-from app.context import ENTER
+from app.database.context import ENTER
+from app.dev.postgres import _system_user
 from app.main import create_app
-from app.postgres import _system_user
-from app.tokens import make_token
+from app.security.tokens import make_token
 from tests.conftest import KEYS, caller, entering, url_for
 from tests.test_isolation import TABLES
 

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from app.config import Settings
-from app.door import TRIES_AN_ACCOUNT
-from app.pool import QUICK_AT_ONCE
+from app.database.anonymous import TRIES_AN_ACCOUNT
+from app.database.pool import QUICK_AT_ONCE
 from tests.attack_cases import claim
 from tests.conftest import KEYS, until
 from tests.load.logins import Request, Wire

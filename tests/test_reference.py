@@ -6,9 +6,9 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from app.diagnosis_codes import DiagnosisCode
-from app.job_runs import Job
-from app.wire import Answer
+from app.http.schemas import Answer
+from app.resources.diagnosis_codes import DiagnosisCode
+from app.resources.job_processing_logs import Job
 from tests.conftest import load_all_codes
 from tests.test_people import until_two_wait_for_a_lock
 from tests.test_resources import problem

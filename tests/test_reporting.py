@@ -9,7 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from app import schema
+from app.operations import migrate as schema
 from tests.conftest import url_for
 
 READS = [

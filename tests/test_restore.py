@@ -7,9 +7,9 @@ import httpx
 import psycopg
 import pytest
 
-from app import schema
+from app.dev.postgres import binaries
 from app.main import create_app
-from app.postgres import binaries
+from app.operations import migrate as schema
 from tests.conftest import PASSWORD, embedded_server, settings_for, url_for
 from tests.test_audit_seals import verify
 from tests.test_isolation import TABLES as TENANT_TABLES

@@ -11,7 +11,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from app.main import create_app
-from app.tokens import make_token
+from app.security.tokens import make_token
 from tests.attack_cases import claim, event, patient
 from tests.conftest import KEYS, caller, url_for
 

@@ -16,7 +16,7 @@ import psutil
 import psycopg
 import pytest
 
-from app.postgres import SYSTEM_USER, Embedded
+from app.dev.postgres import SYSTEM_USER, Embedded
 from tests.test_faults import free_port
 
 ROOT = Path(__file__).parent.parent
@@ -156,7 +156,7 @@ def test_it_refuses_before_it_starts_anything(folder, given, status, reason):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         told = environ(DATA_DIR=str(folder / "data"), PORT=str(taken.getsockname()[1])) | given
-        run = subprocess.run([sys.executable, "-m", "app.run"], cwd=ROOT, env=told, capture_output=True, text=True)
+        run = subprocess.run([sys.executable, "-m", "app.dev.run"], cwd=ROOT, env=told, capture_output=True, text=True)
     assert run.returncode == status
     assert reason in run.stderr
     assert not (folder / "data").exists()
@@ -164,7 +164,7 @@ def test_it_refuses_before_it_starts_anything(folder, given, status, reason):
 
 def test_the_demo_data_is_refused_in_production():
     told = environ(ENVIRONMENT="production") | {"DATABASE_URL": "postgresql://nobody@/none"}
-    seed = subprocess.run([sys.executable, "-m", "app.seed"], cwd=ROOT, env=told, capture_output=True)
+    seed = subprocess.run([sys.executable, "-m", "app.dev.seed"], cwd=ROOT, env=told, capture_output=True)
     assert seed.returncode == 2
 
 
@@ -174,7 +174,7 @@ def run(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     port = free_port()
     told = environ(DATA_DIR=str(folder / "data"), PORT=str(port))
     with (folder / "output").open("w") as output:
-        run = subprocess.Popen([sys.executable, "-m", "app.run"], cwd=ROOT, env=told, stdout=output, stderr=output)
+        run = subprocess.Popen([sys.executable, "-m", "app.dev.run"], cwd=ROOT, env=told, stdout=output, stderr=output)
     try:
         wait_for(lambda: run.poll() is not None or "ready at" in (folder / "output").read_text(), 40)
         yield run, f"http://127.0.0.1:{port}"

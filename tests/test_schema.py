@@ -8,9 +8,9 @@ import msgspec
 import psycopg
 import pytest
 
-from app import schema
 from app.config import read_settings
-from app.facts import APPLIED_AND_NOW, MAX_LINES, name_changes
+from app.operations import migrate as schema
+from app.operations.catalog_diff import APPLIED_AND_NOW, MAX_LINES, name_changes
 
 DUMP = """
 select string_agg(fact, e'\n' order by fact) from (
@@ -37,7 +37,7 @@ def test_up_down_up(empty):
     with psycopg.connect(empty.database_url, autocommit=True) as admin:
         first = admin.execute(DUMP).fetchone()
         admin.execute("drop schema app cascade; drop schema auth cascade; drop schema ctx cascade")
-        admin.execute((schema.SQL / "roles.sql").read_bytes())
+        admin.execute((schema.SQL / "deploy" / "roles.sql").read_bytes())
         admin.execute("delete from schema_admin._yoyo_migration")
         schema.migrate(empty)
         up = admin.execute(DUMP).fetchone()

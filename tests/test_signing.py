@@ -10,11 +10,11 @@ import msgspec
 import psycopg
 import pytest
 
-from app import schema
-from app.pool import TOO_MANY, why_refused
-from app.postgres import binaries
-from app.tokens import make_token
-from app.versions import Unsafe
+from app.database.pool import TOO_MANY, why_refused
+from app.database.server_version import Unsafe
+from app.dev.postgres import binaries
+from app.operations import migrate as schema
+from app.security.tokens import make_token
 from tests.attack_cases import patient
 from tests.conftest import KEYS, PASSWORD, caller, url_for
 from tests.test_auth import call, instance, plant, refresh
@@ -126,7 +126,7 @@ async def test_the_schema_step_locks_no_running_process_out(settings, as_root, c
             while as_root.execute(gone).fetchone() != (0,):
                 await asyncio.sleep(0.02)
         schema.apply(told)
-    command = [sys.executable, "-m", "app.schema"]
+    command = [sys.executable, "-m", "app.operations.migrate"]
     async with instance(settings, token_keys=SECOND):
         told = {"DATABASE_URL": settings.database_url, "TOKEN_KEYS": f"test:{KEYS['test'].decode()}"}
         refused = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, timeout=60)
@@ -200,7 +200,7 @@ def test_worker_and_schema_step_without_a_database_end_with_one_line():
             1,
             "the worker can't start: the database can't be reached",
         ),
-        (["app.schema"], "DATABASE_URL", 2, "schema: the database can't be reached"),
+        (["app.operations.migrate"], "DATABASE_URL", 2, "schema: the database can't be reached"),
     ):
         environ = os.environ | {told: nowhere, "PROCRASTINATE_APP": "jobs.app"}
         ended = subprocess.run(
@@ -227,7 +227,14 @@ def test_why_no_connection_was_had_is_said_without_names(
 
 
 def unlock(settings, email):
-    command = [binaries() / "psql", settings.database_url, "-qXv", f"email={email}", "-f", "sql/unlock.sql"]
+    command = [
+        binaries() / "psql",
+        settings.database_url,
+        "-qXv",
+        f"email={email}",
+        "-f",
+        "sql/operations/unlock_account.sql",
+    ]
     return subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=30)
 
 

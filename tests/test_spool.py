@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from app import spool, streams
-from app.spool import Disk
-from app.tokens import make_token
+from app.http import ndjson as streams
+from app.http import spool
+from app.http.spool import Disk
+from app.security.tokens import make_token
 from tests.conftest import KEYS, caller, until
 from tests.test_streams import line
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from app import sql
+from app.database import statements as sql
 
 ROOT = Path(__file__).parent.parent
 QUERIES = [query for path in sorted(sql.QUERIES.glob("*.sql")) for query in sql.load(path.stem).all.values()]
@@ -32,7 +32,7 @@ def test_no_query_takes_the_tenant(query):
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.name)
 def test_every_query_is_used(query):
-    code = "".join(path.read_text() for folder in ("app", "jobs") for path in (ROOT / folder).glob("*.py"))
+    code = "".join(path.read_text() for folder in ("app", "jobs") for path in (ROOT / folder).rglob("*.py"))
     assert f"queries.{query.name.split('.')[1]}" in code
 
 

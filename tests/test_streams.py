@@ -9,8 +9,8 @@ import httpx
 import psycopg
 import pytest
 
-from app import streams
-from app.tokens import make_token
+from app.http import ndjson as streams
+from app.security.tokens import make_token
 from tests.conftest import KEYS, caller
 from tests.load.stand import served
 from tests.load.streams import Watch

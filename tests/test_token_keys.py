@@ -8,9 +8,9 @@ import httpx
 import jwt
 import msgspec
 
-from app import schema
 from app.config import Settings
 from app.main import create_app
+from app.operations import migrate as schema
 from tests.conftest import KEYS, PASSWORD
 from tests.test_tokens import HEADER, forge, good_claims, me, refusals
 

@@ -15,7 +15,7 @@ import jwt
 import pytest
 
 from app.errors import Unauthorized
-from app.tokens import LIFETIME, Caller, Tokens, make_token, read_token
+from app.security.tokens import LIFETIME, Caller, Tokens, make_token, read_token
 from tests.conftest import KEYS, PASSWORD, caller
 
 KEY = KEYS["test"]

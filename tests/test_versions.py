@@ -12,10 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app import schema, versions
+from app.database import server_version as versions
+from app.database.server_version import Unsafe, lacking
+from app.dev.postgres import Embedded
 from app.main import create_app
-from app.postgres import Embedded
-from app.versions import Unsafe, lacking
+from app.operations import migrate as schema
 from tests.conftest import KEYS, settings_for
 from tests.test_faults import free_port
 from tests.test_run import wait_for
@@ -101,7 +102,7 @@ def running(told: dict[str, str], log: Path, *module: str) -> Iterator[None]:
 
 
 def test_a_real_server_that_lacks_fixes_is_warned_about_once_a_process(told, tmp_path):
-    step = subprocess.run([sys.executable, "-m", "app.schema"], env=told, capture_output=True, text=True)
+    step = subprocess.run([sys.executable, "-m", "app.operations.migrate"], env=told, capture_output=True, text=True)
     assert (step.returncode, step.stdout) == (0, "the schema is applied\n")
     logs = {name: tmp_path / name for name in ("API", "worker")}
     address = f"http://127.0.0.1:{told['PORT']}/health/ready"

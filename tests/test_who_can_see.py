@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from app import schema
+from app.operations import migrate as schema
 from tests.conftest import ROLE
 from tests.test_isolation import TABLES
 

@@ -112,18 +112,3 @@ end
 $$;
 alter function app.record_access owner to claims_recorder;
 grant execute on function app.record_access to claims_admin, claims_processor, claims_provider, claims_patient;
-
-do $$
-declare
-    audited record;
-begin
-    for audited in select * from (values
-        ('organizations', 'organization_id'), ('users', 'user_id'), ('providers', 'provider_id'), ('patients', 'patient_id'),
-        ('care_relationships', 'patient_id'), ('claims', 'claim_id'), ('patient_status_events', 'event_id'),
-        ('invitations', 'invitation_id')) as t (name, key)
-    loop
-        execute format('create or replace trigger %1$s_90_audit after insert or update or delete on app.%1$I '
-                       'for each row execute function app.audit_row(%2$L)', audited.name, audited.key);
-    end loop;
-end
-$$;

@@ -1,5 +1,5 @@
 -- The trail under seal. A worker calls seal_audit_logs every minute; it touches no entry and locks nothing that a writer needs, so none
--- waits for it. sql/audit/verify_chain.sql compares the trail with its seals.
+-- waits for it. sql/operations/verify_audit.sql compares the trail with its seals.
 -- An entry is sealed once its transaction is older than every one still running: then no other entry can come before it any more.
 
 create or replace function app.audit_hash(a app.audit_logs) returns bytea
@@ -240,11 +240,3 @@ grant execute on function app.seal_organization, app.verify_organization, app.au
 grant execute on function app.seal_audit_logs to claims_worker;
 grant execute on function app.audit_heads to claims_worker, claims_auditor;
 grant execute on function app.verify_audit_logs to claims_auditor;
-
--- Which organizations have entries that may not be sealed yet, and nothing else of them.
-select schema_admin.drop_policies('auth.touched');
-revoke all on auth.touched from public;
-grant insert (organization_id) on auth.touched to claims_recorder;
-grant select, delete on auth.touched to claims_gate;
-create policy touched_recorder on auth.touched for insert to claims_recorder with check (true);
-create policy touched_gate on auth.touched to claims_gate using (true) with check (true);

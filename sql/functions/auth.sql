@@ -367,29 +367,8 @@ begin
     end loop;
 end
 $$;
-create or replace trigger users_40_end_sessions after update of active on app.users
-    for each row when (old.active is distinct from new.active) execute function auth.end_sessions();
 
 grant execute on function auth.probe, auth.find_logins, auth.find_hash, auth.register, auth.find_invitation, auth.accept_invitation,
     auth.open_session, auth.refresh, auth.login_failed to claims_api;
 grant execute on function auth.log_out, auth.my_password_hash, auth.set_my_password
     to claims_admin, claims_processor, claims_provider, claims_patient;
-
-select schema_admin.drop_policies('auth.credentials'), schema_admin.drop_policies('auth.sessions'),
-    schema_admin.drop_policies('auth.refresh_tokens');
-revoke all on auth.credentials, auth.sessions, auth.refresh_tokens from public;
-grant select, insert, update on auth.credentials to claims_gate;
-grant select, insert, update, delete on auth.sessions, auth.refresh_tokens to claims_gate;
-create policy credentials_gate on auth.credentials to claims_gate using (true) with check (true);
-create policy sessions_gate on auth.sessions to claims_gate using (true) with check (true);
-create policy refresh_tokens_gate on auth.refresh_tokens to claims_gate using (true) with check (true);
-
--- The ids and slugs of all organizations and when each had its daily seal: kept by a trigger of organizations, read by logins and by what
--- seals and audits.
-select schema_admin.drop_policies('auth.tenants');
-revoke all on auth.tenants from public;
-grant select, update (daily_seal_at) on auth.tenants to claims_gate;
-grant select, insert (organization_id, slug), update (slug) on auth.tenants to claims_recorder;
-create policy tenants_gate on auth.tenants for select to claims_gate using (true);
-create policy tenants_gate_update on auth.tenants for update to claims_gate using (true) with check (true);
-create policy tenants_recorder on auth.tenants to claims_recorder using (true) with check (true);

@@ -13,6 +13,3 @@ begin
 end
 $$;
 alter function app.link_care owner to claims_recorder;
-
-create or replace trigger patients_20_link_care after insert on app.patients for each row execute function app.link_care();
-create or replace trigger claims_40_link_care after insert on app.claims for each row execute function app.link_care();

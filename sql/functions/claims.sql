@@ -49,7 +49,6 @@ language sql stable set search_path = app, pg_catalog, pg_temp as $$
     where failed
 $$;
 
-
 -- An illegal move: from, to and what this caller may do instead.
 create or replace function app.refuse_move(old_status text, new_status text) returns void
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
@@ -188,12 +187,6 @@ begin
 end
 $$;
 alter function app.record_status owner to claims_recorder;
-
-create or replace trigger claims_10_make before insert on app.claims for each row execute function app.make_claim();
-create or replace trigger claims_10_move before update of status on app.claims for each row execute function app.move_claim();
-create or replace trigger claims_20_touch before update on app.claims for each row execute function app.touch_claim();
-create or replace trigger claims_30_record after insert or update of status on app.claims
-    for each row execute function app.record_status();
 
 grant execute on function app.caller_role, app.icd10, app.claim_limits, app.claim_problems,
     app.claim_statuses, app.legal_move, app.refuse_move, app.check_move, app.appeal_window_days

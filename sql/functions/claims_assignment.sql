@@ -17,8 +17,6 @@ begin
     return new;
 end
 $$;
-create or replace trigger claims_15_assignment before update of assigned_to on app.claims
-    for each row when (old.assigned_to is distinct from new.assigned_to) execute function app.check_assignment();
 
 -- The oldest open claim that nobody works on becomes the caller's; all null when there is none. A row that another caller has
 -- locked is passed over, so two never get the same one and neither waits. Not an appeal against the caller's own decision: that

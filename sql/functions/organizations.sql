@@ -9,8 +9,6 @@ begin
     return new;
 end
 $$;
-create or replace trigger organizations_10_check before update of timezone on app.organizations
-    for each row when (old.timezone is distinct from new.timezone) execute function app.check_organization();
 
 -- The organization as the wire has it; its settings are null for a role that was not granted them.
 create or replace function app.organization_json(p_id uuid, p_slug text, p_name text) returns json
@@ -36,5 +34,3 @@ begin
 end
 $$;
 alter function app.add_tenant owner to claims_recorder;
-create or replace trigger organizations_20_add_tenant after insert or update of slug on app.organizations
-    for each row execute function app.add_tenant();

@@ -10,9 +10,6 @@ begin
 end
 $$;
 alter function app.lock_last_admin owner to claims_recorder;
-create or replace trigger users_29_lock_last_admin after update of role, active on app.users
-    for each row when (old.role = 'admin' and old.active and not (new.role = 'admin' and new.active))
-    execute function app.lock_last_admin();
 
 -- Refuses to demote or deactivate the last active admin of an organization.
 create or replace function app.keep_last_admin() returns trigger
@@ -25,9 +22,6 @@ begin
     return null;
 end
 $$;
-create or replace trigger users_30_keep_last_admin after update of role, active on app.users
-    for each row when (old.role = 'admin' and old.active and not (new.role = 'admin' and new.active))
-    execute function app.keep_last_admin();
 
 -- Nobody is invited who is here already.
 create or replace function app.check_invitation() returns trigger
@@ -39,4 +33,3 @@ begin
     return new;
 end
 $$;
-create or replace trigger invitations_10_check before insert on app.invitations for each row execute function app.check_invitation();

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 import httpx
 import psycopg
 
-from app import schema
-from app.context import Signer
+from app.database.context import Signer
+from app.operations import migrate as schema
 from tests.load import bench_report
 from tests.load.bench_cpu import Cpu
 from tests.load.bench_floor import CLIENTS, Floor, run_floor, without_policies

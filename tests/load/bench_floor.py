@@ -16,8 +16,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from app.context import ENTER
-from app.postgres import binaries
+from app.database.context import ENTER
+from app.dev.postgres import binaries
 from tests.load.bench_cpu import TICK, Cpu
 
 CLIENTS = 16

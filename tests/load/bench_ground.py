@@ -20,9 +20,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from app import schema
 from app.config import Settings
-from app.postgres import Embedded
+from app.dev.postgres import Embedded
+from app.operations import migrate as schema
 from tests.load.bench_floor import ACTING
 from tests.load.stand import settings_at
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import httpx
 import psycopg
 
-from app.tokens import Caller, make_token
+from app.security.tokens import Caller, make_token
 from tests.load.bench_floor import CLIENTS, Statement
 from tests.load.stand import KEYS
 from tests.load.wrk import Request

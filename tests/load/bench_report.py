@@ -101,7 +101,7 @@ def head(bench: Bench) -> str:
             f"built in {sum(built['seconds'].values()):.0f} s ({_listed(built['seconds'].items(), ' ')}).",
             f"- API: {os.environ.get('PROCESSES', '1')} process(es), {os.environ.get('POOL_SIZE', '16')} connections each, no rate limits, "
             f"{bench.memory_before:.0f} MiB before. PostgreSQL: {_listed(settings, ' = ')}; all else as it comes, "
-            "scheduled as app/postgres.py has it (SCHED_BATCH).",
+            "scheduled as app/dev/postgres.py has it (SCHED_BATCH).",
         ]
     )
 

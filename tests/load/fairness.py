@@ -21,8 +21,8 @@ from typing import Any
 
 import psycopg
 
-from app.passwords import hash_password
-from app.tokens import Caller, make_token
+from app.security.passwords import hash_password
+from app.security.tokens import Caller, make_token
 from tests.load.bench import UNLIMITED
 from tests.load.bench_ground import claims_asked, ground
 from tests.load.bench_operations import Walk, World, cast, claiming

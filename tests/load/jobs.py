@@ -23,9 +23,9 @@ import httpx
 import psycopg
 from procrastinate.schema import SchemaManager
 
-from app import schema
 from app.config import Settings
-from app.postgres import Embedded
+from app.dev.postgres import Embedded
+from app.operations import migrate as schema
 from tests.load.stand import PASSWORD, environ_for, plant, served, settings_at
 
 EVENTS = int(os.environ.get("EVENTS", "1000"))

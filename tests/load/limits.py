@@ -68,7 +68,7 @@ def main() -> None:
 
 def parts(limit: int) -> list[int]:
     """The sizes of the leases that a window of so many requests is taken in."""
-    from app.limits import PARTS
+    from app.http.rate_limits import PARTS
 
     taken, left = [max(1, limit // PARTS)], limit - max(1, limit // PARTS)
     while left:

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import psutil
 import psycopg
 
-from app.passwords import hash_password
+from app.security.passwords import hash_password
 from tests.load.stand import PASSWORD, stand
 from tests.load.streams import Watch, bring_in
 

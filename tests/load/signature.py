@@ -20,9 +20,9 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from app.config import Settings
-from app.context import Signer
-from app.run import login_url
-from app.tokens import Caller
+from app.database.context import Signer
+from app.dev.run import login_url
+from app.security.tokens import Caller
 from tests.load.stand import KEYS, ground, headers_at, served
 
 CLAIMS, ROUNDS, REQUESTS, AT_ONCE = 2000, 9, 1000, 2

@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import psycopg
 
-from app import schema
-from app.children import Child
 from app.config import Settings
-from app.passwords import hash_password
-from app.postgres import Embedded
+from app.dev.postgres import Embedded
+from app.operations import migrate as schema
+from app.security.passwords import hash_password
+from app.server.supervisor import Child
 from tests.load.clients import Tenant
 from tests.load.faults import MOMENTS, Fault
 from tests.load.stand import PASSWORD, environ_for, settings_at

@@ -16,11 +16,11 @@ from typing import Any
 import httpx
 import psycopg
 
-from app import schema
 from app.config import Settings
-from app.passwords import hash_password
-from app.postgres import Embedded
-from app.run import login_url
+from app.dev.postgres import Embedded
+from app.dev.run import login_url
+from app.operations import migrate as schema
+from app.security.passwords import hash_password
 
 PASSWORD = "correct horse battery staple"
 KEYS = {"bench": b"a secret of the measurements; 32 bytes"}

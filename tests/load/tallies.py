@@ -18,10 +18,10 @@ import httpx
 import psutil
 import psycopg
 
-from app import sql
-from app.context import ENTER, Signer
-from app.postgres import binaries
-from app.tokens import Caller
+from app.database import statements as sql
+from app.database.context import ENTER, Signer
+from app.dev.postgres import binaries
+from app.security.tokens import Caller
 from tests.load.audit import database_cpu
 from tests.load.stand import Stand, stand
 from tests.test_claim_tallies import ALWAYS, COUNTED

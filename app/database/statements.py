@@ -1,0 +1,108 @@
+"""Loads the hand-written statements of sql/queries/<resource>.sql.
+
+A statement begins with `-- name: <name>`. `:word` is a parameter. A line that ends in `-- if :word` stands only when that
+parameter is given (not None), so that one text serves every combination of filters without an OR in it. A line
+`-- sorts: <column> <type>, ...` makes a text for each column and direction, with `@sort`, `@type`, `@after` and `@direction`
+filled in from that line alone, so that no name ever comes from a client. The parameters of a line `-- written out: <word> ...` stand in
+the text as literals, integers or lower-case words alone: with a parameter there PostgreSQL would plan at every execution. A line
+`-- signed: <word> ...` names the parameters that the API signs, in order, for the function of the schema auth that the statement calls.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+QUERIES = Path(__file__).parent.parent.parent / "sql" / "queries"
+_IF = re.compile(r"\s*-- if :(\w+)\s*$")
+_PARAMETER = re.compile(r"(?<!:):([a-z_]\w*)")
+_COMMENT = re.compile(r"\s*--.*$")
+_WRITTEN_OUT = re.compile(r"^-- written out: (.+)$", re.MULTILINE)
+_SIGNED = re.compile(r"^-- signed: (.+)$", re.MULTILINE)
+_CALLED = re.compile(r"\bauth\.(\w+)\(")
+_WORD = re.compile(r"[a-z_]+")
+_SORTS = re.compile(r"^-- sorts: (.+)\n", re.MULTILINE)
+
+
+class Query:
+    """One statement; `text` gives it to psycopg with the lines that the parameters call for."""
+
+    def __init__(self, name: str, source: str) -> None:
+        self.name = name
+        self.source = source
+        self._lines = [
+            (match.group(1) if (match := _IF.search(line)) else None, _COMMENT.sub("", line).replace("%", "%%"))
+            for line in source.splitlines()
+        ]
+        self.options = frozenset(option for option, _ in self._lines if option)
+        match = _WRITTEN_OUT.search(source)
+        self._written_out = match.group(1).split() if match else []
+        self.sorted: dict[str, Query] = {}
+        self.signed: tuple[str, list[str]] | None = None
+        """The function that is called with a proof, and the parameters that are signed."""
+        if (signed := _SIGNED.search(source)) and (called := _CALLED.search(source)):
+            self.signed = called.group(1), signed.group(1).split()
+
+    def text(self, given: Mapping[str, Any], tag: str = "") -> str:
+        """The statement for these parameters, with psycopg's placeholders; a tag stands before it."""
+        chosen = frozenset([name for name in self.options if given.get(name) is not None])
+        return self._compose(chosen, tuple([(name, _literal(given.get(name))) for name in self._written_out]), tag)
+
+    @lru_cache(maxsize=4000)  # noqa: B019  (queries live as long as the process)
+    def _compose(self, chosen: frozenset[str], written_out: tuple[tuple[str, str | None], ...], tag: str) -> str:
+        kept = (line for option, line in self._lines if option is None or option in chosen)
+        words = {name: literal for name, literal in written_out if literal}
+        return tag + _PARAMETER.sub(
+            lambda found: words.get(found.group(1), f"%({found.group(1)})s"),
+            "\n".join(line for line in kept if line.strip()),
+        )
+
+
+def _literal(value: Any) -> str | None:
+    """As SQL; None where it is not given. Raises ValueError for anything that is neither an integer nor a lower-case word."""
+    if value is None:
+        return None
+    if type(value) is int:
+        return str(value)
+    if isinstance(value, str) and _WORD.fullmatch(value):
+        return f"'{value}'"
+    raise ValueError("only integers and words are written out")
+
+
+def _read(name: str, source: str) -> Query:
+    """The query; where it has sorts, the first one descending, with all of them by `column` and `-column` in `sorted`."""
+    if not (match := _SORTS.search(source)):
+        return Query(name, source)
+    variants = {}
+    for column, type_ in (one.split() for one in match.group(1).split(",")):
+        for sign, after, direction in (("-", "<", "desc"), ("", ">", "asc")):
+            words = {"sort": column, "type": type_, "after": after, "direction": direction}
+            text = re.sub(r"@(\w+)", lambda word: words[word.group(1)], _SORTS.sub("", source))  # noqa: B023
+            variants[f"{sign}{column}"] = Query(f"{name}.{sign}{column}", text)
+    query = next(iter(variants.values()))
+    query.sorted = variants
+    return query
+
+
+class Queries:
+    """The statements of one file, each an attribute."""
+
+    def __init__(self, resource: str) -> None:
+        parts = re.split(r"^-- name: (\w+)\n", (QUERIES / f"{resource}.sql").read_text(), flags=re.MULTILINE)
+        names = parts[1::2]
+        if parts[0].strip() or len(set(names)) != len(names):
+            raise ValueError(f"sql/queries/{resource}.sql: text before the first name, or a name twice")
+        self.all = {name: _read(f"{resource}.{name}", body) for name, body in zip(names, parts[2::2], strict=True)}
+
+    def __getattr__(self, name: str) -> Query:
+        try:
+            return self.all[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+@cache
+def load(resource: str) -> Queries:
+    """The statements of sql/queries/<resource>.sql."""
+    return Queries(resource)

@@ -1,0 +1,96 @@
+"""The API's own description: /openapi.json, and an interactive reference at /docs that works without a network."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import litestar_offline_docs
+import msgspec
+from litestar import MediaType, Request, Router, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.static_files import create_static_files_router
+
+from app.errors import NotFound
+from app.http.openapi.document import document
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <title>Claims API</title>
+  <link rel="icon" href="data:,">
+  <link rel="stylesheet" href="/docs/static/swagger-ui.css">
+</head>
+<body>
+  <div id="reference"></div>
+  <script src="/docs/static/swagger-ui-bundle.js"></script>
+  <script src="/docs/start.js"></script>
+</body>
+</html>
+"""
+START = """SwaggerUIBundle({url: "/openapi.json", dom_id: "#reference", deepLinking: true, validatorUrl: null})
+"""
+"""In a file, as the page's policy lets no inline script run. Without persistAuthorization a token ends with the page."""
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+
+
+@get("/openapi.json", hidden=True, public=True, media_type=MediaType.JSON)
+async def openapi(request: Request[Any, Any, Any]) -> bytes:
+    """The OpenAPI document, made once: it costs more than most requests, and anybody may ask for it."""
+    state = request.app.state
+    if "document" not in state:
+        state.document = msgspec.json.encode(document(request.app))
+    return bytes(state.document)
+
+
+@get("/docs", media_type=MediaType.HTML, hidden=True, public=True)
+async def docs(request: Request[Any, Any, Any]) -> str:
+    """The interactive reference."""
+    request.scope["state"]["answer_headers"]["Content-Security-Policy"] = POLICY
+    return PAGE
+
+
+@get("/docs/start.js", media_type="text/javascript", hidden=True, public=True)
+async def start() -> str:
+    """The script that sets the reference up."""
+    return START
+
+
+async def _check_name(request: Request[Any, Any, Any]) -> None:
+    """What is no file's name is no file: the system would not say so but fail over a NUL, or a name that is too long."""
+    if not re.fullmatch(r"[\w./-]{1,100}", str(request.path_params["file_path"]), re.ASCII):
+        raise NotFound
+
+
+assets = create_static_files_router(
+    "/docs/static",
+    [Path(litestar_offline_docs.__file__).parent / "static"],
+    opt={"public": True, "hidden": True},
+    before_request=_check_name,
+)
+handlers: list[HTTPRouteHandler | Router] = [openapi, docs, start, assets]
+
+
+def main() -> None:
+    """`python -m app.http.openapi.docs`: prints the OpenAPI document; it needs no database."""
+    from app.config import Settings
+    from app.main import create_app
+
+    app = create_app(Settings(api_database_url="postgresql:///", token_keys={"none": b""}))
+    print(json.dumps(document(app), indent=1))
+
+
+if __name__ == "__main__":
+    main()

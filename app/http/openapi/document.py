@@ -1,0 +1,289 @@
+"""The OpenAPI document, read off the routes and the Structs that msgspec itself validates with, so that it can't say anything else.
+
+`make openapi` writes it to openapi.json.
+
+A route's options say what its signature does not: `public`, `unlimited`, `keyless`, `recorded`, `query` (the Struct of its query
+string), `takes` and `gives` (media types of streams, with what a line is), `also` (a second success status), `conditional`
+(honours If-Match), `key_of_lines` (an Idempotency-Key holds line by line), `hidden`.
+"""
+
+import inspect
+import re
+from collections.abc import Iterator
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+import msgspec
+from litestar import Litestar, Response
+from litestar.handlers import HTTPRouteHandler
+from litestar.response import Stream
+from litestar.routes import HTTPRoute
+
+from app.errors import (
+    ApiError,
+    Conflict,
+    Forbidden,
+    IdempotencyMismatch,
+    Invalid,
+    NotFound,
+    PayloadTooLarge,
+    PreconditionFailed,
+    RateLimited,
+    RequestTimeout,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMediaType,
+)
+from app.http.openapi.text import ABOUT, DESCRIPTIONS, HEADERS, LIMITED, PARAMETERS, REF, SAMPLE, Json
+from app.http.route_options import resource_of
+from app.http.schemas import Answer, AnswerMeta, Failure
+
+
+def document(app: Litestar) -> Json:
+    """The whole document of the application."""
+    operations = list(_operations(app))
+    shapes = [Failure, AnswerMeta, *(shape for _, _, handler in operations for shape in _shapes(handler))]
+    unique = list(dict.fromkeys(shapes))
+    schemas, components = msgspec.json.schema_components(unique, ref_template=REF)
+    of = dict(zip(unique, schemas, strict=True))
+    for shape in unique:
+        components.get(getattr(shape, "__name__", ""), {}).update(getattr(shape, "json_schema", {}))
+    paths: Json = {}
+    for path, method, handler in operations:
+        paths.setdefault(path, {})[method] = _Operation(path, method, handler, of, components).described()
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Claims",
+            "version": "0.1.0",
+            "description": ABOUT,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": dict(sorted(components.items())),
+            "responses": {error.__name__: _failure(error) for error in ERRORS},
+            "headers": HEADERS,
+            "parameters": PARAMETERS,
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+
+
+ERRORS: list[type[ApiError]] = [
+    Invalid, Unauthorized, Forbidden, NotFound, RequestTimeout, Conflict, PreconditionFailed, PayloadTooLarge, UnsupportedMediaType,
+    IdempotencyMismatch, RateLimited, ApiError, Unavailable,
+]  # fmt: skip
+
+
+def _operations(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
+    for route in sorted(app.routes, key=lambda route: route.path):
+        if isinstance(route, HTTPRoute):
+            for handler in route.route_handlers:
+                for method in sorted(handler.http_methods - {"OPTIONS", "HEAD"}):
+                    if not handler.opt.get("hidden"):
+                        yield re.sub(r":\w+}", "}", route.path), method.lower(), handler
+
+
+def _body(handler: HTTPRouteHandler) -> Any:
+    field = handler.parsed_fn_signature.parameters.get("data")
+    return field.annotation if field else None
+
+
+def _answer(handler: HTTPRouteHandler) -> Any:
+    """What is inside Response[...], Answer[...] or a union with None; None for no content."""
+    kind = handler.parsed_fn_signature.return_type.annotation
+    while get_origin(kind) in (Response, Union, UnionType):
+        kind = next(one for one in get_args(kind) if one is not NoneType)
+    return None if kind in (None, NoneType) or kind is Stream else kind
+
+
+def _data(handler: HTTPRouteHandler) -> Any:
+    answer = _answer(handler)
+    return get_args(answer)[0] if get_origin(answer) is Answer else answer
+
+
+def _shapes(handler: HTTPRouteHandler) -> list[Any]:
+    shapes = [
+        _body(handler),
+        _data(handler),
+        *handler.opt.get("gives", {}).values(),
+        *handler.opt.get("takes", {}).values(),
+    ]
+    return [shape for shape in shapes if shape is not None]
+
+
+def _named(*names: str) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _failure(error: type[ApiError]) -> Json:
+    meta = {"timestamp": SAMPLE["date-time"], "requestId": SAMPLE["uuid"]}
+    example: Json = {"success": False, "error": {"code": error.code, "message": inspect.getdoc(error)}, "meta": meta}
+    if error is Invalid:
+        example["error"]["details"] = {"fields": {"amount": ["Expected float >= 0.01"]}}
+    headers = ["X-Request-Id", *error.always, *(["Retry-After", *LIMITED] if error is RateLimited else [])]
+    return {
+        "description": inspect.getdoc(error),
+        "headers": _named(*headers),
+        "content": {"application/json": {"schema": {"$ref": REF.format(name="Failure")}, "example": example}},
+    }
+
+
+class _Operation:
+    """One method of one path."""
+
+    def __init__(
+        self, path: str, method: str, handler: HTTPRouteHandler, of: dict[Any, Json], components: Json
+    ) -> None:
+        self.path, self.method, self.handler, self.of, self.components = path, method, handler, of, components
+        self.opt = handler.opt
+        self.keyed = method == "post" and not (self.opt.get("public") or self.opt.get("keyless"))
+        self.replayed = self.keyed and not self.opt.get("key_of_lines")
+
+    def described(self) -> Json:
+        """The operation object."""
+        text = inspect.getdoc(self.handler.fn) or ""
+        first, *rest = self.handler.fn.__name__.split("_")
+        about: Json = {
+            "operationId": first + "".join(word.capitalize() for word in rest),
+            "summary": re.split(r"[.;:](?:\s|$)", text)[0],
+            "description": text,
+            "tags": [resource_of(self.handler).replace("_", " ")],
+            "security": [] if self.opt.get("public") else [{"bearer": []}],
+            "parameters": self._parameters(),
+            "responses": self._successes() | self._errors(),
+        }
+        body = self._request_body()
+        return about | ({"requestBody": body} if body else {})
+
+    def _parameters(self) -> list[Json]:
+        found: list[Json] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+            for name in re.findall(r"{(\w+)}", self.path)
+        ]
+        if shape := self.opt.get("query"):
+            (_,), components = msgspec.json.schema_components([shape])
+            for name, schema in components[shape.__name__]["properties"].items():
+                if name != "organizationId":
+                    found.append({"name": name, "in": "query", **_optional(schema)})
+        if self.keyed:
+            found.append({"$ref": f"#/components/parameters/{'IdempotencyKey' if self.replayed else 'KeyOfLines'}"})
+        if self.opt.get("conditional"):
+            found.append({"$ref": "#/components/parameters/IfMatch"})
+        return found
+
+    def _request_body(self) -> Json | None:
+        if streamed := self.opt.get("takes"):
+            (kind, line), *_ = streamed.items()
+            return {"required": True, "content": {kind: self._lines(line)}}
+        shape = _body(self.handler)
+        if shape is None:
+            return None
+        schema = self.of[shape]
+        content = {"schema": schema, "example": self._example(schema)}
+        return {"required": NoneType not in get_args(shape), "content": {"application/json": content}}
+
+    def _lines(self, line: Any) -> Json:
+        schema = {"schema": {"type": "string", "minLength": 1}}
+        return schema | ({"x-itemSchema": self.of[line]} if line else {})
+
+    def _successes(self) -> Json:
+        status = self.handler.status_code
+        headers = [*HEADERS][:1] if self.opt.get("unlimited") else ["X-Request-Id", *LIMITED]
+        headers += ["Location"] if status == 201 and not self.path.startswith("/api/auth") else []
+        headers += ["ETag"] if self.opt.get("versioned") else []
+        headers += ["Idempotent-Replayed"] if self.replayed else []
+        made = {"description": DESCRIPTIONS[status], "headers": _named(*headers)}
+        nothing = {"204": {"description": DESCRIPTIONS[204], "headers": _named(*headers)}}
+        if self.opt.get("gives"):
+            return {"200": made | {"content": {kind: self._lines(line) for kind, line in self.opt["gives"].items()}}}
+        if _answer(self.handler) is None:
+            return nothing
+        found = {str(status): made | {"content": {"application/json": self._content()}}}
+        if also := self.opt.get("also"):
+            found[str(also)] = found[str(status)] | {"description": DESCRIPTIONS[also]}
+        return found | (nothing if self.opt.get("or_nothing") else {})
+
+    def _content(self) -> Json:
+        data = self.of[_data(self.handler)]
+        if get_origin(_answer(self.handler)) is not Answer:
+            return {"schema": data, "example": self._example(data)}
+        schema = {
+            "type": "object",
+            "properties": {"success": {"const": True}, "data": data, "meta": {"$ref": REF.format(name="AnswerMeta")}},
+            "required": ["success", "data", "meta"],
+            "additionalProperties": False,
+        }
+        return {"schema": schema, "example": self._example(schema)}
+
+    def _errors(self) -> Json:
+        if self.path == "/health":
+            return {}
+        if self.opt.get("unlimited"):
+            return {"503": self._successes()["200"] | {"description": "Something is not ready; the body names what."}}
+        takes_body = _body(self.handler) is not None or bool(self.opt.get("takes"))
+        rules: list[tuple[type[ApiError], Any]] = [
+            (Invalid, True),
+            (Unauthorized, self.path != "/api/auth/register"),
+            (Forbidden, not self.opt.get("public") or self.path == "/api/auth/register"),
+            (NotFound, "{" in self.path),
+            (RequestTimeout, self.opt.get("takes")),
+            (Conflict, self.method != "get"),
+            (PreconditionFailed, self.opt.get("conditional")),
+            (PayloadTooLarge, takes_body),
+            (UnsupportedMediaType, takes_body),
+            (IdempotencyMismatch, self.replayed),
+            (RateLimited, True),
+            (ApiError, True),
+            (Unavailable, True),
+        ]
+        return {
+            str(error.status): {"$ref": f"#/components/responses/{error.__name__}"} for error, holds in rules if holds
+        }
+
+    def _example(self, schema: Json) -> Any:
+        """A value that the schema allows, from its own examples where it has some."""
+        if "$ref" in schema:
+            return self._example(self.components[schema["$ref"].rsplit("/", 1)[1]])
+        if "examples" in schema:
+            return schema["examples"][0]
+        if "const" in schema or "enum" in schema:
+            return schema["const"] if "const" in schema else schema["enum"][0]
+        if "anyOf" in schema:
+            return self._example(schema["anyOf"][0])
+        match schema.get("type"):
+            case "object":
+                return self._object(schema)
+            case "array":
+                return [self._example(schema["items"])] if "items" in schema else []
+            case "boolean":
+                return schema.get("default", True)
+            case "integer" | "number":
+                return schema.get("default", max(1, schema.get("minimum", 1)))
+            case _:
+                return SAMPLE.get(schema.get("format", ""), "text")
+
+    def _object(self, schema: Json) -> Json:
+        shown = {
+            name: self._example(one)
+            for name, one in schema.get("properties", {}).items()
+            if name not in ("organizationId", "pagination")
+            and (name in schema.get("required", []) or "examples" in one)
+        }
+        if isinstance(more := schema.get("additionalProperties"), dict) and "propertyNames" in schema:
+            shown |= {name: self._example(more) for name in schema["propertyNames"].get("enum", [])}
+        return shown
+
+
+def _optional(schema: Json) -> Json:
+    """A query parameter's schema: what is left out is left out, there is no null."""
+    schema = dict(schema)
+    description = schema.pop("description", None)
+    if schema.get("default", 0) is None:
+        schema.pop("default")
+    if "anyOf" in schema:
+        (kept,) = [one for one in schema.pop("anyOf") if one.get("type") != "null"]
+        schema |= kept
+    description = schema.pop("description", description)
+    return {"required": False, "schema": schema} | ({"description": description} if description else {})

@@ -1,0 +1,238 @@
+"""Claims: what comes in, what is asked for, what goes out."""
+
+from datetime import date
+from typing import Annotated, Any, ClassVar, Literal, get_args
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from app.database import statements as sql
+from app.http.schemas import (
+    NO_NUL,
+    Body,
+    Instant,
+    Money,
+    MoneyOrZero,
+    Notes,
+    Number,
+    Query,
+    Role,
+    Shape,
+    Sum,
+    Text,
+    cents,
+    one_of_several,
+    spelled,
+)
+
+Status = Literal[
+    "draft", "submitted", "under_review", "pending_info", "approved", "rejected", "paid", "appealed", "voided", "reversed",
+]  # fmt: skip
+WORKER = "^(me|none|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$"
+SORTS = {"createdAt": "created_at", "serviceDate": "service_date", "amount": "amount_cents"}
+DiagnosisCode = Annotated[str, spelled(r"^[A-Za-z][0-9][0-9A-Za-z]\.?[0-9A-Za-z]{0,4}$", examples=["E11.9"])]
+DenialCode = Annotated[str, Meta(min_length=1, max_length=20, pattern=NO_NUL, examples=["CO-50"])]
+
+
+class NewClaim(Body):
+    """amount in major units; a draft is checked once it is submitted."""
+
+    patient_id: UUID
+    provider_id: UUID
+    diagnosis_code: DiagnosisCode
+    amount: Money
+    service_date: date
+    notes: Notes | None = None
+    claim_number: Number | None = None
+    draft: bool = False
+
+    def columns(self) -> dict[str, Any]:
+        """As the table has it."""
+        given = self.given()
+        status = "draft" if given.pop("draft") else "submitted"
+        return given | {"amount_cents": cents(given.pop("amount")), "status": status}
+
+
+class ClaimChange(Body):
+    """A move to another status, or new notes, or both. What else is sent goes with the status."""
+
+    json_schema: ClassVar[dict[str, Any]] = {
+        "examples": [{"status": "rejected", "denialReason": "Not covered by the plan", "denialCode": "CO-50"}],
+        "anyOf": [
+            {"required": ["status"]},
+            {
+                "properties": {
+                    name: {"type": "null"} for name in ("reason", "denialReason", "denialCode", "approvedAmount")
+                }
+            },
+        ],
+    }
+
+    status: Status | UnsetType = UNSET
+    reason: Text | None = None
+    denial_reason: Text | None = None
+    denial_code: DenialCode | None = None
+    approved_amount: MoneyOrZero | None = None
+    notes: Notes | UnsetType | None = UNSET
+
+
+class BulkMove(Body):
+    """Every claim stands alone; one that is named twice counts once."""
+
+    claim_ids: Annotated[list[UUID], Meta(min_length=1, max_length=1000)]
+    status: Status
+    reason: Text | None = None
+    denial_reason: Text | None = None
+
+
+class Assignment(Body):
+    """Who shall work on the claim: a processor of the organization, or nobody."""
+
+    user_id: UUID | None
+
+
+class ClaimFilter(Query, frozen=True):
+    """Which claims. Amounts in major units; From and To belong to what they bound."""
+
+    status: Annotated[str, one_of_several(get_args(Status))] | None = None
+    patient_id: UUID | None = None
+    provider_id: UUID | None = None
+    assigned_to: Annotated[str, spelled(WORKER, description="me, none, or a user's id.")] | None = None
+    service_date_from: date | None = None
+    service_date_to: date | None = None
+    amount_min: MoneyOrZero | None = None
+    amount_max: MoneyOrZero | None = None
+    diagnosis_code: DiagnosisCode | None = None
+    created_from: Instant | None = None
+    created_to: Instant | None = None
+    claim_number: Annotated[Number, Meta(description="What the number begins with.")] | None = None
+    sort: Literal["createdAt", "-createdAt", "serviceDate", "-serviceDate", "amount", "-amount"] = "-createdAt"
+
+    def order(self, query: sql.Query) -> sql.Query:
+        """The query in the order that was asked for."""
+        sign, name = self.sort[: self.sort.startswith("-")], self.sort.lstrip("-")
+        return query.sorted[sign + SORTS[name]]
+
+    def filters(self) -> dict[str, Any]:
+        """As the statement takes them."""
+        statuses = self.status.split(",") if self.status else None
+        one = statuses[0] if statuses and len(statuses) == 1 else None
+        return {
+            "status": one,
+            "statuses": None if one else statuses,
+            "patient_id": self.patient_id,
+            "provider_id": self.provider_id,
+            "unassigned": self.assigned_to == "none" or None,
+            "mine": self.assigned_to == "me" or None,
+            "assigned_to": None if self.assigned_to in ("me", "none") else self.assigned_to,
+            "service_date_from": self.service_date_from,
+            "service_date_to": self.service_date_to,
+            "amount_min": cents(self.amount_min, "amountMin"),
+            "amount_max": cents(self.amount_max, "amountMax"),
+            "diagnosis_code": self.diagnosis_code,
+            "created_from": self.created_from,
+            "created_to": self.created_to,
+            "claim_number": self.claim_number,
+        }
+
+
+class StatsFilter(Query, frozen=True):
+    """Which claims count, by the day of care."""
+
+    service_date_from: date | None = None
+    service_date_to: date | None = None
+
+
+class Claim(Shape):
+    """A claim as it stands in lists."""
+
+    id: UUID
+    claim_number: Number
+    patient_id: UUID
+    provider_id: UUID
+    diagnosis_code: DiagnosisCode
+    amount: Sum
+    approved_amount: Sum | None
+    service_date: date
+    status: Status
+    notes: Notes | None
+    denial_reason: Text | None
+    denial_code: DenialCode | None
+    assigned_to: UUID | None
+    submitted_at: Instant | None
+    processed_at: Instant | None
+    paid_at: Instant | None
+    created_at: Instant
+    updated_at: Instant
+    version: int
+
+
+class StatusChange(
+    Shape, rename={"from_": "from", "by_user_id": "byUserId", "by_role": "byRole", "event_id": "eventId"}
+):
+    """One entry of statusHistory; the first has no `from`."""
+
+    from_: Status | None
+    to: Status
+    at: Instant
+    by_user_id: UUID | None
+    by_role: Role | Literal["system"]
+    reason: Text | None
+    source: Literal["api", "bulk", "job", "import", "sql"]
+    event_id: UUID | None
+
+
+class ClaimWithHistory(Claim):
+    """A claim and every status it had, oldest first."""
+
+    status_history: list[StatusChange]
+
+
+class NotMoved(Shape):
+    """Why one claim of a bulk update stayed as it was."""
+
+    id: UUID
+    code: str
+    message: str
+
+
+class BulkResult(Shape):
+    """The ids of the claims that moved, and what kept the others."""
+
+    updated: list[UUID]
+    failed: list[NotMoved]
+
+
+class Tally(Shape):
+    """How many, and for how much in all."""
+
+    count: int
+    amount: Sum
+
+
+ByStatus = msgspec.defstruct(
+    "ByStatus",
+    [(status, Tally) for status in get_args(Status)],
+    bases=(Shape,),
+    rename={one: one for one in get_args(Status)},
+)
+"""A tally for every status, zeros included."""
+
+
+class Stats(Shape):
+    """approvalRate: approved among decided, 0 to 1; averageProcessingHours: from submission to the first decision."""
+
+    by_status: ByStatus  # type: ignore[valid-type]
+    total: Tally
+    approval_rate: Annotated[float, Meta(ge=0, le=1)] | None
+    average_processing_hours: Annotated[float, Meta(ge=0)] | None
+
+
+class LineResult(Shape):
+    """What became of one line of an import."""
+
+    line: int
+    result: Literal["created", "duplicate", "failed"]
+    id: UUID | None
+    error: dict[str, Any] | None

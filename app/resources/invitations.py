@@ -1,0 +1,82 @@
+"""Invitations: an admin's word that somebody may join, in which role."""
+
+from typing import Any, ClassVar
+from uuid import UUID
+
+from litestar import Response, delete, get, post
+from litestar.params import JSONBody
+
+from app.database import statements as sql
+from app.database.session import Db
+from app.http.pagination import Page
+from app.http.schemas import Answer, Body, Email, Id, Instant, Role, Shape
+from app.security.tokens import new_secret, secret_hash
+
+queries = sql.load("invitations")
+
+
+NULL = {"type": "null"}
+
+
+class NewInvitation(Body):
+    """A provider's names its providerId, a patient's its patientId."""
+
+    json_schema: ClassVar[dict[str, Any]] = {
+        "oneOf": [
+            {"properties": {"role": {"enum": ["admin", "claims_processor"]}, "providerId": NULL, "patientId": NULL}},
+            {
+                "required": ["providerId"],
+                "properties": {"role": {"const": "provider"}, "providerId": {"type": "string"}, "patientId": NULL},
+            },
+            {
+                "required": ["patientId"],
+                "properties": {"role": {"const": "patient"}, "providerId": NULL, "patientId": {"type": "string"}},
+            },
+        ]
+    }
+
+    email: Email
+    role: Role
+    provider_id: UUID | None = None
+    patient_id: UUID | None = None
+
+
+class Invitation(Shape):
+    """An invitation, open until it is accepted, withdrawn or expires."""
+
+    id: UUID
+    email: Email
+    role: Role
+    provider_id: UUID | None
+    patient_id: UUID | None
+    created_at: Instant
+    expires_at: Instant
+    accepted_at: Instant | None
+
+
+class InvitationWithToken(Invitation):
+    """The only answer that holds the token: it is not kept."""
+
+    invitation_token: str
+
+
+@post("/api/invitations", keyless=True)
+async def invite(data: JSONBody[NewInvitation], db: Db) -> Response[Answer[InvitationWithToken]]:
+    """An invitation for seven days; its token is shown here and never again."""
+    secret = new_secret()
+    return await db.created(queries.create, **data.given(), secret=secret, token_hash=secret_hash(secret))
+
+
+@get("/api/invitations", query=Page)
+async def list_invitations(db: Db) -> Answer[list[Invitation]]:
+    """All of the organization's, newest first."""
+    return await db.page(queries.list_newest, queries.count)
+
+
+@delete("/api/invitations/{id:str}")
+async def withdraw_invitation(invitation_id: Id, db: Db) -> None:
+    """Its token opens nothing any more; 404 when it was accepted already."""
+    return await db.done(queries.withdraw, invitation_id=invitation_id)
+
+
+handlers = [invite, list_invitations, withdraw_invitation]

@@ -1,0 +1,56 @@
+"""Job runs: what became of every job, and the failed ones once more."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from litestar import get, post
+from msgspec import Meta
+
+from app.database import statements as sql
+from app.database.session import Db
+from app.http.pagination import Page
+from app.http.schemas import Answer, Id, Instant, JobResult, JobStatus, Shape
+
+queries = sql.load("job_processing_logs")
+
+JobType = Literal[
+    "patient_admission", "patient_discharge", "treatment_initiated", "admission_cancelled", "discharge_cancelled"
+]
+
+
+class JobPage(Page, frozen=True):
+    """A page of the jobs of one status or type."""
+
+    status: JobStatus | None = None
+    job_type: JobType | None = None
+
+
+class Job(Shape):
+    """One job. error is the class of the last failure, never a value of a row."""
+
+    id: UUID
+    job_type: JobType
+    status: JobStatus
+    attempts: Annotated[int, Meta(ge=0)]
+    event_id: UUID
+    error: str | None
+    result: JobResult | None
+    created_at: Instant
+    started_at: Instant | None
+    finished_at: Instant | None
+
+
+@get("/api/jobs", query=JobPage)
+async def list_jobs(db: Db) -> Answer[list[Job]]:
+    """The organization's jobs, newest first."""
+    page: JobPage = db.query
+    return await db.page(queries.list_newest, queries.count, status=page.status, job_type=page.job_type)
+
+
+@post("/api/jobs/{id:str}/retry", status_code=202)
+async def retry_job(job_id: Id, db: Db) -> Answer[Job]:
+    """A failed job runs again, once; 409 otherwise."""
+    return await db.accepted(queries.retry, job_id=job_id)
+
+
+handlers = [list_jobs, retry_job]

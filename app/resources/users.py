@@ -1,0 +1,69 @@
+"""Users: who works in the organization, and as what."""
+
+from uuid import UUID
+
+from litestar import get, patch, post
+from litestar.params import JSONBody
+from msgspec import UNSET, UnsetType
+
+from app.database import statements as sql
+from app.database.session import Db
+from app.http.pagination import Page
+from app.http.schemas import Answer, Body, Email, Id, Instant, Name, Role, Shape
+
+queries = sql.load("users")
+
+
+class UserChange(Body):
+    """Holds from the user's next request on. A provider has a providerId, a patient a patientId, nobody else either."""
+
+    role: Role | UnsetType = UNSET
+    active: bool | UnsetType = UNSET
+    provider_id: UUID | UnsetType | None = UNSET
+    patient_id: UUID | UnsetType | None = UNSET
+
+
+class Reassignment(Body):
+    """Whose the claims shall be: a processor's, or nobody's."""
+
+    to_user_id: UUID | None
+
+
+class User(Shape):
+    """A user of the caller's organization."""
+
+    id: UUID
+    email: Email
+    name: Name
+    role: Role
+    active: bool
+    provider_id: UUID | None
+    patient_id: UUID | None
+    created_at: Instant
+
+
+class Reassigned(Shape):
+    """How many claims changed hands."""
+
+    reassigned: int
+
+
+@get("/api/users", query=Page)
+async def list_users(db: Db) -> Answer[list[User]]:
+    """Everybody in the organization, newest first."""
+    return await db.page(queries.list_newest, queries.count)
+
+
+@patch("/api/users/{id:str}")
+async def change_user(user_id: Id, data: JSONBody[UserChange], db: Db) -> Answer[User]:
+    """Another role, or in and out; the last active admin stays both."""
+    return await db.changed(queries.find, queries.change, user_id=user_id, **data.changes())
+
+
+@post("/api/users/{id:str}/reassign-claims", status_code=200)
+async def reassign_claims(user_id: Id, data: JSONBody[Reassignment], db: Db) -> Answer[Reassigned]:
+    """Hands all of a user's claims that can still move to a processor, or to nobody."""
+    return await db.one(queries.reassign, user_id=user_id, to_user_id=data.to_user_id)
+
+
+handlers = [list_users, change_user, reassign_claims]

@@ -1,0 +1,126 @@
+-- Roles and schemas: idempotent, run by an administrator (superuser) before the migrations. No role here is a superuser,
+-- bypasses row-level security or owns a table it may log in with. sql/README.md says what each one is for.
+do $$
+declare
+    name text;
+begin
+    foreach name in array array['claims_owner', 'claims_gate', 'claims_usher', 'claims_recorder', 'claims_sealer', 'claims_admin', 'claims_processor',
+                                'claims_provider', 'claims_patient', 'claims_system', 'claims_operator', 'claims_reporting', 'claims_reporting_personal']
+    loop
+        if not exists (select from pg_roles where rolname = name) then
+            execute format('create role %I nologin', name);
+        end if;
+    end loop;
+    -- What a product role has, under a name that nobody can become: who owns a function may change it, and the API becomes
+    -- product roles (sql/platform/who_can_see.sql).
+    foreach name in array array['admin', 'processor', 'provider', 'patient'] loop
+        if not exists (select from pg_roles where rolname = 'claims_as_' || name) then
+            execute format('create role %I nologin in role %I', 'claims_as_' || name, 'claims_' || name);
+        end if;
+    end loop;
+    foreach name in array array['claims_api', 'claims_worker', 'claims_auditor'] loop
+        if not exists (select from pg_roles where rolname = name) then
+            execute format('create role %I login noinherit', name);
+        end if;
+    end loop;
+    execute format('grant connect, create on database %I to claims_owner', current_database());
+    execute format('revoke all on database %I from public', current_database());
+    execute format('grant connect on database %I to claims_api, claims_worker, claims_auditor, claims_reporting', current_database());
+end
+$$;
+
+grant claims_admin, claims_processor, claims_provider, claims_patient to claims_api;
+grant claims_system to claims_worker;
+-- What reporting logins are members of (make grant-reporting): they act as themselves, with the rights of these.
+grant claims_reporting to claims_reporting_personal;
+
+-- The settings below are all that the logins have: PostgreSQL lets a login change its own, so those are removed first.
+do $$
+declare
+    login text;
+begin
+    foreach login in array array['claims_api', 'claims_worker', 'claims_auditor'] loop
+        execute format('alter role %I reset all', login);
+        execute format('alter role %I in database %I reset all', login, current_database());
+    end loop;
+end
+$$;
+-- A request or a job that runs longer than this is a fault, not work.
+alter role claims_api set search_path = app;
+alter role claims_api set statement_timeout = '5s';
+alter role claims_api set lock_timeout = '2s';
+alter role claims_api set idle_in_transaction_session_timeout = '10s';
+alter role claims_api set jit = off;
+alter role claims_worker set search_path = procrastinate, app;
+alter role claims_worker set statement_timeout = '3s';
+alter role claims_worker set lock_timeout = '2s';
+alter role claims_worker set idle_in_transaction_session_timeout = '5s';
+alter role claims_worker set jit = off;
+alter role claims_auditor set search_path = app;
+
+create schema if not exists schema_admin authorization claims_owner;
+create schema if not exists app authorization claims_owner;
+create schema if not exists ctx authorization claims_owner;
+create schema if not exists auth authorization claims_owner;
+create schema if not exists procrastinate authorization claims_owner;
+revoke all on schema public from public;
+alter default privileges for role claims_owner revoke execute on functions from public;
+
+grant usage on schema app to claims_api, claims_worker, claims_auditor, claims_gate, claims_usher, claims_recorder, claims_sealer, claims_admin,
+    claims_processor, claims_provider, claims_patient, claims_system;
+grant usage on schema ctx, schema_admin to claims_api, claims_worker, claims_auditor;
+grant usage on schema app, ctx to claims_reporting;
+grant usage on schema ctx to claims_gate, claims_usher, claims_recorder, claims_sealer, claims_admin, claims_processor, claims_provider, claims_patient,
+    claims_system;
+grant usage on schema auth to claims_api, claims_gate, claims_usher, claims_recorder, claims_admin, claims_processor, claims_provider, claims_patient;
+grant usage on schema procrastinate to claims_worker, claims_recorder;
+
+-- What PostgreSQL lets every login do in this database, and none of ours needs. Functions are looked up by name, because their
+-- arguments differ between versions. pg_dump takes these rights along. Before pg_upgrade from 16 or older to 17 or newer,
+-- `grant execute` on pg_logical_emit_message to public again: its arguments changed, and pg_upgrade stops at the old ones.
+do $$
+declare
+    closed record;
+begin
+    for closed in
+        select p.oid::regprocedure as function, f.needed_by
+        from (values
+            -- The names of prepared statements: a caller who knows one can replace it, and the next request on the connection runs it.
+            ('pg_prepared_statement', null),
+            -- Ending or cancelling what another session of the same login does.
+            ('pg_(terminate|cancel)_backend', 'pg_signal_backend'),
+            -- Statements, clients and locks of other sessions of the same login.
+            ('pg_lock_status', 'pg_read_all_stats'),
+            -- Notifying the worker. Procrastinate's triggers do it as the role that adds the job.
+            ('pg_notify', 'claims_owner, claims_recorder, claims_worker'),
+            -- Changing a variable while a statement runs. pg_dump asks for it.
+            ('set_config', 'claims_api, claims_worker, claims_operator, claims_owner, claims_gate, claims_usher, claims_recorder, '
+                           'pg_read_all_data'),
+            -- Values that change while a statement runs, as set_config makes them: an equality of the caller's may take a policy's place.
+            ('pg_current_xact_id_if_assigned', 'claims_gate'),
+            ('txid_current_if_assigned', null),
+            -- Counters of tables, indexes and functions: they count the rows of other tenants that a scan passed over.
+            ('pg_stat_get_\w+|pg_stat_force_next_flush', 'pg_read_all_stats'),
+            -- The newest version of a row, whatever the policies; who waits for whom.
+            ('currtid2', null),
+            ('pg_blocking_pids|pg_isolation_test_session_is_blocked|pg_safe_snapshot_blocking_pids', 'pg_read_all_stats'),
+            -- Large objects: they belong to no tenant.
+            ('lo_\w+|loread|lowrite', null),
+            -- Writing into the WAL whatever the transaction's end.
+            ('pg_logical_emit_message', null),
+            -- Locks that outlive the transaction, and locks that other tenants or the worker wait for.
+            ('pg_(try_)?advisory_lock(_shared)?|pg_(try_)?advisory_xact_lock_shared', null),
+            ('pg_(try_)?advisory_xact_lock', 'claims_gate, claims_owner, claims_recorder')
+        ) as f (name, needed_by)
+        join pg_proc p on p.pronamespace = 'pg_catalog'::regnamespace and p.proname ~ format('^(%s)$', f.name)
+    loop
+        execute format('revoke execute on function %s from public', closed.function);
+        if closed.needed_by is not null then
+            execute format('grant execute on function %s to %s', closed.function, closed.needed_by);
+        end if;
+    end loop;
+end
+$$;
+-- Blocks of code (`do`). Functions need no right to their language to run, only to be made.
+revoke usage on language plpgsql from public;
+grant usage on language plpgsql to claims_owner;

@@ -1,0 +1,230 @@
+-- What a patient status event does to the patient's claims. An event counts by when it happened (occurred_at), not by when it arrived.
+-- Every effect returns {"updated": [ids], "skipped": [{"id", "reason"}], "failed": [{"id", "code"}]}.
+
+-- An id in a body that names nothing the caller may see is an answer about that field, the same for another tenant's.
+create or replace function app.check_event() returns trigger
+language plpgsql set search_path = app, pg_catalog, pg_temp as $$
+begin
+    perform refuse((
+        select coalesce(jsonb_object_agg(field, jsonb_build_array(problem)), '{}')
+        from (values
+            ('patientId', 'Names no patient',
+                not exists (select from patients p where p.patient_id = new.patient_id)),
+            ('providerId', 'Names no provider', new.provider_id is not null
+                and not exists (select from providers p where p.provider_id = new.provider_id)),
+            ('occurredAt', 'Must not lie in the future or before 1900',
+                new.occurred_at not between '1900-01-01' and now() + interval '5 minutes')
+        ) as checks (field, problem, failed)
+        where failed));
+    return new;
+end
+$$;
+
+-- The event and its job are one statement: whoever inserts an event has enqueued its job, and nobody can enqueue anything else.
+-- The arguments are ids only; the lock keeps the jobs of one patient in order.
+create or replace function app.enqueue_event() returns trigger
+language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
+declare
+    type_of_job text := case new.event_type
+        when 'admission' then 'patient_admission' when 'discharge' then 'patient_discharge' else new.event_type end;
+begin
+    insert into job_processing_logs (organization_id, idempotency_key, job_type, event_id, patient_id)
+    values (new.organization_id, new.event_id::text, type_of_job, new.event_id, new.patient_id);
+    perform defer_job(type_of_job, new.organization_id, new.event_id, new.patient_id);
+    return null;
+end
+$$;
+
+create or replace function app.defer_job(type_of_job text, p_organization_id uuid, p_event_id uuid, p_patient_id uuid) returns void
+language sql set search_path = procrastinate, pg_catalog, pg_temp as $$
+    select procrastinate_defer_jobs_v1(array[row(
+        'patient_status', type_of_job, 0, p_organization_id || ':' || p_patient_id, null,
+        jsonb_build_object('organization_id', p_organization_id, 'event_id', p_event_id), null
+    )]::procrastinate_job_to_defer_v1[])
+$$;
+grant execute on function app.defer_job to claims_recorder;
+
+alter function app.enqueue_event owner to claims_recorder;
+
+create or replace function app.apply_event(e app.patient_status_events) returns jsonb
+language plpgsql set search_path = app, pg_catalog, pg_temp as $$
+begin
+    return case e.event_type
+        when 'admission' then review_submitted(e)
+        when 'treatment_initiated' then review_submitted(e)
+        when 'discharge' then settle_visit(e)
+        when 'admission_cancelled' then undo_last(e, 'admission', 'under_review', 'submitted')
+        when 'discharge_cancelled' then undo_last(e, 'discharge', 'approved', 'under_review') end;
+end
+$$;
+
+-- Admission, and treatment at the provider that it names: the patient's submitted claims go under review.
+create or replace function app.review_submitted(e app.patient_status_events) returns jsonb
+language plpgsql set search_path = app, pg_catalog, pg_temp as $$
+declare
+    claim_ids uuid[] := array(
+        select c.claim_id from claims c
+        where c.patient_id = e.patient_id and c.status = 'submitted'
+          and (e.event_type = 'admission' or c.provider_id = coalesce(e.provider_id, c.provider_id))
+        order by c.claim_id
+        for update);
+begin
+    if e.event_type = 'admission' and is_undone(e, 'admission_cancelled') then
+        return left_alone(claim_ids, 'the admission was cancelled');
+    end if;
+    return move_claims(claim_ids, 'under_review', e.event_id);
+end
+$$;
+
+-- Discharge: the visit's open claims. What a person works on is left alone; small amounts are approved; the rest is reviewed.
+create or replace function app.settle_visit(e app.patient_status_events) returns jsonb
+language plpgsql set search_path = app, pg_catalog, pg_temp as $$
+declare
+    approve_up_to bigint := (select o.auto_approve_limit_cents from organizations o where o.organization_id = organization_id());
+    first_day date;
+    last_day date;
+    small uuid[];
+    large uuid[];
+    alone jsonb;
+    approved jsonb;
+    reviewed jsonb;
+begin
+    select d.* into first_day, last_day from visit_days(e) d;
+    with open as (
+        select c.claim_id, c.status, c.amount_cents <= approve_up_to as is_small,
+               c.assigned_to is not null and c.status_by is not null as in_hand
+        from claims c
+        where c.patient_id = e.patient_id and c.status in ('submitted', 'under_review')
+          and c.service_date between first_day and last_day
+        order by c.claim_id
+        for update
+    )
+    select array_agg(claim_id) filter (where is_small and not in_hand),
+           array_agg(claim_id) filter (where not is_small and not in_hand and status = 'submitted'),
+           jsonb_agg(jsonb_build_object('id', claim_id, 'reason', case
+               when in_hand then 'a person is working on it' else 'under review already' end))
+               filter (where in_hand or (not is_small and status = 'under_review'))
+    into small, large, alone from open;
+    if is_undone(e, 'discharge_cancelled') then
+        return left_alone(small || large, 'the discharge was cancelled');
+    end if;
+    approved := move_claims(coalesce(small, '{}'), 'approved', e.event_id);
+    reviewed := move_claims(coalesce(large, '{}'), 'under_review', e.event_id);
+    return jsonb_build_object(
+        'updated', approved -> 'updated' || (reviewed -> 'updated'),
+        'skipped', coalesce(alone, '[]'),
+        'failed', approved -> 'failed' || (reviewed -> 'failed'));
+end
+$$;
+
+-- The days of the visit that a discharge closes, both included, in the organization's time zone: from the admission with the same
+-- visit number, or the last one not yet discharged; without one from the first event of that visit, or else 30 days back. What was
+-- cancelled bounds no visit.
+create or replace function app.visit_days(discharge app.patient_status_events, out first_day date, out last_day date)
+language sql stable set search_path = app, pg_catalog, pg_temp as $$
+    with zone as (select timezone from organizations where organization_id = organization_id()),
+    start as (
+        select coalesce(
+            (select max(occurred_at) from patient_status_events a
+             where a.patient_id = discharge.patient_id and a.event_type = 'admission'
+               and a.occurred_at <= discharge.occurred_at and a.visit_number = discharge.visit_number
+               and not is_undone(a, 'admission_cancelled')),
+            (select max(occurred_at) from patient_status_events a
+             where a.patient_id = discharge.patient_id and a.event_type = 'admission'
+               and a.occurred_at <= discharge.occurred_at and discharge.visit_number is null
+               and not is_undone(a, 'admission_cancelled')
+               and not exists (
+                   select from patient_status_events d
+                   where d.patient_id = a.patient_id and d.event_type = 'discharge' and d.event_id <> discharge.event_id
+                     and d.occurred_at between a.occurred_at and discharge.occurred_at
+                     and not is_undone(d, 'discharge_cancelled'))),
+            (select min(occurred_at) from patient_status_events e
+             where e.patient_id = discharge.patient_id and e.visit_number = discharge.visit_number
+               and e.occurred_at < discharge.occurred_at),
+            discharge.occurred_at - interval '30 days') as at)
+    select (start.at at time zone timezone)::date, (discharge.occurred_at at time zone timezone)::date from start, zone
+$$;
+
+-- Cancelled admission or discharge: what the last one before it moved goes back; what was moved on since is left alone.
+create or replace function app.undo_last(e app.patient_status_events, undone text, moved_to text, back_to text) returns jsonb
+language plpgsql set search_path = app, pg_catalog, pg_temp as $$
+declare
+    last_one uuid := (
+        select u.event_id from patient_status_events u
+        where u.patient_id = e.patient_id and u.event_type = undone and u.occurred_at <= e.occurred_at
+          and (e.visit_number is null or u.visit_number = e.visit_number)
+        order by u.occurred_at desc limit 1);
+    touched uuid[] := array(
+        select c.claim_id from claims c
+        where c.patient_id = e.patient_id and c.status_event_id is distinct from last_one
+          and exists (select from claim_status_history h
+                      where h.claim_id = c.claim_id and h.event_id = last_one and h.to_status = moved_to)
+        order by c.claim_id);
+begin
+    return left_alone(touched, 'it was moved since') || move_claims(array(
+        select c.claim_id from claims c
+        where c.patient_id = e.patient_id and c.status = moved_to and c.status_event_id = last_one
+        order by c.claim_id
+        for update), back_to, e.event_id, format('the %s was cancelled', undone)) - 'skipped';
+end
+$$;
+
+-- Whether an event of the kind undoes this one: it happened later, is of the same visit, and no other of this one's type stands in
+-- between. It may have arrived first.
+create or replace function app.is_undone(e app.patient_status_events, undoing text) returns boolean
+language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
+begin
+    return exists (
+        select from patient_status_events u
+        where u.patient_id = e.patient_id and u.event_type = undoing and u.occurred_at >= e.occurred_at
+          and (u.visit_number is null or u.visit_number = e.visit_number)
+          and not exists (
+            select from patient_status_events b
+            where b.patient_id = e.patient_id and b.event_type = e.event_type and b.event_id <> e.event_id
+              and b.occurred_at between e.occurred_at and u.occurred_at
+              and (u.visit_number is null or b.visit_number = u.visit_number)));
+end
+$$;
+
+-- The claims that an event leaves alone, all for the same reason.
+create or replace function app.left_alone(claim_ids uuid[], why text) returns jsonb
+language sql immutable set search_path = app, pg_catalog, pg_temp
+return jsonb_build_object('updated', jsonb_build_array(), 'failed', jsonb_build_array(), 'skipped', (
+    select coalesce(jsonb_agg(jsonb_build_object('id', id, 'reason', why)), '[]') from unnest(claim_ids) as id));
+
+-- Moves claims with one statement; where that fails, one by one, so that a bad claim stops no other.
+-- Returns {"updated": [ids], "skipped": [], "failed": [{"id", "code"}]}.
+create or replace function app.move_claims(claim_ids uuid[], new_status text, p_event_id uuid, why text default null) returns jsonb
+language plpgsql set search_path = app, pg_catalog, pg_temp as $$
+declare
+    updated jsonb;
+    failed jsonb := '[]';
+    one uuid;
+begin
+    begin
+        with moved as (
+            update claims set status = new_status, status_event_id = p_event_id, status_reason = why, approved_cents = null
+            where claim_id = any (claim_ids)
+            returning claim_id)
+        select coalesce(jsonb_agg(claim_id order by claim_id), '[]') into updated from moved;
+        return jsonb_build_object('updated', updated, 'skipped', jsonb_build_array(), 'failed', failed);
+    exception when data_exception or integrity_constraint_violation or insufficient_privilege or sqlstate 'TRANS'
+        or sqlstate 'INVAL' then
+        updated := '[]';
+    end;
+    foreach one in array claim_ids loop
+        begin
+            update claims set status = new_status, status_event_id = p_event_id, status_reason = why, approved_cents = null
+            where claim_id = one;
+            updated := updated || to_jsonb(one);
+        exception when data_exception or integrity_constraint_violation or insufficient_privilege or sqlstate 'TRANS'
+            or sqlstate 'INVAL' then
+            failed := failed || jsonb_build_object('id', one, 'code', refusal(sqlstate, '{}') ->> 'code');
+        end;
+    end loop;
+    return jsonb_build_object('updated', updated, 'skipped', jsonb_build_array(), 'failed', failed);
+end
+$$;
+
+grant execute on function app.move_claims, app.visit_days, app.is_undone, app.left_alone, app.review_submitted, app.settle_visit,
+    app.undo_last, app.apply_event to claims_system;

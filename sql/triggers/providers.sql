@@ -1,0 +1,3 @@
+-- Triggers of providers, in the order in which they fire: `before` first, then by name.
+create or replace trigger providers_90_audit after insert or update or delete on app.providers
+    for each row execute function app.audit_row('provider_id');
