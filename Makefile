@@ -33,23 +33,25 @@ test-pg: .venv/.installed ## Run the tests on another major version, where it is
 
 contract: .venv/.installed ## Try the running API against its own contract, at length (CONTRACT_EXAMPLES, CONTRACT_SEED)
 	@CONTRACT_EXAMPLES=$${CONTRACT_EXAMPLES:-50} CONTRACT_PHASES=examples,coverage,fuzzing,stateful \
-		$(BIN)/python -m pytest -s tests/test_contract.py
+		$(BIN)/python -m pytest -s tests/http/test_contract.py
 
 mutants: .venv/.installed ## Break the database's guard in every way there is, and print who notices
-	@$(BIN)/python -m pytest -q -s tests/test_mutants.py
+	@$(BIN)/python -m pytest -q -s tests/security/policies/test_mutants.py
 
 chaos: .venv/.installed ## Kill, freeze and cut off what runs under load, and look for anything lost or doubled (CHAOS_SECONDS, CHAOS_SEED)
 	@$(BIN)/python -m tests.load.chaos
 
 pooler: .venv/.installed ## Run the API's tests through PgBouncer in transaction mode, if it is installed
-	@POOLER_MODULES="api claims claim_lists claim_work resources people idempotency idempotency_races access isolation forgery \
-		attacks_ids attacks_login attacks_sideways" $(BIN)/python -m pytest tests/test_pooler.py
+	@POOLER_MODULES="http/test_api http/test_idempotency http/test_idempotency_races http/test_access \
+		resources/test_claims resources/test_claim_lists resources/test_claim_work resources/test_patients resources/test_users \
+		security/test_isolation security/test_forgery \
+		security/attacks/test_ids security/attacks/test_login security/attacks/test_indirect_access" $(BIN)/python -m pytest tests/database/test_pooler.py
 
 slow-clients: .venv/.installed ## Ask for /health while 1,000 half-open and 100 slow connections are held (HALF_OPEN, TRICKLES)
-	@HALF_OPEN=$${HALF_OPEN:-1000} TRICKLES=$${TRICKLES:-100} $(BIN)/python -m pytest -q -s tests/test_bounds.py -k health_answers
+	@HALF_OPEN=$${HALF_OPEN:-1000} TRICKLES=$${TRICKLES:-100} $(BIN)/python -m pytest -q -s tests/http/test_connection_limits.py -k health_answers
 
 plans: .venv/.installed ## Judge the plans of every statement over 300,000 claims (PLANS_CLAIMS)
-	@PLANS_CLAIMS=$${PLANS_CLAIMS:-300000} $(BIN)/python -m pytest -s tests/test_plans.py
+	@PLANS_CLAIMS=$${PLANS_CLAIMS:-300000} $(BIN)/python -m pytest -s tests/database/test_plans.py
 
 openapi: .venv/.installed ## Write openapi.json from the code
 	@$(BIN)/python -m app.http.openapi.docs > openapi.json
@@ -76,7 +78,7 @@ bench-jobs: .venv/.installed ## Measure jobs: events a second, commit to effect,
 	@$(BIN)/python -m tests.load.jobs
 
 bench-tallies: .venv/.installed ## Measure what tallies cost writers and give statistics, in turn
-	@$(BIN)/python -m tests.load.tallies
+	@$(BIN)/python -m tests.load.totals
 
 bench-logins: .venv/.installed ## Measure what a burst of 200 logins does to everybody else (PROCESSES)
 	@$(BIN)/python -m tests.load.logins
@@ -85,13 +87,13 @@ bench-fairness: .venv/.installed ## Measure what one user's load does to another
 	@$(BIN)/python -m tests.load.fairness $(ONLY)
 
 bench-signature: .venv/.installed ## Measure what signing the context costs, with and without in turn
-	@$(BIN)/python -m tests.load.signature
+	@$(BIN)/python -m tests.load.context_signature
 
 lint: .venv/.installed ## Check style, types and, on a fresh database, the policies (TEST_DATABASE_URL)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m tests.lint_policies
+	@$(BIN)/python -m tests.security.policies.lint
 
 schema: .venv/.installed ## Make the database at DATABASE_URL what this code expects
 	@$(BIN)/python -m app.operations.migrate

@@ -1,3 +1,3 @@
 """Plugins of the tests; pytest wants them named at the top."""
 
-pytest_plugins = ["tests.policy_coverage"]
+pytest_plugins = ["tests.security.policies.coverage"]

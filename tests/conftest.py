@@ -375,5 +375,5 @@ def as_role(settings: Settings, casts: dict[str, Cast]) -> Iterator[Callable[...
     yield make
     for connection in opened:
         if not connection.closed:
-            connection.rollback()  # or the server would not count the last statement (tests/policy_coverage.py)
+            connection.rollback()  # or the server would not count the last statement (tests/security/policies/coverage.py)
             connection.close()

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import psycopg
 
-from tests.load.stand import Stand, stand
+from tests.load.harness import Stand, stand
 
 ROUNDS, REQUESTS, AT_ONCE = 7, 1200, 16
 ENTRIES = 200_000

@@ -20,12 +20,12 @@ import psycopg
 from app.database.context import Signer
 from app.operations import migrate as schema
 from tests.load import bench_report
+from tests.load.baseline import CLIENTS, Floor, run_floor, without_policies
 from tests.load.bench_cpu import Cpu
-from tests.load.bench_floor import CLIENTS, Floor, run_floor, without_policies
-from tests.load.bench_ground import Ground, claims_asked, ground, tidy
 from tests.load.bench_operations import OPERATIONS, Operation, Person, World, cast
-from tests.load.signature import unsign
-from tests.load.stand import served
+from tests.load.context_signature import unsign
+from tests.load.dataset import Ground, claims_asked, ground, tidy
+from tests.load.harness import served
 from tests.load.wrk import Load, load
 
 UNLIMITED = {"RATE_LIMIT_USER": "0", "RATE_LIMIT_ADDRESS": "0"}

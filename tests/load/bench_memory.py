@@ -6,10 +6,10 @@ Exit code 1 where it grew by more than a tenth after the first quarter, or takes
 import os
 import sys
 
+from tests.load.baseline import CLIENTS
 from tests.load.bench import Bench, Length, bench
-from tests.load.bench_floor import CLIENTS
-from tests.load.bench_ground import ground
 from tests.load.bench_operations import OPERATIONS
+from tests.load.dataset import ground
 from tests.load.wrk import Request, load
 
 MIX = {"list": 8, "get": 8, "total": 1, "deep": 1, "create": 1, "move": 1}

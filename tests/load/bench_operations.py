@@ -11,8 +11,8 @@ import httpx
 import psycopg
 
 from app.security.tokens import Caller, make_token
-from tests.load.bench_floor import CLIENTS, Statement
-from tests.load.stand import KEYS
+from tests.load.baseline import CLIENTS, Statement
+from tests.load.harness import KEYS
 from tests.load.wrk import Request
 
 DEEP = 5000

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import psycopg
 
-from tests.load.bench_floor import CLIENTS
+from tests.load.baseline import CLIENTS
 from tests.load.wrk import WRK, tool
 
 if TYPE_CHECKING:

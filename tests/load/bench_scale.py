@@ -8,10 +8,10 @@ import os
 import sys
 from collections.abc import Sequence
 
+from tests.load.baseline import CLIENTS
 from tests.load.bench import Length, Served, bench
-from tests.load.bench_floor import CLIENTS
-from tests.load.bench_ground import ground
 from tests.load.bench_operations import OPERATIONS
+from tests.load.dataset import ground
 
 MEASURED = {"list": CLIENTS, "get": CLIENTS, "deep": CLIENTS, "stats": 2, "create": CLIENTS}
 """Connections."""

@@ -16,11 +16,11 @@ from typing import Any
 
 import psycopg
 
-from tests.load import reconcile
+from tests.load import verify as reconcile
+from tests.load.chaos_stage import Stage, staged
 from tests.load.clients import History, Times, load, log_in
 from tests.load.faults import KINDS, Fault, schedule
-from tests.load.stage import Stage, staged
-from tests.load.stand import PASSWORD
+from tests.load.harness import PASSWORD
 
 GIVE_UP, SETTLED = 25.0, 35.0
 """Seconds after the load ends: until clients give up, and until every job must have ended."""

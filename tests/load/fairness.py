@@ -4,7 +4,7 @@ Over the data set of `make bench` with CLAIMS (1,000,000, of which the loading u
 rate limits. The other user asks for a list and for a claim, RATE times a second in all, whatever became of the requests before. For each
 load in turn: SECONDS (8) without it, then as long with it, which is the ratio of a row. Names of loads as arguments choose some.
 refused: answers to the other user that are no 200, 503 among them; its 429 and other answers to the loading user stand in `load`.
-Nothing is asserted here: tests/test_fairness.py holds the ratio in short.
+Nothing is asserted here: tests/http/test_fairness.py holds the ratio in short.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ import psycopg
 from app.security.passwords import hash_password
 from app.security.tokens import Caller, make_token
 from tests.load.bench import UNLIMITED
-from tests.load.bench_ground import claims_asked, ground
 from tests.load.bench_operations import Walk, World, cast, claiming
+from tests.load.dataset import claims_asked, ground
+from tests.load.harness import KEYS, PASSWORD, served
 from tests.load.logins import Request, Wire, p99, steadily
-from tests.load.stand import KEYS, PASSWORD, served
 
 LINES = 100_000
 CONNECTIONS = int(os.environ.get("CONNECTIONS", "64"))

@@ -26,7 +26,7 @@ from procrastinate.schema import SchemaManager
 from app.config import Settings
 from app.dev.postgres import Embedded
 from app.operations import migrate as schema
-from tests.load.stand import PASSWORD, environ_for, plant, served, settings_at
+from tests.load.harness import PASSWORD, environ_for, plant, served, settings_at
 
 EVENTS = int(os.environ.get("EVENTS", "1000"))
 CLAIMS = 5

@@ -10,7 +10,7 @@ import time
 import httpx
 import psutil
 
-from tests.load.stand import Stand, served, stand
+from tests.load.harness import Stand, served, stand
 
 ROUNDS, REQUESTS, AT_ONCE = 7, 1500, 16
 

@@ -2,7 +2,7 @@
 
 A steady client asks for a list RATE times a second, whatever became of the requests before, and counts from when each was due. The
 burst is LOGINS people at the same moment, from a process of its own. Memory is the resident set of the API's processes, read
-every 50 ms. Nothing is asserted here: tests/test_logins.py holds the ratio in short.
+every 50 ms. Nothing is asserted here: tests/security/test_logins.py holds the ratio in short.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ import psutil
 import psycopg
 
 from app.security.passwords import hash_password
-from tests.load.stand import PASSWORD, stand
+from tests.load.harness import PASSWORD, stand
 from tests.load.streams import Watch, bring_in
 
 RATE = 80.0

@@ -1,6 +1,6 @@
 """`make bench-streams`: imports and exports LINES claims (100,000) through a running API process and prints what its memory does.
 
-Memory is the API process's resident set, read every 50 ms; time is the client's. Nothing is asserted here: tests/test_streams.py
+Memory is the API process's resident set, read every 50 ms; time is the client's. Nothing is asserted here: tests/http/test_import_export.py
 holds the ratio in short.
 """
 
@@ -13,7 +13,7 @@ import httpx
 import psutil
 import psycopg
 
-from tests.load.stand import Stand, stand
+from tests.load.harness import Stand, stand
 
 
 class Watch:

@@ -1,0 +1,79 @@
+"""What schemathesis can't know of a schema alone: which ids are real, which words are timezones, whose token a logout may spend.
+
+Loaded by the SCHEMATHESIS_HOOKS variable; tests/http/test_contract.py puts the facts into CONTRACT_FACTS. Only data that is meant to be
+accepted is touched: what is generated to be refused goes out as it is.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import schemathesis
+from schemathesis import GenerationMode
+
+FACTS: dict[str, str] = json.loads(os.environ["CONTRACT_FACTS"])
+"""Ids by the name of the field that takes them."""
+SPARE = iter(Path(os.environ["CONTRACT_SPARE"]).read_text().split())
+"""Tokens of sessions that may end."""
+REFERENCES = ("patientId", "providerId", "userId", "toUserId")
+
+
+def _is_positive(case: Any) -> bool:
+    return case.meta is not None and case.meta.generation.mode == GenerationMode.POSITIVE
+
+
+@schemathesis.serializer("application/x-ndjson")
+def ndjson(_: Any, value: Any) -> bytes:
+    """A line of an import: what was generated is text already."""
+    return value.encode() if isinstance(value, str) else json.dumps(value).encode()
+
+
+@schemathesis.auth(refresh_interval=None)
+class Bearer:
+    """The role's token; and one of a session of its own for what ends sessions, or all that comes after would be 401."""
+
+    def get(self, _case: Any, _context: Any) -> str:
+        return os.environ["CONTRACT_TOKEN"]
+
+    def set(self, case: Any, data: str, _context: Any) -> None:
+        ends = case.operation.path in ("/api/auth/logout", "/api/auth/password")
+        case.headers = case.headers or {}
+        case.headers["Authorization"] = f"Bearer {next(SPARE) if ends else data}"
+
+
+@schemathesis.hook
+def before_call(_: Any, case: Any, kwargs: dict[str, Any]) -> None:
+    """Real references for what should be accepted."""
+    if not _is_positive(case):
+        return
+    for name, value in (case.path_parameters or {}).items():
+        if value in (None, "None"):
+            case.path_parameters[name] = str(uuid4())  # a link was drawn from a field that is null
+    if case.headers and "Idempotency-Key" in case.headers:
+        case.headers["Idempotency-Key"] = str(uuid4())  # or another example's body makes it a 422
+    if case.headers and "If-Match" in case.headers:
+        del case.headers["If-Match"]  # no version that is made up is the right one
+    if case.query:
+        case.query.pop("cursor", None)  # only this API can make one
+    if isinstance(case.body, dict):
+        _fill(case.body)
+
+
+def _fill(body: dict[str, Any]) -> None:
+    """What refers to something refers to something that is there."""
+    for name in REFERENCES:
+        if body.get(name):
+            body[name] = FACTS[name]
+    if "diagnosisCode" in body:
+        body["diagnosisCode"] = "E11.9"
+    for name in ("serviceDate", "dateOfBirth"):
+        if name in body:
+            body[name] = "2026-01-15"
+    if "occurredAt" in body:
+        body["occurredAt"] = "2026-01-15T09:30:00Z"
+    if isinstance(body.get("settings"), dict) and "timezone" in body["settings"]:
+        body["settings"]["timezone"] = "Europe/Vienna"
+    if "npi" in body:
+        body["npi"] = "1245319599"

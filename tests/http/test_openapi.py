@@ -1,0 +1,112 @@
+"""The OpenAPI document: true, whole, and the one that is committed."""
+
+import json
+import re
+from pathlib import Path
+
+import jsonschema_rs
+import pytest
+
+from app.errors import BY_STATUS
+from app.http.openapi.document import ERRORS, document
+from app.main import create_app
+from tests.conftest import settings_for
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def described():
+    return document(create_app(settings_for("postgresql:///", "none")))
+
+
+def operations(described):
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method} {path}", operation
+
+
+def inlined(described, part):
+    """The part with every reference replaced by what it names."""
+    if isinstance(part, list):
+        return [inlined(described, one) for one in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        found = described
+        for name in part["$ref"].removeprefix("#/").split("/"):
+            found = found[name]
+        return inlined(described, found)
+    return {name: inlined(described, one) for name, one in part.items()}
+
+
+def test_the_committed_document_is_up_to_date(described):
+    committed = json.loads((ROOT / "openapi.json").read_text())
+    assert committed == json.loads(json.dumps(described)), "run make openapi"
+
+
+def test_every_example_fits_its_schema(described):
+    seen = 0
+    for name, operation in operations(described):
+        for part in [operation.get("requestBody", {}), *operation["responses"].values()]:
+            for content in inlined(described, part).get("content", {}).values():
+                if "example" in content:
+                    assert jsonschema_rs.is_valid(content["schema"], content["example"]), (name, content["example"])
+                    seen += 1
+    assert seen > 100
+
+
+def test_every_name_is_the_wires(described):
+    for name, schema in described["components"]["schemas"].items():
+        for field in schema.get("properties", {}):
+            assert re.fullmatch(r"[a-z][a-zA-Z]*", field) or name == "ByStatus", (name, field)
+    for name, operation in operations(described):
+        for parameter in inlined(described, operation["parameters"]):
+            assert parameter["in"] == "header" or re.fullmatch(r"[a-z][a-zA-Z]*", parameter["name"]), name
+
+
+def test_every_operation_says_what_can_go_wrong(described):
+    codes = {str(error.status): error.code for error in [*BY_STATUS.values(), *ERRORS]}
+    for name, operation in operations(described):
+        answers = inlined(described, operation["responses"])
+        for status, answer in answers.items():
+            if status >= "400" and "health" not in name:
+                assert answer["content"]["application/json"]["example"]["error"]["code"] == codes[status]
+            assert "X-Request-Id" in answer["headers"], (name, status)
+        if "/api/" in name:
+            assert {"400", "429", "500", "503"} <= set(answers), name
+            assert ("401" in answers) == (name != "post /api/auth/register"), name
+        assert operation["security"] == ([] if "/api/" not in name or _is_open(name) else [{"bearer": []}]), name
+        assert operation["summary"], name
+        assert operation["description"], name
+
+
+def _is_open(name):
+    return name in {f"post /api/auth/{one}" for one in ("register", "login", "refresh")}
+
+
+def test_bodies_say_their_limits(described):
+    claim = described["components"]["schemas"]["NewClaim"]
+    assert claim["additionalProperties"] is False
+    assert set(claim["required"]) == {"patientId", "providerId", "diagnosisCode", "amount", "serviceDate"}
+    amount = claim["properties"]["amount"]
+    assert (amount["type"], amount["minimum"], amount["maximum"], amount["multipleOf"]) == (
+        "number",
+        0.01,
+        1_000_000,
+        0.01,
+    )
+    (notes,) = [one for one in claim["properties"]["notes"]["anyOf"] if one["type"] == "string"]
+    assert notes["maxLength"] == 1000
+    status = described["components"]["schemas"]["Claim"]["properties"]["status"]
+    assert len(status["enum"]) == 10
+
+
+async def test_the_reference_needs_no_network(client):
+    page = await client.get("/docs")
+    assert page.status_code == 200
+    assert "//" not in page.text
+    script = (await client.get("/docs/static/swagger-ui-bundle.js")).text
+    assert len(script) > 100_000
+    served = (await client.get("/openapi.json")).json()
+    assert {"/api/claims", "/api/auth/login", "/api/patient-status", "/health/ready"} <= set(served["paths"])

@@ -1,0 +1,213 @@
+"""`make bench-tallies`: what tallies cost whoever writes claims, and how long statistics take with them and without.
+
+Writers: WRITERS of one organization, each creating claims as the API does, with the triggers and a fold every two seconds and without
+either, in turn. Readers: statistics over CLAIMS claims of two years, through the API. CPU is PostgreSQL's.
+"""
+
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from typing import Any
+
+import httpx
+import psutil
+import psycopg
+
+from app.database import statements as sql
+from app.database.context import ENTER, Signer
+from app.dev.postgres import binaries
+from app.security.tokens import Caller
+from tests.load.audit import database_cpu
+from tests.load.harness import Stand, stand
+from tests.resources.test_claim_totals import ALWAYS, COUNTED
+
+WRITERS, ROUNDS, SECONDS = 16, 7, 3
+CLAIMS, DAYS, PROVIDERS, CHANGES, REQUESTS = 300_000, 730, 100, 30_000, 200
+TENANTS = 1000
+FOLD = "select app.fold_claim_tallies()"
+
+LOAD = f"""
+set session_replication_role = replica;
+insert into providers (organization_id, npi, name)
+select organization_id, npi, 'Provider' from organizations, generate_series(1000000000, 1000000999) n, cast(n as text) npi
+where is_npi(npi) limit {PROVIDERS};
+insert into claims (organization_id, patient_id, provider_id, diagnosis_code, amount_cents, service_date, status, decision,
+    submitted_at, first_decided_at)
+select organization_id, patient_id, provider_id, 'I10', 100 + n % 9000, current_date - n % {DAYS},
+    (array(select claim_statuses()))[1 + hashint4(n) % 5 + 5], 'approved', now() - interval '2 hours', now()
+from patients, generate_series(1, {CLAIMS}) n
+join (select provider_id, row_number() over () - 1 as k from providers) p on p.k = abs(hashint4(n + 1)) % {PROVIDERS};
+reset session_replication_role;
+vacuum analyze
+"""
+
+
+def create_claim(here: Stand, admin: psycopg.Connection[Any]) -> str:
+    """pgbench's script: a claim in one round trip, signed as the API would; it holds for a minute."""
+    signer = Signer(*next(iter(here.settings.context_keys().items())))
+    who = admin.execute(
+        "select u.organization_id, u.user_id, s.session_id from app.users u join auth.sessions s using (user_id)"
+    )
+    caller = Caller(*who.fetchone(), "admin")  # type: ignore[misc]
+    new = {"claim_number": None, "patient_id": here.patient, "provider_id": here.provider, "diagnosis_code": "E11.9",
+           "amount_cents": 12550, "service_date": "2026-01-05", "status": "submitted", "notes": None}  # fmt: skip
+    mogrify = psycopg.ClientCursor(admin).mogrify
+    context = signer.entering(caller, request_id="load", address="", source="api", read_only=False)
+    context |= {"proof": context["proof"](0)}
+    statements = mogrify(ENTER, context), mogrify(sql.load("claims").create.text(new).rstrip().rstrip(";"), new)
+    return "\\startpipeline\n" + "".join(" ".join(one.split()) + ";\n" for one in statements) + "\\endpipeline\n"
+
+
+def backends() -> int:
+    """How many the API's login has; pgbench does not wait for the end of its own, and their CPU is to count."""
+    found = 0
+    for one in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            found += "postgres: claims_api" in " ".join(one.cmdline())
+    return found
+
+
+def written(here: Stand, admin: psycopg.Connection[Any]) -> tuple[float, float]:
+    """Claims a second, and milliseconds of CPU a claim."""
+    with tempfile.NamedTemporaryFile("w") as script:
+        script.write(create_claim(here, admin))
+        script.flush()
+        command = [
+            str(binaries() / "pgbench"),
+            "-n",
+            "-M",
+            "prepared",
+            "-c",
+            str(WRITERS),
+            "-j",
+            "2",
+            "-T",
+            str(SECONDS),
+        ]
+        others = backends()
+        before = database_cpu(), admin.execute("select count(*) from app.claims").fetchone()[0]  # type: ignore[index]
+        url = here.settings.api_database_url
+        subprocess.run([*command, "-f", script.name, str(url)], check=True, capture_output=True)
+        while backends() > others:
+            time.sleep(0.02)
+        spent = database_cpu() - before[0]
+        made = admin.execute("select count(*) from app.claims").fetchone()[0] - before[1]  # type: ignore[index]
+    return made / SECONDS, spent / made * 1000
+
+
+@contextmanager
+def folding(here: Stand, way: str, admin: psycopg.Connection[Any]) -> Iterator[None]:
+    """The triggers enabled, with somebody who folds, or disabled."""
+    for trigger in ("claims_40_tally", "claims_40_tally_again"):
+        admin.execute(f"alter table app.claims {way} trigger {trigger}")
+    stop = threading.Event()
+
+    def fold() -> None:
+        with psycopg.connect(str(here.settings.worker_database_url), autocommit=True) as worker:
+            while not stop.wait(2):
+                worker.execute(FOLD)
+
+    thread = threading.Thread(target=fold)
+    if way == "enable":
+        thread.start()
+    yield
+    stop.set()
+    if way == "enable":
+        thread.join()
+
+
+def writers(here: Stand, admin: psycopg.Connection[Any]) -> None:
+    """Prints what the tallies cost them."""
+    rounds: dict[str, list[tuple[float, float]]] = {"enable": [], "disable": []}
+    for number in range(ROUNDS + 1):
+        for way in rounds:
+            with folding(here, way, admin):
+                one = written(here, admin)
+            if number:  # the first warms
+                rounds[way].append(one)
+    (rate, cpu), (rate_without, cpu_without) = (
+        [statistics.median(part) for part in zip(*one, strict=True)] for one in rounds.values()
+    )
+    print(f"{WRITERS} writers of one organization: {rate:.0f} claims a second with tallies, {rate_without:.0f} without "
+          f"(x{rate / rate_without:.3f}); CPU {cpu:.3f} and {cpu_without:.3f} ms a claim (x{cpu / cpu_without:.3f})")  # fmt: skip
+
+
+def asked(name: str, ask: Callable[[], Any], requests: int = REQUESTS) -> None:
+    """Prints p50 and p99 of a client's time, and the CPU."""
+    for _ in range(10):
+        ask()
+    times, before = [], database_cpu()
+    for _ in range(requests):
+        began = time.perf_counter()
+        ask()
+        times.append((time.perf_counter() - began) * 1000)
+    spent = (database_cpu() - before) / requests * 1000
+    print(
+        f"{name}: p50 {statistics.median(times):.2f} ms, p99 {statistics.quantiles(times, n=100)[98]:.2f} ms, CPU {spent:.2f} ms"
+    )
+
+
+def readers(here: Stand, admin: psycopg.Connection[Any]) -> None:
+    """Prints how long statistics take."""
+    admin.execute("set search_path = app")
+    for statement in LOAD.split(";"):
+        admin.execute(statement)
+    began = time.perf_counter()
+    admin.execute("select recount_claim_tallies()")
+    took = time.perf_counter() - began
+    admin.execute("vacuum analyze claim_tallies")
+    claims, whole, rows, size = admin.execute(
+        "select (select count(*) from claims), count(*) filter (where scope_id = organization_id), count(*), "
+        "pg_total_relation_size('claim_tallies') / 1e6 from claim_tallies"
+    ).fetchone() or (0, 0, 0, 0)
+    print(
+        f"counting {claims:,} claims anew: {took:.1f} s, {rows:,} tallies ({size:.0f} MB), {whole:,} of them the organization's"
+    )
+    with httpx.Client(headers=here.headers, base_url=here.address) as client:
+
+        def told() -> None:
+            assert client.get("/api/claims/stats").is_success
+
+        asked("statistics, all folded", told)
+        admin.execute(
+            "insert into claim_tally_changes (organization_id, provider_id, service_date, status, count, cents, decided, approved, timed, "
+            "microseconds) select t.* from (select * from claims limit %s) c, unnest('{1,-1}'::int[]) s, tally_of(c, s) t",
+            [CHANGES // 2],
+        )
+        asked(f"statistics, {CHANGES:,} changes not folded", told)
+        (folded,) = admin.execute(
+            "explain (analyze, format json) select app.fold_claim_tallies(100000)"
+        ).fetchone() or ([],)
+        print(f"folding {CHANGES:,} changes: {folded[0]['Execution Time']:.0f} ms")
+    asked("every claim counted, as it was", lambda: admin.execute(COUNTED, ALWAYS).fetchall(), 10)
+
+
+def idle(here: Stand, admin: psycopg.Connection[Any]) -> None:
+    """Prints what folding costs where there is nothing to fold."""
+    numbers = count()
+    for _ in range(TENANTS):
+        admin.execute("select auth.add_organization(%s, 'Idle')", [f"idle-{next(numbers)}"])
+    with psycopg.connect(str(here.settings.worker_database_url), autocommit=True) as worker:
+        worker.execute(FOLD)
+        before = database_cpu()
+        for _ in range(10):
+            worker.execute(FOLD)
+        spent = (database_cpu() - before) / 10
+    print(f"folding nothing of {TENANTS:,} organizations: {spent * 1000:.0f} ms of CPU")
+
+
+def main() -> None:
+    """Prints the figures."""
+    with stand() as here, psycopg.connect(str(here.settings.database_url), autocommit=True) as admin:
+        writers(here, admin)
+        readers(here, admin)
+        idle(here, admin)
+
+
+if __name__ == "__main__":
+    main()

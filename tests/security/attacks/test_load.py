@@ -1,0 +1,204 @@
+"""What one client can use up that others need: places in line, connections, the disk for bodies. Each was seen to work once."""
+
+import asyncio
+import resource
+import signal
+import time
+from collections import Counter
+from contextlib import suppress
+from uuid import uuid4
+
+import pytest
+
+from app.database.pool import WAITING
+from app.errors import RateLimited
+from app.http.rate_limits import Limits
+from tests.conftest import SIGNER, until
+from tests.database.test_pool import ME, is_, pool_of  # noqa: F401  (a fixture among them)
+from tests.http.test_connection_limits import GET, POST, changed, serving
+from tests.http.test_spool import Import, app, on_disk  # noqa: F401
+from tests.security.attacks.cases import patient
+
+A, B = ("a", 1), ("b", 1)
+UPGRADE = b"Connection: Upgrade\r\nUpgrade: a\r\n"
+
+
+async def test_writes_of_one_user_leave_room_for_heavy_calls(pool_of):  # noqa: F811
+    pool, stop = await pool_of(8), asyncio.Event()
+
+    async def write():
+        while not stop.is_set():
+            await pool.fetch([("select pg_sleep(0.01)", {})], lane="slow", key=A)
+
+    busy = [asyncio.create_task(write()) for _ in range(16)]
+    try:
+        await until(is_(lambda: pool._slow.busy))
+        began = time.monotonic()
+        for _ in range(5):
+            await pool.fetch(ME, lane="heavy", key=B)
+        assert time.monotonic() - began < 2
+    finally:
+        stop.set()
+        await asyncio.gather(*busy)
+
+
+async def test_quick_calls_that_turn_out_to_be_slow_leave_connections(pool_of):  # noqa: F811
+    """Sixteen of one user, each another statement, so that none is known to be dear."""
+    pool = await pool_of(16)
+    slow = [asyncio.create_task(pool.fetch([(f"select pg_sleep(4.5) /* {n} */", {})], key=A)) for n in range(16)]
+    worst = 0.0
+    try:
+        for _ in range(30):
+            began = time.monotonic()
+            await pool.fetch(ME, key=B)
+            worst = max(worst, time.monotonic() - began)
+            await asyncio.sleep(0.1)
+    finally:
+        for one in slow:
+            one.cancel()
+        await asyncio.wait(slow)
+    assert worst < 0.8
+    await until(is_(lambda: not pool._demoted and not pool._dear.busy))
+
+
+async def test_calls_that_wait_for_one_users_locks_leave_others_their_writes(as_user, as_root, cast):
+    """A user's changes that wait for the user's own lock: another organization's write was 503."""
+    south, seen = as_user("alma", "south"), Counter()
+    with as_root.transaction():
+        as_root.execute("select from claims where claim_id = %s for update", [cast.anas_claim])
+        change = {"notes": "n"}
+        changes = [
+            asyncio.create_task(as_user("alma").patch(f"/api/claims/{cast.anas_claim}", change)) for _ in range(16)
+        ]
+        waits = "select count(*) from pg_stat_activity where usename = 'claims_api' and wait_event_type = 'Lock' "
+        waits += "and datname = current_database()"
+        await until(is_(lambda: as_root.execute(waits).fetchone()[0] > 1))
+        for _ in range(10):
+            seen[(await south.post("/api/patients", patient())).status_code] += 1
+            await asyncio.sleep(0.1)
+    assert set(seen) == {201}
+    assert 200 in {
+        answer.status_code for answer in await asyncio.gather(*changes)
+    }  # control: the lock was what they waited for
+
+
+async def test_anonymous_calls_refuse_no_user(client, as_user):
+    me, seen = as_user("alma", "south"), Counter()
+
+    async def count(name, call):
+        seen[name, (await call).status_code] += 1
+
+    for _ in range(3):
+        body = {"refreshToken": "nothing"}
+        flood = [count("anonymous", client.post("/api/auth/refresh", json=body)) for _ in range(500)]
+        await asyncio.gather(*flood, *(count("user", me.get("/api/auth/me")) for _ in range(8)))
+    assert [status for name, status in seen if name == "user"] == [200], seen
+    assert seen["anonymous", 401] > 0  # control
+
+
+async def test_the_limits_of_an_address_wait_behind_none_of_its_logins(pool_of):  # noqa: F811
+    pool, key = await pool_of(8), ("", "192.0.2.1")
+    waiting = [asyncio.create_task(pool.fetch([("select pg_sleep(0.05)", {})], key=key)) for _ in range(WAITING + 8)]
+    await asyncio.sleep(0)
+    with pytest.raises(RateLimited):
+        await pool.fetch(ME, key=key)  # control: as a login of that address would ask
+    assert (await Limits(pool, SIGNER, "address", 100).take(key[1]))["RateLimit-Limit"] == "100"
+    for one in waiting:
+        one.cancel()
+    await asyncio.wait(waiting)
+
+
+async def test_bytes_of_a_body_are_given_back_where_the_disk_is_full(app, cast, on_disk):  # noqa: F811
+    """No file of this process may be longer than 64 KiB: an error of the system for a write beyond, as for a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
+    try:
+        run, line = Import(app, cast, "alma"), b'{"a": "' + b"x" * 900 + b'"}\n'
+        for lines, more in ((71, True), (5, True), (5, False)):
+            run.send(line * lines, more=more)
+        with suppress(Exception):
+            await run.task
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert run.status == 503  # control: it was full
+    assert app.state.disk.used == 0
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [b"Transfer-Encoding: foo\r\n", b"Transfer-Encoding: chunked, foo\r\n", b"Transfer-Encoding: identity\r\n"],
+)
+@pytest.mark.parametrize("start", [GET, POST], ids=["get", "post"])
+async def test_an_upgrade_with_a_transfer_encoding_that_is_none_is_answered(framing, start):
+    faults = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context.get("exception")))
+    async with serving() as to:
+        client = await to.connect()
+        await client.send(start + UPGRADE + framing + b"\r\n")
+        assert (await client.answer())[0] in (200, 400)
+    assert faults == []
+
+
+async def test_bodies_that_go_on_after_their_answer_make_room():
+    """At 500 bytes a second, without a token, they held every connection of the process."""
+    async with serving(changed(connections=10, body_rate=500.0)) as to:
+        to.app.early = True  # as 401 is
+        clients = [await to.connect() for _ in range(10)]
+        for client in clients:
+            await client.send(POST + b"Content-Length: 999999999\r\n\r\n")
+            assert (await client.answer())[1] == b"early"
+        drips = [asyncio.create_task(client.trickle([b"b" * 40] * 200, 0.05)) for client in clients]
+        newcomer = await to.connect("127.0.0.2")
+        await newcomer.send(GET + b"\r\n")
+        assert (await newcomer.answer())[0] == 200
+        for one in drips:
+            one.cancel()
+
+
+async def test_readiness_forgets_a_refusal_once_connections_can_be_had(client, as_root):
+    """Also where no more of them are wanted."""
+    pool = client._transport.app.state.pool
+    await until(is_(lambda: len(pool._all) >= 4))
+    as_root.execute("alter role claims_api connection limit 4")
+    try:
+        busy = [("select pg_sleep(0.3)", {})]
+        calls = [asyncio.create_task(pool.fetch(busy, lane=lane)) for lane in ("slow",) * 4 + ("quick",) * 2]
+        await until(is_(lambda: pool.trouble))  # control
+        await asyncio.gather(*calls)
+    finally:
+        as_root.execute("alter role claims_api connection limit -1")
+
+    async def ready():
+        return (await client.get("/health/ready")).status_code == 200
+
+    await until(ready, 5)
+
+
+async def test_a_request_that_ends_in_any_way_gives_its_place_back(client, as_user, cast):
+    """Hung up while it waits or runs, refused, failed: the same user's requests pass as before."""
+    alma = as_user("alma")
+    for wait in [0.002 * n for n in range(10)]:
+        tasks = [asyncio.create_task(alma.get(f"/api/claims/{uuid4()}")) for _ in range(40)]
+        await asyncio.sleep(wait)
+        for one in tasks[::2]:
+            one.cancel()
+        await asyncio.wait(tasks)
+    answers = await asyncio.gather(*(alma.get("/api/auth/me") for _ in range(40)))
+    assert {answer.status_code for answer in answers} == {200}
+    pool = client._transport.app.state.pool
+    await until(
+        is_(lambda: all(not lane.busy and not lane.busy_by and not lane.waiting for lane in pool._lanes.values()))
+    )
+
+
+async def test_a_flood_of_readiness_loses_no_denial(client, as_user, as_root):
+    """Many who ask at once share one look; a denial is recorded as its caller's."""
+    ids = [uuid4() for _ in range(40)]
+    ready = [client.get("/health/ready") for _ in range(600)]
+    answers = await asyncio.gather(*ready, *(as_user("pia").get(f"/api/claims/{one}") for one in ids))
+    assert {answer.status_code for answer in answers[:600]} == {200}
+    assert {answer.status_code for answer in answers[600:]} == {404}
+    denied = "select count(*) from audit_logs where action = 'denied' and entity_id = any (%s)"
+    assert as_root.execute(denied, [ids]).fetchone() == (40,)

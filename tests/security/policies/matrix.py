@@ -1,0 +1,283 @@
+"""Runs guard_probes.py and guard_scenarios.py inside the administrator's one open transaction, as each of PEOPLE in turn.
+
+`set session authorization` makes session_user the login, so that a context must be signed and every policy holds; and yet a probe
+sees what the administrator changed and never commits. The search_path is empty: what runs as somebody else finds its own names.
+"""
+
+import re
+import time
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.pq import DiagnosticField, ExecStatus
+
+from app.database.context import BOUND_FOR, ENTER, UNBOUND_FOR
+from app.security.mac import mac
+from app.security.tokens import Caller
+from tests.conftest import SIGNER, Cast, caller
+from tests.security.policies.probes import LINES, PLANT, RECORDED, TABLES, Probe
+from tests.security.policies.scenarios import BECOME, CALLS, SCENARIOS, SIGNED, signed_arguments
+
+ROLES = {
+    "alma": "claims_admin", "pia": "claims_processor", "ana": "claims_provider", "tom": "claims_patient", "system": "claims_system",
+    "gate": "claims_gate", "usher": "claims_usher", "recorder": "claims_recorder", "sealer": "claims_sealer", "owner": "claims_owner",
+    "api": "claims_api", "worker": "claims_worker", "auditor": "claims_auditor", "operator": "claims_operator",
+    "reporter": "claims_reporting", "personal": "claims_reporting_personal",
+    "as_alma": "claims_as_admin", "as_pia": "claims_as_processor", "as_ana": "claims_as_provider", "as_tom": "claims_as_patient",
+}  # fmt: skip
+"""Who tries every line, and as which role of the database."""
+
+_ENTER = "select ctx.enter('{{organization}}', '{{{0}}}', null, '', '', 'sql', false); set local role {1}"
+_ASSUME = "select ctx.assume('{{organization}}', '{{{0}}}', null, '{1}'); set local role {2}"
+# A login alone, with variables that stand as they might: an empty one is an error before a missing grant is one.
+_LOGIN = "select ctx.assume('{{organization}}', '{{pia}}'); set session authorization {0}"
+_REPORT = (
+    "insert into ctx.reporters (login, organization_id) values ('{0}', '{{organization}}'); "
+    "select set_config('app.organization_id', '{{organization}}', true); set session authorization {0}"
+)
+PEOPLE = {
+    **{who: f"set session authorization claims_api; {{enter_{who}}}" for who in ("alma", "pia", "ana", "tom")},
+    "system": "set session authorization claims_worker; "
+    "select set_config('role', ctx.enter_job('{organization}', '{toms_event}'), true)",
+    # Roles that no login is: by an operator, whom ctx.entered lets pass.
+    **{who: _ASSUME.format("pia", "", ROLES[who]) for who in ("gate", "usher", "recorder", "sealer", "owner")},
+    **{f"as_{who}": _ENTER.format(who, ROLES[f"as_{who}"]) for who in ("alma", "pia", "ana", "tom")},
+    "stray": _ASSUME.format("ana", "provider", "claims_provider"),
+    **{who: _LOGIN.format(ROLES[who]) for who in ("api", "worker", "auditor", "operator")},
+    **{who: _REPORT.format(ROLES[who]) for who in ("reporter", "personal")},
+    "forger": "set session authorization claims_api; "
+    + "".join(
+        f"select set_config('app.{name}', '{value}', true); "
+        for name, value in {
+            "organization_id": "{south.organization}",
+            "user_id": "{south.alma}",
+            "session_id": "{south.alma}",
+            "role": "admin",
+            "provider_id": "",
+            "patient_id": "",
+        }.items()
+    )
+    + "set local role claims_admin",
+    "root": "",
+}
+"""How somebody is become."""
+
+CONCURRENTLY_UPDATED = "XX000"
+FORGET = "discard plans; "
+
+
+def all_probes() -> list[Probe]:
+    """LINES for everybody; what nobody may; and the scenarios."""
+    probes = []
+    for sql, expected in LINES:
+        outcomes = dict(one.split() for one in expected.split(", ") if one)
+        assert outcomes.keys() <= ROLES.keys(), sql
+        probes += [Probe(who, sql, outcomes.get(who) or outcomes.get(who.removeprefix("as_"), "-")) for who in ROLES]
+    trigger = (
+        "create trigger probe before update on {} for each row execute function suppress_redundant_updates_trigger()"
+    )
+    for table in TABLES:
+        for who in ROLES:
+            if who != "owner" or table in RECORDED:
+                probes.append(Probe(who, f"truncate {table}", "-"))
+            if who != "owner":
+                probes.append(Probe(who, trigger.format(table), "-"))
+    for who, may in BECOME.items():
+        for role in ROLES.values():
+            if role != ROLES[who]:
+                probes.append(Probe(who, f"set role {role}", "ok" if role in may.split() else "-"))
+    probes += [Probe(who, "create role probe", "-") for who in ROLES]
+    for may, calls in CALLS:
+        assert ROLES.keys() >= set(may.split()), calls
+        others = [who for who in ROLES if not {who, who.removeprefix("as_")} & set(may.split())]
+        probes += [Probe(who, f"select {call}", "-") for call in calls.split() for who in others]
+    return probes + SCENARIOS
+
+
+def plant(connection: psycopg.Connection[Any], casts: dict[str, Cast]) -> None:
+    """PLANT in both tenants, by their admins."""
+    for who in casts.values():
+        with connection.transaction():
+            enter = "select set_config('role', ctx.enter(%s, %s, null, 'plant', '', 'sql', false), true)"
+            connection.execute(enter, [who.organization, who.alma])
+            connection.execute(PLANT.format(**who.ids))
+    connection.execute(
+        "insert into ctx.reporters (login, organization_id) values ('planted', %s)", [casts["south"].organization]
+    )
+
+
+class Guard:
+    """A database with the cast and PLANT, and one administrator's connection to it (lc_messages C, autocommit)."""
+
+    def __init__(self, connection: psycopg.Connection[Any], casts: dict[str, Cast]) -> None:
+        self.connection = connection
+        self._north, self._south = casts["north"], casts["south"]
+        self._backend = connection.info.backend_pid
+        self._own_pads = connection.execute("select inner_pad, outer_pad from ctx.keys where kid = 'self'").fetchone()
+        self._words: dict[str, Any] = {}
+        self._signed_at = 0.0
+        # It refuses DDL before a missing grant does (tests/security/attacks/test_injected_sql.py); the probes show the grants.
+        connection.execute("alter event trigger claims_refuse_ddl disable")
+
+    def begin(self, fault: str = "", *, forget: bool = False) -> None:
+        """Opens the transaction of one fault. Whoever changes the same role at the same moment goes first.
+
+        forget: plans are made anew by themselves where a table or a policy changes, but not where a role does.
+        """
+        # What is signed for any backend holds for so long; the transaction's time stands still.
+        if time.monotonic() > self._signed_at + UNBOUND_FOR / 2:
+            self._sign()
+        for _ in range(5):
+            if (planted := self.run(f"begin; {FORGET if forget else ''}{fault}")) != CONCURRENTLY_UPDATED:
+                break
+            self.run("rollback")
+        assert planted == "ok", f"{planted}: {fault}"
+
+    def rollback(self, *, forget: bool = False) -> None:
+        self.run(f"rollback; {FORGET if forget else ''}")
+
+    def audit(self, check: str) -> str:
+        """The first object that a check of sql/audit finds, asked by the auditor's login."""
+        self.run("savepoint audit; set session authorization claims_auditor")
+        result = self.connection.pgconn.exec_(check.encode())
+        found = result.get_value(0, 1) if result.ntuples else None
+        self.run("rollback to savepoint audit")
+        return (found or b"").decode()
+
+    def _sign(self) -> None:
+        """Signs every context that a probe may enter, and every call that one may make."""
+        self._signed_at = time.monotonic()
+        self._words = self._north.ids | {"south": self._south, "calls": self._calls()}
+        self._words |= {f"enter_{name}": sql for name, sql in self._entrances()}
+
+    def _proofs(self, said: str) -> Iterator[tuple[str, str | None]]:
+        """Proofs of what is said by their names in PROOFS; the first two are good."""
+        now, here = int(time.time()), self._backend
+        bound, anywhere = now + BOUND_FOR, now + UNBOUND_FOR
+        kid, key = SIGNER.kid, SIGNER.key
+        good = _proof(said, bound, here)
+        yield from {
+            "": good,
+            "anywhere": _proof(said, anywhere, 0),
+            "none": None,
+            "nothing": "",
+            "longer": f"{good}:",
+            "another backend": _proof(said, bound, here + 1),
+            "another key": _proof(said, bound, here, kid, bytes(len(key))),
+            "no such key": _proof(said, bound, here, "none", key),
+            "old": _proof(said, now - BOUND_FOR, here),
+            "early": _proof(said, bound + BOUND_FOR, here),
+            "old anywhere": _proof(said, now - BOUND_FOR, 0),
+            "early anywhere": _proof(said, bound, 0),
+            "changed": good[:-1] + ("0" if good[-1] != "0" else "1"),
+            "key of contexts": self._by_own_key(said, bound, here),
+        }.items()
+
+    def _by_own_key(self, said: str, expires: int, backend: int) -> str:
+        ((signature,),) = self.connection.execute(
+            "select encode(ctx.mac(%s, %s, %b), 'hex')", [*self._own_pads, _message(said, expires, backend)]
+        ).fetchall()
+        return f"self:{expires}:{backend}:{signature}"
+
+    def _calls(self) -> dict[str, str]:
+        """Every function of SIGNED with its arguments, by its name and that of the proof: of PROOFS, or "but <argument>" where that
+        argument is another than was signed."""
+        mogrify = psycopg.ClientCursor(self.connection).mogrify
+        calls = {}
+        for function, query in SIGNED.items():
+            given = signed_arguments(self._north)[function]
+            sign = lambda given: SIGNER.calling(query, given)["proof"]  # noqa: B023, E731
+            (said,) = sign(given).args
+            proofs = dict(self._proofs(said))
+            proofs["another function"] = _proof(
+                f"5:other{said[said.index(function) + len(function) :]}", *self._for_here()
+            )
+            proofs["one argument more"] = _proof(f"{said}1:x", *self._for_here())
+            for name in query.signed[1]:  # type: ignore[index]
+                proofs[f"but {name}"] = sign(given | {name: _another(given[name])})(self._backend)
+            (call,) = re.findall(r"auth\.\w+\((?:%\(\w+\)s|[^()])*\)", query.text(given))
+            for name, proof in proofs.items():
+                calls[f"{function} {name}".strip()] = mogrify(call, given | {"proof": proof})
+            if "caller" in given:  # a token that is none, or what comes behind would raise
+                of_south = (
+                    given | {"caller": self._south.alma} | ({"refresh_hash": b""} if function == "log_out" else {})
+                )
+                calls[f"{function} of south"] = mogrify(call, of_south | {"proof": sign(of_south)(self._backend)})
+        return calls
+
+    def _for_here(self) -> tuple[int, int]:
+        return int(time.time()) + BOUND_FOR, self._backend
+
+    def _entrances(self) -> Iterator[tuple[str, str]]:
+        """Every context that a probe may enter, or try to."""
+        north, south = self._north, self._south
+        mogrify = psycopg.ClientCursor(self.connection).mogrify
+
+        def enter(who: Caller, request: str = "test", reading: bool = False, **changed: Any) -> str:
+            given = SIGNER.entering(who, request_id=request, address="", source="api", read_only=reading)
+            return mogrify(ENTER, given | {"proof": given["proof"](self._backend)} | changed)
+
+        for name in ("alma", "pia", "ana", "tom"):
+            yield name, enter(caller(north, name))
+        pia = caller(north, "pia")
+        yield "reading", enter(pia, reading=True)
+        yield "mixed", enter(Caller(south.organization, north.pia, north.pia, ""))
+        yield "by_anas_session", enter(Caller(north.organization, north.pia, north.ana, ""))
+        yield "without_session", enter(Caller(north.organization, north.pia, "", ""), session_id=None)  # type: ignore[arg-type]
+        yield "by_line", enter(pia, request="test\nx")
+        given = SIGNER.entering(pia, request_id="test", address="", source="api", read_only=False)
+        (said,) = given["proof"].args
+        for name, proof in self._proofs(said):
+            yield f"by {name}", mogrify(ENTER, given | {"proof": proof})
+        for name in given.keys() - {"proof"}:
+            other = not given[name] if name == "read_only" else _another(given[name])
+            yield f"but {name}", enter(pia, **{name: other})
+        yield "but not reading", enter(pia, reading=True, read_only=False)
+
+    def outcomes(self, probes: Iterable[Probe]) -> Iterator[tuple[Probe, str]]:
+        """What comes of each probe, in their order, in the transaction that is open; it is as before afterwards."""
+        for (who, arrange), together in groupby(probes, lambda probe: (probe.who, probe.arrange)):
+            become = f"savepoint person; {arrange}; {PEOPLE[who]}; set local search_path = ''; savepoint probe"
+            failed = self.run(become.format(**self._words))
+            for probe in together:
+                if failed == "ok":
+                    yield probe, self.run(f"rollback to savepoint probe; {probe.sql}".format(**self._words))
+                else:
+                    yield probe, f"{who} fails: {failed}"
+            self.run("rollback to savepoint person; release savepoint person")
+
+    def run(self, sql: str) -> str:
+        """The outcome of the last statement, as guard_probes writes it."""
+        result = self.connection.pgconn.exec_(sql.encode())
+        if result.status == ExecStatus.TUPLES_OK:
+            return str(result.ntuples)
+        if result.status == ExecStatus.COMMAND_OK:
+            return "ok" if result.command_tuples is None else str(result.command_tuples)
+        message = (result.error_field(DiagnosticField.MESSAGE_PRIMARY) or b"").decode()
+        inside = result.error_field(DiagnosticField.CONTEXT)
+        # What a function or a policy may not is another matter than what the statement itself may not.
+        if message.startswith("permission denied") and not inside and message.split()[-1].strip('"') in sql:
+            return "-"
+        if "row-level security policy" in message:
+            return "!"
+        return (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
+
+
+def _message(said: str, expires: int, backend: int) -> bytes:
+    return f"{said}\n{expires}\n{backend}".encode()
+
+
+def _proof(said: str, expires: int, backend: int, kid: str = SIGNER.kid, key: bytes = SIGNER.key) -> str:
+    return f"{kid}:{expires}:{backend}:{mac(key, _message(said, expires, backend)).hex()}"
+
+
+def _another(value: Any) -> Any:
+    """Another value of an argument; for none the empty text, which is to be another one, too."""
+    if value is None:
+        return ""
+    if isinstance(value, UUID):
+        return UUID(int=value.int ^ 1)
+    return value + {str: "x", bytes: b"x", int: 1}[type(value)]

@@ -1,0 +1,366 @@
+"""What a few may try of the guard beside the tables' lines: becoming a role, calling a function, entering a context, bending one."""
+
+from typing import Any
+
+from app.database.statements import load
+from app.security.tokens import secret_hash
+from tests.conftest import Cast
+from tests.security.policies.probes import (
+    CLAIM,
+    EVENT,
+    GIVEN_AWAY,
+    PATIENT,
+    TENANT_TABLES,
+    TINAS_BY_ANA,
+    TOMS_BY_ANA,
+    Probe,
+)
+
+BECOME = {
+    "api": "claims_admin claims_processor claims_provider claims_patient",
+    "worker": "claims_system",
+    "auditor": "",
+    "operator": "",
+}
+"""Which roles a login may become."""
+
+CALLS = [
+    ("owner", """
+        app.check_assignment() app.check_event() app.check_invitation() app.check_organization() app.counted_tallies()
+        app.keep_last_admin() app.make_claim() app.move_claim() app.recount_claim_tallies() app.touch_claim()"""),
+    ("recorder", """
+        app.add_tenant() app.audit_row() app.enqueue_event() app.link_care() app.lock_last_admin() app.record_status()
+        app.tally_claim()"""),
+    ("gate", """
+        app.bound_answers() app.kept_answers() auth.add_organization(null,null) auth.add_user(null,null,null,null,null,null)
+        auth.began(null) auth.end_sessions() auth.memberships(null,null) auth.open_invitation(null,null) auth.record_more_denials(null)
+        auth.sweep_windows()
+        auth.unlock(null) auth.window_of(null)"""),
+    ("gate owner", """
+        app.answers_quota() app.tenant_key(null) ctx.assume(null) ctx.fits(null,null,null) ctx.unsigned(null,null) ctx.verify(null,null)
+        ctx.verify_call(null,null)"""),
+    ("gate usher owner", """
+        ctx.assign(null,null,null,null,null,null,null,null,null) ctx.is_operator() ctx.mac(null,null,null)
+        ctx.is_signed(null,null,null,null) ctx.proves(null,null,null,null) ctx.refuse_proof(null,null,null,null) ctx.role_name(null)
+        ctx.stated()"""),
+    ("gate api", """
+        auth.accept_invitation(null,null,null,null,null) auth.find_hash(null,null) auth.find_invitation(null,null,null)
+        auth.find_logins(null,null,null) auth.forgive(null,null,null,null,null) auth.login_failed(null,null,null,null,null)
+        auth.open_session(null,null,null,null,null,null,null,null) auth.probe(null,null)
+        auth.record_denial(null,null,null,null,null,null,null,null,null)
+        auth.refresh(null,null,null,null) auth.register(null,null,null,null,null) auth.take(null,null,null,null,null)"""),
+    ("alma pia ana tom owner gate api", "ctx.reset_session()"),
+    ("gate usher api", "ctx.enter(null,null,null,null,null,null,null)"),
+    ("gate worker", "app.close_denials(null) app.fold_claim_tallies() app.seal_audit_logs() ctx.enter_job(null,null)"),
+    ("gate recorder", "app.fold_organization(null) app.record_act(null,null)"),
+    ("gate system", "ctx.turn_to(null)"),
+    ("gate auditor", "app.verify_audit_logs() app.who_can_see(null,null)"),
+    ("gate worker auditor", "app.audit_heads()"),
+    ("gate sealer", "app.audit_head() app.seal_organization(null,null,null) app.verify_organization(null)"),
+    ("sealer owner", "app.add_seal(null,null,null,null,null) app.audit_era() app.audit_hash(null) app.seal_digest(null,null)"),
+    ("as_alma as_pia as_ana as_tom owner", "app.finds(null,null)"),
+    *((f"as_{who} gate", f"app.sees_as_{role}(null,null)") for who, role in (
+        ("alma", "admin"), ("pia", "processor"), ("ana", "provider"), ("tom", "patient"))),
+    ("recorder owner", "app.defer_job(null,null,null,null) app.tally_of(null,null)"),
+    ("recorder api", "ctx.queue_state()"),
+    ("recorder system", "app.end_jobs(null) app.waiting_jobs(null)"),
+    ("system owner", """
+        app.apply_event(null) app.fail_job(null,null,null,null) app.finish_event(null,null) app.is_undone(null,null)
+        app.left_alone(null,null) app.move_claims(null,null,null) app.review_submitted(null) app.run_job(null,null,null)
+        app.settle_visit(null) app.undo_last(null,null,null,null) app.visit_days(null)"""),
+    ("worker owner", "app.forget_jobs(null,null,null) app.rescue_jobs(null,null)"),
+    ("alma recorder", "app.retry_job(null)"),
+    ("alma owner", "app.job_json(null) app.reassign_claims(null,null) app.user_json(null)"),
+    ("alma pia owner", "app.bulk_move(null,null,null,null)"),
+    ("alma ana owner", "app.import_claims(null,null) app.is_same_claim(null,null)"),
+    ("alma pia ana system owner", "app.refusal(null)"),
+    ("pia gate", "app.take_next_claim()"),
+    ("alma pia ana tom gate", """
+        app.keep_answer(null,null,null,null,null) app.take_key(null,null,null) auth.log_out(null,null) auth.my_password_hash(null)
+        auth.set_my_password(null,null,null,null,null)"""),
+    ("alma pia ana tom recorder", "app.record_access(null,null)"),
+    ("alma pia ana tom owner", """
+        app.all_words('') app.audit_json(null) app.claim_json(null) app.diagnosis_code_json(null)
+        app.event_json(null) app.major_units(null) app.organization_json(null,null,null) app.patient_json(null)
+        app.provider_json(null) app.settings_json(null) app.tallied_claims(null,null)"""),
+    ("alma pia ana tom owner gate", "app.utc(null)"),
+    ("alma pia ana tom system gate", "app.appeal_window_days() app.claim_limits()"),
+    ("alma pia ana tom system owner", """
+        app.caller_role() app.check_move(null,null,null) app.claim_problems(null) app.claim_statuses()
+        app.legal_move(null,null) app.refuse_move(null,null)"""),
+    ("alma pia ana tom system owner api", "app.icd10('')"),
+    ("alma pia ana tom system owner gate recorder", "app.refuse(null) app.refuse_now(null)"),
+    ("alma pia ana tom system owner gate recorder sealer", "app.is_npi('') app.new_claim_number() app.organization_id() app.uuid7()"),
+    ("alma pia ana tom system owner gate usher recorder sealer reporter personal", "ctx.not_verified() ctx.variable(null)"),
+    ("alma pia ana tom system owner gate recorder sealer reporter personal", """
+        ctx.checked(null,null,null) ctx.differs(null,null) ctx.entered(null) ctx.equal(gen_random_uuid(),gen_random_uuid())
+        ctx.equal(clock_timestamp()::text,'x') ctx.same(null,null) ctx.verified(null)"""),
+]  # fmt: skip
+"""Who may call which functions, its owner among them; everybody else is refused."""
+
+PERSONAL = {
+    "patients": ("member_number", "first_name", "last_name", "date_of_birth", "email", "phone"),
+    "claims": ("claim_number", "notes", "denial_reason", "status_reason"),
+    "providers": ("email",),
+    "claim_status_history": ("by_user_id", "reason"),
+    "patient_status_events": ("visit_number", "facility", "notes"),
+}
+"""The columns that a login for reports reads only where personal data was granted."""
+
+SIGNED = {
+    query.signed[0]: query
+    for resource in ("auth", "audit_logs", "rate_limits")
+    for query in load(resource).all.values()
+    if query.signed
+}
+"""The functions that are called with a proof, and the statement of the API that calls each."""
+
+
+def signed_arguments(who: Cast) -> dict[str, dict[str, Any]]:
+    """What each of SIGNED is called with, by ana where it is one of IN; each gives one row."""
+    token = secret_hash("invitation to north")
+    refresh = str(who.organization).encode()
+    return {
+        "find_logins": {"email": "alma@north.test", "slug": None},
+        "find_hash": {"email": "alma@north.test"},
+        "find_invitation": {"tenant": who.organization, "token_hash": token},
+        "login_failed": {"email": "alma@north.test", "slug": None, "request_id": "", "address": ""},
+        "register": {"organization": "Mine", "email": "me@mine.test", "name": "Me", "password_hash": "x"},
+        "accept_invitation": {"tenant": who.organization, "token_hash": token, "name": "Me", "password_hash": "x"},
+        "refresh": {"old_hash": refresh, "successors": b"y" * 32, "seconds": 60},
+        "record_denial": {
+            "tenant": who.organization, "user_id": who.alma, "request_id": "", "address": "", "entity": "claims",
+            "entity_id": None, "outcome": "x", "asked": None,
+        },
+        "open_session": {
+            "tenant": who.organization, "user_id": who.alma, "session_id": who.anas_claim, "refresh_hash": b"x", "seconds": 60,
+            "changed_at": None, "new_hash": "x",
+        },
+        "take": {"subject": "x", "want": 1, "limit": 1, "seconds": 1},
+        "forgive": {"account": "x", "address": "y", "account_began": 1, "address_began": 2},
+        "log_out": {"caller": who.ana, "refresh_hash": None},
+        "my_password_hash": {"caller": who.ana},
+        "set_my_password": {"caller": who.ana, "new_hash": "x", "changed_at": None, "refresh_hash": None, "seconds": 60},
+    }  # fmt: skip
+
+
+GOOD_PROOFS = ("", "anywhere")
+BAD_PROOFS = (
+    "none", "nothing", "longer", "changed", "another backend", "another key", "no such key", "key of contexts",
+)  # fmt: skip
+OTHER_TIMES = ("old", "early", "old anywhere", "early anywhere")
+"""matrix.py makes them: good for a backend of one's own, or for any; bad ones; and good ones of another time."""
+ONLY_OF_CALLS = ("another function", "one argument more")
+IN = ("log_out", "my_password_hash", "set_my_password")
+"""Functions of SIGNED that are called in a context; the others are called before there is one."""
+
+QUEUED = "procrastinate.procrastinate_jobs"
+ANY_JOBS = "array(select generate_series(1, 99)::bigint)"
+
+SETS = "grant execute on function set_config(text, text, boolean) to public"
+"""Without it no product role changes a variable while a statement runs; the policies hold all the same."""
+
+SCENARIOS = [
+    # The triggers of a claim.
+    Probe("alma", f"insert into app.claims {CLAIM.format(30000000).format('{tom_patient}', '{ana_provider}')}", "INVAL"),
+    Probe("alma", "insert into app.claims " + CLAIM.format(100).format("{south.tom_patient}", "{ana_provider}"), "INVAL"),
+    Probe("alma", "update app.claims set status = 'paid' where claim_id = '{bens_claim}'", "TRANS"),
+    Probe("alma", "update app.claims set assigned_to = '{ana}' where claim_id = '{bens_claim}'", "CLASH"),
+    Probe("alma", "update app.claims set notes = 'x'; select from app.claims where claim_id = '{bens_claim}' and version = 2", "1"),
+    Probe("alma", f"insert into app.claims {TOMS_BY_ANA}; select from app.claim_status_history", "8"),
+    Probe("alma", f"insert into app.claims {TINAS_BY_ANA}; select from app.care_relationships", "3"),
+    Probe("alma", f"insert into app.claims {TOMS_BY_ANA}; select from app.claim_tally_changes", "8"),
+    Probe("alma", "update app.claims set status = 'voided' where claim_id = '{bens_claim}'; select from app.claim_tally_changes", "9"),
+    # The other tables' triggers.
+    Probe("ana", f"insert into app.patients {PATIENT}; select from app.patients", "2"),
+    Probe("alma", f"insert into app.patient_status_events {EVENT.format('{south.tom_patient}')}", "INVAL"),
+    Probe("alma", f"insert into app.patient_status_events {EVENT.format('{tom_patient}')}; select from app.job_processing_logs", "3"),
+    Probe("alma", "update app.organizations set timezone = 'Nowhere'", "INVAL"),
+    Probe("alma", "update app.users set role = 'claims_processor' where user_id = '{alma}'", "CLASH"),
+    Probe("alma", "update app.users set active = false where user_id = '{pia}'; update app.users set active = true; "
+        "set local role none; {enter_pia}", "ENDED"),
+    Probe("alma", "insert into app.invitations (email, role, token_hash) values ('pia@north.test', 'admin', '3')", "CLASH"),
+    *(Probe("alma", f"{change}; select from app.audit_logs where request_id = 'test' and entity = '{table}'", "1")
+        for table, change in (
+            ("organizations", "update app.organizations set name = 'x'"),
+            ("users", "update app.users set role = 'admin' where user_id = '{pia}'"),
+            ("providers", "update app.providers set name = 'x' where provider_id = '{ana_provider}'"),
+            ("patients", "update app.patients set phone = 'x' where patient_id = '{tom_patient}'"),
+            ("care_relationships", "delete from app.care_relationships where provider_id = '{ana_provider}'"),
+            ("claims", "update app.claims set notes = 'x' where claim_id = '{bens_claim}'"),
+            ("patient_status_events", f"insert into app.patient_status_events {EVENT.format('{tom_patient}')}"),
+            ("invitations", "delete from app.invitations"))),
+    Probe("gate", "select auth.add_organization('new', 'New'); select from auth.tenants", "3"),
+    # What a trigger says first, the policy says too.
+    Probe("ana", f"insert into app.patient_status_events {EVENT.format('{tina_patient}')}", "!",
+        "alter table app.patient_status_events disable trigger user"),
+    # A provider's context that names no provider, as none is entered.
+    Probe("stray", f"insert into app.patients {PATIENT}", "!"),
+    # Keys hold where all triggers are off, and for everybody.
+    *(Probe("root", f"update {table} set {column} = '{value}' where organization_id = '{{organization}}' {where}", "23503",
+            f"alter table {table} disable trigger user")
+        for table, column, value, where in (
+            ("app.users", "provider_id", "{south.ana_provider}", "and user_id = '{ana}'"),
+            ("app.users", "patient_id", "{south.tom_patient}", "and user_id = '{tom}'"),
+            ("app.care_relationships", "provider_id", "{south.ana_provider}", "and patient_id = '{tom_patient}'"),
+            ("app.care_relationships", "patient_id", "{south.tom_patient}", "and patient_id = '{tom_patient}'"),
+            ("app.claims", "patient_id", "{south.tom_patient}", ""),
+            ("app.claims", "provider_id", "{south.ana_provider}", ""),
+            ("app.claims", "assigned_to", "{south.pia}", ""),
+            ("app.claim_status_history", "claim_id", "{south.anas_claim}", "and claim_id = '{bens_claim}'"),
+            ("app.patient_status_events", "patient_id", "{south.tom_patient}", ""),
+            ("app.patient_status_events", "provider_id", "{south.ana_provider}", ""),
+            ("app.job_processing_logs", "event_id", "{south.toms_event}", "and event_id = '{toms_event}'"),
+            ("app.job_processing_logs", "patient_id", "{south.tom_patient}", ""),
+            ("app.invitations", "role = 'provider', provider_id", "{south.ana_provider}", ""),
+            ("app.invitations", "role = 'patient', patient_id", "{south.tom_patient}", ""),
+            ("app.idempotency_keys", "user_id", "{south.alma}", ""),
+            ("auth.credentials", "email", "alma@south.test", "and email = 'alma@north.test'"),
+            ("auth.sessions", "user_id", "{south.alma}", ""),
+            ("auth.refresh_tokens", "session_id", "{south.alma}", ""))),
+    # A context that nobody entered, for the admin of south.
+    *(Probe("forger", f"select from {table}", "28000") for table in TENANT_TABLES[:-3]),
+    Probe("forger", "select invitation_id from app.invitations", "28000"),
+    Probe("forger", "select app.take_key('/api/claims', 'new', '')  -- app.idempotency_keys", "28000"),
+    Probe("forger", "select app.record_access('read', 'audit_logs')  -- app.audit_logs", "28000"),
+    # Not even a proof of the API's helps where the context was not entered.
+    *(Probe("forger", f"select from {{calls[{function} of south]}}  -- auth.{function}(", "28000") for function in IN),
+    # The restrictive policies hold by themselves, whatever a grant, a trigger or another policy lets through.
+    *(Probe(who, sql.format(table), outcome, GIVEN_AWAY.format(table)) for table in TENANT_TABLES for who, sql, outcome in (
+        ("alma", "select from {} where organization_id <> '{{organization}}'", "0"),
+        ("alma", "insert into {} (organization_id) values ('{{south.organization}}')", "!"),
+        ("alma", "update {} set organization_id = '{{south.organization}}'", "!"),
+        ("forger", "select from {}", "28000"),
+        # There is no row of an organization that does not exist: a scan begins with the context all the same.
+        ("forger", "set local app.organization_id = '00000000-0000-4000-8000-000000000000'; select from {}", "28000"),
+        ("forger", "select from {} where organization_id = gen_random_uuid()", "28000"),
+        ("forger", "update {} set organization_id = null where organization_id = gen_random_uuid()", "28000"),
+        ("forger", "delete from {} where organization_id = gen_random_uuid()", "28000"),
+        ("forger", "insert into {} (organization_id) values ('{{south.organization}}')", "28000"))),
+    # A row can't be moved out of one's scope, where its column could be written.
+    *(Probe(who, f"update {table} set {column} = '{{{target}}}'", "!",
+            f"alter table {table} disable trigger user; grant update on {table} to {role}")
+        for who, role, table, column, target in (
+            ("pia", "claims_processor", "app.claims", "assigned_to", "paul"),
+            ("ana", "claims_provider", "app.claims", "provider_id", "ben_provider"),
+            ("ana", "claims_provider", "app.providers", "provider_id", "ben_provider"))),
+    # A context that was entered, and then bent: another role, another variable.
+    Probe("tom", "set local role claims_admin; select from app.claims", "28000"),
+    Probe("tom", "set local app.role = 'admin'; set local role claims_admin; select from app.claims", "28000"),
+    *(Probe("alma", f"set local app.{name} = '{value}'; select from app.claims", "28000") for name, value in (
+        ("organization_id", "{south.organization}"), ("user_id", "{pia}"), ("session_id", "{pia}"), ("role", "claims_processor"),
+        ("provider_id", "{ana_provider}"), ("patient_id", "{tom_patient}"), ("request_id", "x"), ("address", "x"), ("source", "job"))),
+    # A context that is bent while a statement runs.
+    Probe("alma", "set enable_indexscan = off; set enable_bitmapscan = off; "
+        "select set_config('app.organization_id', '{south.organization}', true) from app.claims", "1", SETS),
+    Probe("ana", "set enable_indexscan = off; set enable_bitmapscan = off; "
+        "select set_config('app.provider_id', '{ben_provider}', true) from app.claims", "1", SETS),
+    Probe("alma", "select ctx.entered(null)", "28000"),
+    # Before the scan reads its first row, and after it was checked whether it may begin.
+    Probe("alma", "with bent as materialized (select set_config('app.organization_id', '{south.organization}', true)) "
+        "select from bent, app.claims", "0", SETS),
+    # Neither does one that was entered to write hold for reading alone, nor the other way round.
+    Probe("alma", "set transaction_read_only = on; select from app.claims", "28000"),
+    # A variable that is no id.
+    *(Probe(who, f"{variable} select {call}", "28000") for who, variable, call in (
+        ("alma", "", "ctx.variable('none')"),
+        ("root", "select set_config('app.user_id', 'abc', true);", "ctx.variable('user_id')"),
+        ("root", "select set_config('app.user_id', repeat('x', 32), true);", "ctx.variable('user_id')"),
+        ("root", "select set_config('app.organization_id', '', true);", "app.organization_id()"))),
+    Probe("root", "select set_config('app.user_id', '', true); select from ctx.variable('user_id') as id where id is null", "1"),
+    Probe("root", "select set_config('app.user_id', '', true); "
+        "select from ctx.entered('claims_admin', 'user_id') as id where id is null", "1"),
+    # What a call leaves behind.
+    *(Probe("alma", f"{left}; select ctx.reset_session(); {seen}", outcome,
+            "grant execute on function pg_advisory_lock(bigint), pg_lock_status() to public") for left, seen, outcome in (
+        ("set work_mem = '7MB'", "select where current_setting('work_mem') = '7MB'", "0"),
+        ("set role claims_admin", "select where current_user = session_user", "1"),
+        ("select pg_advisory_lock(7)", "select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()", "0"),
+        ("declare left_open cursor for select 1", "fetch left_open", "34000"))),
+    # A role that may do without a signature gets around no policy.
+    Probe("operator", "select from app.claims", "0",
+        "grant usage on schema app to claims_operator; grant select on app.claims to claims_operator"),
+    # A login for reports: of the organization that was noted for it, and without personal data unless that was granted.
+    *(Probe("reporter", f"select {column} from app.{table}", "-") for table, columns in PERSONAL.items() for column in columns),
+    *(Probe("personal", f"select {column} from app.{table}", rows) for table, rows in
+        (("patients", "2"), ("claims", "6"), ("providers", "2"), ("claim_status_history", "7"), ("patient_status_events", "2"))
+        for column in PERSONAL[table]),
+    *(Probe(who, f"select ctid from app.{table}", "-") for who in ("reporter", "personal")  # no grant on a whole table
+        for table in (*PERSONAL, "organizations", "care_relationships")),
+    Probe("reporter", "set local app.organization_id = '{south.organization}'; select from app.claims", "28000",
+        "insert into ctx.reporters (login, organization_id) values ('another', '{south.organization}')"),
+    Probe("root", "select set_config('app.organization_id', '{organization}', true); set session authorization claims_reporting; "
+        "select from app.claims", "28000"),
+    # Entering.
+    Probe("api", "{enter_pia}; select from app.claims", "1"),
+    Probe("api", "{enter_reading}; update app.claims set notes = 'x'", "25006"),
+    *(Probe("api", f"{{enter_by {name}}}; select from app.claims", "1") for name in GOOD_PROOFS),
+    *(Probe("api", f"{{enter_by {name}}}", "28000") for name in BAD_PROOFS),
+    *(Probe("api", f"{{enter_by {name}}}", "CLOCK") for name in OTHER_TIMES),
+    *(Probe("api", f"{{enter_but {name}}}", "28000") for name in (
+        "organization_id", "user_id", "session_id", "request_id", "address", "source", "read_only", "not reading")),
+    Probe("api", "{enter_by_line}", "28000"),
+    Probe("api", "select ctx.enter('{organization}', '{pia}', '{pia}', '', '', 'api', false)", "28000"),
+    Probe("api", "select ctx.enter('{organization}', '{pia}', null, '', '', 'sql', true)", "28000"),
+    Probe("operator", "select ctx.enter('{organization}', '{pia}', null, '', '', 'sql', true)", "1",
+        "grant usage on schema ctx to claims_operator; grant execute on function ctx.enter to claims_operator"),
+    Probe("api", "{enter_mixed}", "ENDED"),
+    Probe("api", "{enter_without_session}", "ENDED"),
+    Probe("api", "{enter_by_anas_session}", "ENDED"),
+    Probe("api", "{enter_pia}", "ENDED", "update auth.sessions set ended_at = now() where session_id = '{pia}'"),
+    Probe("api", "{enter_pia}", "ENDED",
+        "alter table app.users disable trigger user; update app.users set active = false where user_id = '{pia}'"),
+    Probe("api", "{enter_pia}", "ENDED", "update app.organizations set suspended_at = now()"),
+    Probe("worker", "select ctx.enter_job('{south.organization}', '{toms_event}')", "28000"),
+    # Each function of the schema auth: with a proof of this call, and without. It finds its names whatever the search_path is.
+    *(Probe("ana" if function in IN else "api", f"select from {{calls[{f'{function} {name}'.strip()}]}}  -- auth.{function}(", expect)
+        for function, query in SIGNED.items()
+        for expect, names in (
+            ("1", GOOD_PROOFS),
+            ("CLOCK", OTHER_TIMES),
+            ("28000", (*BAD_PROOFS, *ONLY_OF_CALLS, *(f"but {name}" for name in query.signed[1]))))
+        for name in names),
+    Probe("api", "select from ctx.queue_state()", "1"),
+    # A job, and the queue: for the tenant of its event, in a context that was entered.
+    *(Probe("system", f"select app.{call}; select from app.job_processing_logs where status = '{status}'", "1") for call, status in (
+        ("run_job('{toms_event}', null, 0)", "completed"), ("fail_job('{toms_event}', null, 'x', true)", "failed"))),
+    Probe("system", "select from app.waiting_jobs(9)", "1"),
+    Probe("system", f"select app.end_jobs({ANY_JOBS}); set local role none; select from {QUEUED} where status = 'succeeded'", "1"),
+    Probe("system", f"select app.end_jobs({ANY_JOBS}); set local role none; select from {QUEUED} where status = 'todo'", "1"),
+    Probe("system", "select ctx.turn_to('{toms_event}'); select from app.claims", "6"),
+    Probe("system", "select ctx.turn_to('{south.toms_event}')", "28000"),
+    *(Probe("worker", "select set_config('app.organization_id', '{south.organization}', true); set local role claims_system; " + call,
+        "28000") for call in (
+            "select from app.waiting_jobs(9)", f"select app.end_jobs({ANY_JOBS})", "select ctx.turn_to('{south.toms_event}')")),
+    *(Probe("worker", f"select from {call}", "1") for call in (
+        "app.rescue_jobs('1 day', '1 day')", "app.forget_jobs(1, 1, 1)", "ctx.enter_job('{organization}', '{toms_event}')")),
+    # Tallies: folded one change of each organization, that of bens_claim, which adds no day and no status.
+    Probe("worker", "select app.fold_claim_tallies(1); reset session authorization; select from app.claim_tallies", "6"),
+    # Denials that were only counted, of a minute that has ended: one of each organization.
+    Probe("worker", "select from app.close_denials(9) as closed where closed = 2", "1"),
+    # The trail under seal: no row where it is whole, one for each organization where it is not.
+    Probe("worker", "select pg_current_xact_id(); select app.seal_audit_logs()", "P0001"),
+    *(Probe(who, "select from app.audit_heads()", "2") for who in ("worker", "auditor")),
+    Probe("auditor", "select from app.verify_audit_logs()", "0"),
+    Probe("auditor", "select from app.verify_audit_logs()", "1",
+        "update app.audit_seals set digest = 'x' where organization_id = '{organization}'"),
+    # Who could see a row: alma, pia, ana, tom.
+    Probe("auditor", "select from app.who_can_see('claims', '{anas_claim}')", "4"),
+    Probe("auditor", "select from app.who_can_see('auth.sessions', '{alma}')", "42809"),
+    # The functions of somebody who is in.
+    *(Probe(who, f"select from {call}", "1") for who, calls in (
+        ("alma", "app.keep_answer('/','k',200,'[]','') app.record_access('read','audit_logs') "
+            "app.record_access('read','claims','{anas_claim}','{tom_patient}') "
+            "app.record_access('read','patients','{tom_patient}','{tom_patient}')"),
+        ("ana", "app.claim_limits() app.appeal_window_days()"),
+        ("pia", "app.take_next_claim()")) for call in calls.split()),
+    # Of claims and patients claims_recorder reads the ids alone.
+    Probe("recorder", "select amount_cents from app.claims", "-"),
+    Probe("recorder", "select last_name from app.patients", "-"),
+    # Two admins who demote each other wait for one lock, which claims_recorder takes.
+    Probe("alma", "update app.users set role = 'claims_processor' where user_id = '{pia}'; reset session authorization; "
+        "select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()", "1",
+        "update app.users set role = 'admin' where user_id = '{pia}'"),
+    Probe("alma", "select from app.take_key('/','k','')", "0"),
+    Probe("alma", "select from app.retry_job('{toms_job}')", "1", "update app.job_processing_logs set status = 'failed'"),
+]  # fmt: skip

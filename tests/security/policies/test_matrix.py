@@ -1,0 +1,31 @@
+"""Policies that no route shows by itself, asked in SQL; everything else is seen through the API."""
+
+import pytest
+
+
+def seen(connection, query):
+    """What the caller sees. The server counts a statement (tests/security/policies/coverage.py) when the next one comes."""
+    rows = connection.execute(query).fetchall()
+    connection.rollback()
+    return {row if len(row) > 1 else row[0] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("who", "whose"), [("alma", "ana ben"), ("ana", "ana"), ("ben", "ben"), ("tom", "ana"), ("tina", "ben")]
+)
+def test_care_is_seen_by_those_it_is_between(as_root, as_role, cast, who, whose):
+    pairs = {"ana": (cast.ana_provider, cast.tom_patient), "ben": (cast.ben_provider, cast.tina_patient)}
+    query = "select provider_id, patient_id from care_relationships"
+    assert seen(as_root, query) > set(pairs.values())  # control: the other tenant's, too
+    assert seen(as_role(who), query) == {pairs[name] for name in whose.split()}
+
+
+@pytest.mark.parametrize(("who", "also"), [("pia", {"anas_claim"}), ("paul", set())])
+def test_the_gate_sees_what_nobody_works_on_and_the_callers_own(settings, as_root, cast, who, also):
+    query = "select claim_id from claims"
+    assert len(seen(as_root, query)) == 4  # control: two of each tenant
+    with as_root.transaction():
+        as_root.execute("select ctx.enter(%s, %s, null, 'test', '', 'sql', true)", [cast.organization, cast.ids[who]])
+        as_root.execute("set local role claims_gate")
+        found = {row[0] for row in as_root.execute(query).fetchall()}
+    assert found == {cast.ids[name] for name in {"bens_claim"} | also}

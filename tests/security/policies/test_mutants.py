@@ -1,0 +1,149 @@
+"""Every fault that can be made in the database's guard is seen: by a probe of what somebody may do, or by a check of sql/audit.
+
+guard_mutants.py makes the faults from the live catalog, guard_probes.py and guard_scenarios.py are the probes, guard.py runs them.
+A new table, role, trigger or function has mutants at once, and they survive until it has its probes.
+That the API refuses to start on any of them, because the catalog's fingerprint differs, does not count here.
+`make mutants` prints who killed which.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from functools import cache
+from itertools import chain
+
+import psycopg
+import pytest
+
+from app.operations import migrate as schema
+from tests.security.policies.matrix import ROLES, Guard, all_probes, plant
+from tests.security.policies.mutants import EQUIVALENT, KINDS, Mutant
+from tests.security.policies.probes import TENANT_TABLES, Probe
+
+PROBES = sorted(all_probes(), key=lambda probe: (probe.who, probe.arrange))
+"""Those of one person together: to become somebody costs more than to try something."""
+
+
+@pytest.fixture
+def guard(settings, casts) -> Iterator[Guard]:
+    options = "-c search_path= -c lc_messages=C"
+    with psycopg.connect(settings.database_url, autocommit=True, options=options) as connection:
+        plant(connection, casts)
+        guard = Guard(connection, casts)
+        yield guard
+        guard.rollback()  # whatever became of the test: a fault of a role is one for the whole server
+
+
+def failures(guard: Guard, probes: Iterable[Probe]) -> Iterator[str]:
+    for probe, outcome in guard.outcomes(probes):
+        if outcome != probe.expect:
+            yield f"{probe.who}: {probe.sql} -> {outcome} instead of {probe.expect}"
+
+
+class Audit:
+    """The checks of sql/audit; what found the last fault is asked first."""
+
+    def __init__(self) -> None:
+        self._checks = sorted((schema.SQL / "audit").glob("[0-9]*.sql"))
+
+    def failures(self, guard: Guard) -> Iterator[str]:
+        for path in self._checks:
+            if found := guard.audit(path.read_text()):
+                self._checks.remove(path)
+                self._checks.insert(0, path)
+                yield f"audit {path.stem}: {found}"
+                return
+
+
+@cache
+def near_and_far(about: tuple[str, ...], role: str) -> tuple[list[Probe], list[Probe]]:
+    """The probes that are about what a mutant is about, as its role where it has one; and all others."""
+
+    def is_near(probe: Probe) -> bool:
+        line = f"{probe.sql} {probe.expect}"
+        return (not role or ROLES.get(probe.who, probe.who) == role) and (
+            not about or any(word in line for word in about)
+        )
+
+    near = [probe for probe in PROBES if is_near(probe)]
+    return near, [probe for probe in PROBES if not is_near(probe)]
+
+
+def killer(guard: Guard, audit: Audit, mutant: Mutant) -> str | None:
+    """The first that tells: a probe that is near, a check of the audit, any other probe."""
+    near, far = near_and_far(mutant.about, mutant.role)
+    told = chain(failures(guard, near), audit.failures(guard), failures(guard, far))
+    return next(told, None)
+
+
+def killers(guard: Guard, mutants: Iterable[Mutant]) -> dict[str, str | None]:
+    """Who killed each mutant; None for a survivor."""
+    audit, found = Audit(), {}
+    for mutant in mutants:
+        guard.begin(mutant.sql, forget=mutant.is_of_roles)
+        found[mutant.name] = killer(guard, audit, mutant)
+        guard.rollback(forget=mutant.is_of_roles)
+    return found
+
+
+def test_every_probe_holds_where_nothing_is_changed(guard):
+    guard.begin()
+    assert list(failures(guard, PROBES)) == []
+
+
+def test_there_are_rows_out_of_everybodys_reach(guard, other):
+    """The control of every probe that sees none."""
+    for table in TENANT_TABLES:
+        of_south = f"select from {table} where organization_id = %s"
+        assert guard.connection.execute(of_south, [other.organization]).rowcount > 0, table
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_mutant_is_killed(guard, kind):
+    started = time.monotonic()
+    found = killers(guard, KINDS[kind](guard.connection))
+    print()
+    for name, by in found.items():
+        print(f"{name} | {by or 'nobody: ' + EQUIVALENT.get(name, 'SURVIVES')}")
+    by_audit = sum(by is not None and by.startswith("audit ") for by in found.values())
+    print(f"{kind}: {len(found)} mutants in {time.monotonic() - started:.0f} s, {by_audit} of them killed by the audit")
+    survivors = {name for name, by in found.items() if by is None}
+    assert survivors - EQUIVALENT.keys() == set()
+    assert EQUIVALENT.keys() & found.keys() == survivors  # what is killed after all does not belong into the list
+    guard.begin()
+    assert list(failures(guard, PROBES)) == []  # control: nothing of them was left
+
+
+def test_every_equivalent_is_a_mutant(guard):
+    names = {mutant.name for kind in KINDS.values() for mutant in kind(guard.connection)}
+    assert EQUIVALENT.keys() <= names
+
+
+def test_a_table_without_probes_is_named(guard):
+    """A sound table, so that the audit has nothing to say, and yet nobody tried what its own policy lets through."""
+    guard.connection.execute(
+        "create table app.extra (organization_id uuid primary key, open boolean); "
+        "alter table app.extra enable row level security, force row level security; "
+        "create policy extra_tenant on app.extra as restrictive using (organization_id = ctx.variable('organization_id')); "
+        "create policy extra_entered on app.extra as restrictive "
+        "using (organization_id = (select ctx.entered(current_user))) with check (true); "
+        "create policy extra_signed on app.extra as restrictive "
+        "using (ctx.same(organization_id, (select ctx.verified(current_user)))) "
+        "with check (ctx.same(organization_id, (select ctx.entered(current_user)))); "
+        "create policy extra_admin on app.extra for select to claims_admin using (open); grant select on app.extra to claims_admin; "
+        "create trigger extra_90_audit after insert or update or delete on app.extra "
+        "for each row execute function app.audit_row('organization_id')"
+    )
+    found = killers(guard, (mutant for mutant in KINDS["policies"](guard.connection) if "app.extra" in mutant.about))
+    survivors = {name for name, by in found.items() if by is None}
+    assert {"drop policy extra_admin on app.extra", "alter policy extra_admin on app.extra using (true)"} <= survivors
+
+
+def test_a_function_without_a_line_is_named(guard):
+    guard.connection.execute(
+        "create function app.extra() returns integer language sql return 1; revoke execute on function app.extra from public"
+    )
+    mutants = KINDS["functions"](guard.connection)
+    found = killers(
+        guard, (mutant for mutant in mutants if mutant.about == ("app.extra(",) and mutant.role == "claims_admin")
+    )
+    assert found == {"grant execute on function app.extra() to claims_admin": None}

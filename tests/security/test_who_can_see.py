@@ -1,0 +1,281 @@
+"""who_can_see answers by the real policies: what it says of a row is what each user sees when the API asks as that user."""
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from app.operations import migrate as schema
+from tests.conftest import ROLE
+from tests.security.test_isolation import TABLES
+
+PEOPLE = [(name, tenant) for tenant in ("north", "south") for name in ROLE]
+VARIABLES = [f"app.{name}" for name in ("organization_id", "user_id", "session_id", "role", "provider_id", "patient_id",
+                                        "request_id", "address", "source", "mac")]  # fmt: skip
+OURS = [
+    "who_can_see",
+    "tenant_key",
+    "finds",
+    "sees_as_admin",
+    "sees_as_processor",
+    "sees_as_provider",
+    "sees_as_patient",
+]
+UNSEEN = {"idempotency_keys", "audit_seals"}
+"""Tables that no product role reads."""
+
+
+@pytest.fixture
+def as_auditor(settings):
+    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+        connection.execute("set session authorization claims_auditor")
+        connection.execute("set search_path = app")  # as the login itself has it
+        yield connection
+
+
+def who_can_see(connection, table, *key):
+    """(organization, user, role) of everybody who could."""
+    call = sql.SQL("select * from who_can_see({}, {})").format(
+        sql.Literal(table), sql.SQL(", ").join(sql.Literal(str(one)) for one in key)
+    )
+    return connection.execute(call).fetchall()
+
+
+def key_of(as_root, table):
+    """The columns of the primary key, but for the organization where there are more; asked without tenant_key."""
+    found = as_root.execute(
+        "select column_name from information_schema.key_column_usage where table_schema = 'app' and table_name = %s "
+        "and constraint_name = %s order by ordinal_position",
+        [table, f"{table}_pkey"],
+    ).fetchall()
+    columns = [name for (name,) in found]
+    return columns[1:] or columns
+
+
+def rows_of(as_root, table, columns):
+    """The keys of all rows, of both tenants, as text."""
+    key = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(one)) for one in columns)
+    return as_root.execute(sql.SQL("select {} from {}").format(key, sql.Identifier(table))).fetchall()
+
+
+def really_sees(connection, table, columns, key):
+    """Whether this user's own statement finds the row; a missing grant is a no."""
+    where = sql.SQL(" and ").join(
+        sql.SQL("{}::text = {}").format(sql.Identifier(c), v) for c, v in zip(columns, key, strict=True)
+    )
+    try:
+        with connection.transaction():
+            found = connection.execute(sql.SQL("select 1 from {} where {}").format(sql.Identifier(table), where))
+            return found.fetchone() is not None
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_it_says_what_each_user_really_sees(as_root, as_auditor, as_role, casts, table):
+    ana = as_role("ana")
+    ana.execute(
+        "insert into claims (patient_id, provider_id, diagnosis_code, amount_cents, service_date, status) "
+        "values (%s, %s, 'E11.9', 100, current_date, 'draft')",
+        [casts["north"].tom_patient, casts["north"].ana_provider],
+    )
+    ana.commit()
+    columns = key_of(as_root, table)
+    keys = rows_of(as_root, table, columns)
+    assert len(keys) >= 2  # control: of both tenants
+    asking = {(name, tenant): as_role(name, tenant) for name, tenant in PEOPLE}
+    outcomes = set()
+    for key in keys:
+        expected = {
+            (casts[tenant].organization, casts[tenant].ids[name], ROLE[name])
+            for name, tenant in PEOPLE
+            if really_sees(asking[name, tenant], table, columns, key)
+        }
+        said = who_can_see(as_auditor, table, *key)
+        assert set(said) == expected, key
+        assert len(said) == len(expected)
+        outcomes |= {who in expected for who in {(casts[t].organization, casts[t].ids[n], ROLE[n]) for n, t in PEOPLE}}
+    assert outcomes == ({False} if table in UNSEEN else {True, False})
+
+
+def test_who_reads_any_column_reads_the_key(as_root):
+    """Else a row could be read that sees_as_... does not find."""
+    asked = 0
+    for table in TABLES:
+        for role in ("claims_admin", "claims_processor", "claims_provider", "claims_patient"):
+            for column in key_of(as_root, table):
+                some, this = as_root.execute(
+                    "select has_any_column_privilege(%s, %s, 'select'), has_column_privilege(%s, %s, %s, 'select')",
+                    [role, f"app.{table}", role, f"app.{table}", column],
+                ).fetchone()
+                assert some == this, (table, role, column)
+                asked += some
+    assert asked > 40  # control
+
+
+def test_a_change_of_a_policy_changes_the_answer(as_root, cast):
+    def providers():
+        return {user for _, user, role in who_can_see(as_root, "claims", cast.anas_claim) if role == "provider"}
+
+    assert providers() == {cast.ana}
+    for change, expected in (
+        ("alter policy claims_provider_select on claims using (true)", {cast.ana, cast.ben}),
+        ("alter policy claims_provider_select on claims using (false)", set()),
+        ("drop policy claims_provider_select on claims", set()),
+        ("revoke select on claims from claims_provider", set()),
+        ("create policy less on claims as restrictive to claims_provider using (status = 'paid')", set()),
+        ("alter table claims disable row level security", {cast.ana, cast.ben}),
+    ):
+        with as_root.transaction(force_rollback=True):
+            as_root.execute(change)
+            as_root.execute("set local session authorization claims_auditor")
+            seen = {one for one in providers() if one in cast.ids.values()}
+            assert seen == expected, change
+    assert providers() == {cast.ana}
+
+
+def test_another_tenants_users_are_named_where_they_see_the_row(as_root, cast, other):
+    def tenants():
+        return {tenant for tenant, _, _ in who_can_see(as_root, "claims", cast.anas_claim)}
+
+    assert tenants() == {cast.organization}
+    with as_root.transaction(force_rollback=True):
+        as_root.execute(
+            "drop policy claims_tenant on claims; drop policy claims_entered on claims; drop policy claims_signed on claims"
+        )
+        assert tenants() == {cast.organization, other.organization}
+
+
+def test_who_cannot_log_in_sees_nothing(as_root, as_auditor, cast, other):
+    def names(who):
+        found = {user for _, user, _ in who_can_see(as_auditor, "claims", who.anas_claim)}
+        return {name for name in ROLE if who.ids[name] in found}
+
+    assert names(cast) == names(other) == {"alma", "pia", "ana", "tom"}  # control
+    as_root.execute("update users set active = false where user_id = %s", [cast.tom])
+    assert names(cast) == {"alma", "pia", "ana"}
+    as_root.execute("update organizations set suspended_at = now() where organization_id = %s", [cast.organization])
+    assert names(cast) == set()
+    assert names(other) == {"alma", "pia", "ana", "tom"}
+
+
+def test_a_row_that_is_not_there_is_nobodys(as_auditor, cast):
+    assert who_can_see(as_auditor, "claims", cast.anas_claim)  # control
+    assert who_can_see(as_auditor, "claims", cast.alma) == []
+
+
+@pytest.mark.parametrize(("table", "key", "error", "said"), [
+    ("claim_transitions", ["x"], "42809", "claim_transitions is no tenant table of the schema app"),
+    ("auth.credentials", ["x"], "42809", "auth.credentials is no tenant table"),
+    ("auth.sessions", ["x"], "42809", "auth.sessions is no tenant table"),
+    ("procrastinate.procrastinate_jobs", ["1"], "42501", "permission denied for schema procrastinate"),
+    ("claims_newest", ["x"], "42809", "claims_newest is no tenant table"),
+    ("nothing", ["x"], "42809", "nothing is no tenant table"),
+    ("claims where true; --", ["x"], "42", ""),  # an invalid name before PostgreSQL 16, then no table
+    ("claims", ["x"], "22P02", "uuid"),
+    ("claims", ["x", "y"], "22023", "the key of claims is (claim_id)"),
+    ("care_relationships", ["x"], "22023", "the key of care_relationships is (provider_id, patient_id)"),
+])  # fmt: skip
+def test_what_does_not_fit_is_refused(as_auditor, table, key, error, said):
+    with pytest.raises(psycopg.Error) as caught:
+        who_can_see(as_auditor, table, *key)
+    assert caught.value.sqlstate.startswith(error)
+    assert said in str(caught.value)
+
+
+def test_the_auditor_alone_may_ask(as_root, as_role, settings, cast):
+    may = as_root.execute(
+        "select p.proname, r.rolname from pg_proc p, pg_roles r where p.proname = any (%s) and p.pronamespace = 'app'::regnamespace "
+        "and not r.rolsuper and has_function_privilege(r.oid, p.oid, 'execute') and p.proowner <> r.oid",
+        [OURS],
+    ).fetchall()
+    assert ("who_can_see", "claims_auditor") in may
+    shadows = {f"claims_as_{name}" for name in ("admin", "processor", "provider", "patient")}
+    assert set(may) == (
+        {("who_can_see", "claims_auditor"), ("tenant_key", "claims_gate")}
+        | {(name, "claims_gate") for name in OURS if name.startswith("sees_as")}
+        | {("finds", role) for role in shadows}
+    )
+    for connection in (
+        as_role("alma"),
+        psycopg.connect(settings.api_database_url),
+        psycopg.connect(settings.worker_database_url),
+    ):
+        with connection:
+            for call in (
+                f"select * from app.who_can_see('claims', '{cast.anas_claim}')",
+                "select app.sees_as_admin('app.claims', '{}')",
+                "select app.finds('app.claims', '{}')",
+                "select app.tenant_key('claims')",
+            ):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                    connection.execute(call)
+
+
+OWNED = """
+select pg_describe_object(d.classid, d.objid, d.objsubid) from pg_shdepend d join pg_roles r on r.oid = d.refobjid
+join pg_database b on b.oid = d.dbid and b.datname = current_database()
+where d.deptype = 'o' and d.refclassid = 'pg_authid'::regclass
+  and (pg_has_role('claims_api', r.oid, 'member') or pg_has_role('claims_worker', r.oid, 'member')) and not r.rolsuper"""
+
+
+def test_nobody_becomes_whom_the_functions_run_as(as_root, as_role):
+    """Whoever owns a function may drop it, hand it on or change its settings: the API becomes none that owns anything."""
+    members = "select m.rolname from pg_auth_members x join pg_roles r on r.oid = x.roleid join pg_roles m on m.oid = x.member "
+    assert as_root.execute(members + "where r.rolname like 'claims\\_as\\_%' and not m.rolsuper").fetchall() == []
+    assert (
+        len(as_root.execute(members + "where r.rolname = 'claims_admin'").fetchall()) == 2
+    )  # control: the API and the shadow
+    assert as_root.execute(OWNED).fetchall() == []
+    with as_root.transaction(force_rollback=True):
+        as_root.execute("alter function sees_as_admin owner to claims_admin")
+        assert as_root.execute(OWNED).fetchall() == [("function sees_as_admin(regclass,jsonb)",)]
+        as_root.execute("set local role claims_admin; drop function sees_as_admin")  # control: what an owner may
+    for statement in ("drop function app.sees_as_admin", "alter function app.sees_as_admin security invoker",
+                      "grant execute on function app.sees_as_admin to claims_provider", "set role claims_as_admin"):  # fmt: skip
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            as_role("alma").execute(statement)
+
+
+def test_the_context_ends_with_the_call(as_root, as_auditor, cast):
+    def left():
+        return [as_auditor.execute("select current_setting(%s, true)", [one]).fetchone()[0] for one in VARIABLES]
+
+    said = as_root.execute(
+        "select pg_get_function_sqlbody('ctx.assign'::regproc) || prosrc from pg_proc where oid = 'ctx.assume'::regproc"
+    ).fetchone()[0]
+    assert {one for one in VARIABLES if one in said} == {*VARIABLES}
+    assert said.count("set_config") == len(VARIABLES)  # control: there is no other variable
+    assert left() == [None] * len(VARIABLES)
+    assert who_can_see(as_auditor, "claims", cast.anas_claim)
+    assert not any(left())
+    with as_auditor.transaction():
+        for one in VARIABLES:
+            as_auditor.execute(f"set local {one} = 'mine'")
+        assert who_can_see(as_auditor, "claims", cast.anas_claim)
+        assert left() == ["mine"] * len(VARIABLES)
+        with pytest.raises(psycopg.errors.InvalidTextRepresentation), as_auditor.transaction():
+            who_can_see(as_auditor, "claims", "x")
+        assert left() == ["mine"] * len(VARIABLES)
+    assert not any(left())
+
+
+def test_it_works_in_a_transaction_that_only_reads(as_auditor, cast):
+    with as_auditor.transaction():
+        as_auditor.execute("set transaction read only")
+        assert len(who_can_see(as_auditor, "claims", cast.anas_claim)) == 4
+
+
+def test_the_list_of_tenants_keeps_itself(as_root, as_role, cast, other):
+    listed = "select array_agg(organization_id order by organization_id) from auth.tenants"
+    real = "select array_agg(organization_id order by organization_id) from app.organizations"
+    assert as_root.execute(listed).fetchone() == ([cast.organization, other.organization],)
+    new = as_root.execute("select auth.add_organization('west', 'West')").fetchone()[0]
+    assert new in as_root.execute(listed).fetchone()[0]
+    with as_root.transaction(force_rollback=True):  # a database that had organizations before there was a list
+        as_root.execute("set local role claims_owner")
+        for name in ("0021-tenants.rollback.sql", "0021-tenants.sql"):
+            as_root.execute((schema.MIGRATIONS / name).read_bytes())
+        as_root.execute("reset role")
+        assert as_root.execute(listed).fetchone() == as_root.execute(real).fetchone()
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        as_role("alma").execute(listed)
