@@ -12,16 +12,16 @@ from functools import partial
 from tempfile import TemporaryFile
 
 from app.config import Settings, read_settings
-from app.server.supervisor import REFUSED, Child, supervise
+from app.server.supervisor import EXIT_STARTUP_FAILED, Child, supervise
 
 
 def main(arguments: list[str]) -> None:
     """Serves with the settings of the environment; SOCKET, TURN: open files that this process was given."""
     settings = read_settings(need=("api_database_url", "token_keys"))
     if arguments:
-        from app.security.passwords import take_turns
+        from app.security.passwords import use_interprocess_lock
 
-        take_turns(int(arguments[1]))
+        use_interprocess_lock(int(arguments[1]))
         _serve(settings, socket.socket(fileno=int(arguments[0])))
     elif settings.processes == 1:
         _serve(settings)
@@ -35,9 +35,9 @@ def _supervise(settings: Settings) -> None:
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
         print(f"the API can't listen on {settings.host}:{settings.port} ({error.strerror})", file=sys.stderr)
-        raise SystemExit(REFUSED) from None
-    turn = TemporaryFile()  # noqa: SIM115  (locked by whoever hashes a password: two at a time are two cores)
-    given, told = [listener.fileno(), turn.fileno()], dict(os.environ)
+        raise SystemExit(EXIT_STARTUP_FAILED) from None
+    lock_file = TemporaryFile()  # noqa: SIM115  (locked by whoever hashes a password: two at a time are two cores)
+    given, child_environment = [listener.fileno(), lock_file.fileno()], dict(os.environ)
     names = (f"API process {n + 1}" for n in range(settings.processes))
 
     def shut() -> None:
@@ -45,15 +45,17 @@ def _supervise(settings: Settings) -> None:
         listener.listen(0)
         listener.close()
 
-    supervise([Child(name, ["app", *map(str, given)], told, inherits=given) for name in names], before_end=shut)
+    supervise(
+        [Child(name, ["app", *map(str, given)], child_environment, inherits=given) for name in names], before_end=shut
+    )
 
 
 def _serve(settings: Settings, *listeners: socket.socket) -> None:
     import uvicorn  # not for the process that only listens: it is most of its memory
 
     from app.security.client_address import Proxies
-    from app.server.graceful import Server
-    from app.server.limits import Bounded, Watch
+    from app.server.graceful import GracefulServer
+    from app.server.limits import ConnectionMonitor, LimitedHttpProtocol
 
     config = uvicorn.Config(
         "app.main:create_app",
@@ -61,7 +63,7 @@ def _serve(settings: Settings, *listeners: socket.socket) -> None:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=partial(Bounded, watch=Watch(Proxies(settings.trusted_proxies))),  # type: ignore[arg-type]
+        http=partial(LimitedHttpProtocol, monitor=ConnectionMonitor(Proxies(settings.trusted_proxies))),  # type: ignore[arg-type]
         ws="none",
         access_log=False,
         server_header=False,
@@ -71,7 +73,7 @@ def _serve(settings: Settings, *listeners: socket.socket) -> None:
     )
     with suppress(KeyboardInterrupt):  # Ctrl-C, when all is done
         # Not by fd=: then it would go on listening while it drains, to nobody's use.
-        Server(config).run(list(listeners) or None)
+        GracefulServer(config).run(list(listeners) or None)
 
 
 if __name__ == "__main__":

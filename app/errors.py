@@ -149,7 +149,7 @@ OF_CONSTRAINT = {
 """Constraint names are public: clients see which field they mean, by its wire name, and what is wrong with it."""
 
 
-REFUSED = {
+SIGNATURE_PROBLEMS = {
     "28000": "the database refused what this process signed: it has another secret, or none, under that name of TOKEN_KEYS",
     "CLOCK": "the database refused the time of what this process signed: compare the clocks of both machines",
 }
@@ -197,3 +197,9 @@ def from_database(error: Exception) -> ApiError:
                 return Invalid()
             return Unavailable() if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else ApiError()
     return Unavailable() if isinstance(error, psycopg.OperationalError) else ApiError()
+
+
+def redacted(error: psycopg.Error) -> str:
+    """A database error for the log: its class and SQLSTATE. Messages hold values of rows, so they stay out."""
+    words = f"{type(error).__name__} {error.sqlstate or ''}".strip()
+    return f"{words}: {SIGNATURE_PROBLEMS[error.sqlstate]}" if error.sqlstate in SIGNATURE_PROBLEMS else words

@@ -1,7 +1,7 @@
 """The queue: `procrastinate worker` with PROCRASTINATE_APP=jobs.app."""
 
 from app.config import read_settings
-from jobs.worker import HEARTBEAT, STALLED_AFTER, App, connector
+from jobs.worker import HEARTBEAT_S, STALLED_AFTER, App, connector
 
 app = App(
     connector=connector(read_settings(need=("worker_database_url",))),
@@ -10,7 +10,7 @@ app = App(
         "concurrency": 4,
         # Retries and rescues send no NOTIFY, so the poll bounds how late they start.
         "fetch_job_polling_interval": 0.25,
-        "update_heartbeat_interval": HEARTBEAT,
+        "update_heartbeat_interval": HEARTBEAT_S,
         "stalled_worker_timeout": STALLED_AFTER,
         # Longer than any job may take: what is under way when SIGTERM comes is finished, never aborted.
         "shutdown_graceful_timeout": 20.0,

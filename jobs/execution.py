@@ -8,20 +8,19 @@ import procrastinate
 import psycopg
 from procrastinate.jobs import Job
 
-from app.database import statements as sql
+from app.database import statements
 from app.database.connection import Rows
-from app.database.pool import redacted
-from app.database.statements import Query
-from app.errors import Unavailable
+from app.database.statements import Statement
+from app.errors import Unavailable, redacted
 from jobs import app
-from jobs.worker import went_away
+from jobs.worker import is_connection_lost
 
-queries = sql.load("queue")
+queries = statements.load("queue")
 
-ENTER = "select set_config('role', ctx.enter_job(%(organization_id)s, %(event_id)s), true)"
-MORE = 50
+BEGIN_CONTEXT = "select set_config('role', context.begin_job(%(organization_id)s, %(event_id)s), true)"
+BATCH_SIZE = 50
 """Other events of the organization that a job takes along when they wait already."""
-GIVEN_UP_AFTER = 20
+MAX_DELIVERIES = 20
 """Deliveries: a job that takes its worker down each time must not go on for ever."""
 PERMANENT = ("22", "23", "28", "42", "IN", "TR", "CL", "P0")
 """Classes of SQLSTATE that say the same however often one asks: data, integrity, rights, and this schema's own refusals."""
@@ -52,33 +51,33 @@ class Retry(procrastinate.BaseRetryStrategy):
         return None
 
 
-async def run_once(job: Job, organization_id: str, event_id: str) -> str:
+async def process_batch(job: Job, organization_id: str, event_id: str) -> str:
     """Runs the event's effect, as claims_system inside its tenant, in one round trip; returns what became of the job.
 
     Queues deliver at least once: the effect and `completed` are one transaction, in which the row of job_processing_logs is
     locked first, so whoever comes again finds it done.
     """
     given = {"organization_id": UUID(organization_id), "event_id": UUID(event_id), "token": uuid4()}
-    if job.attempts >= GIVEN_UP_AFTER:
-        return await _fail(given, "interrupted too often", permanent=True)
+    if job.attempts >= MAX_DELIVERIES:
+        return await _record_failure(given, "interrupted too often", permanent=True)
     try:
         # After a failure alone: what went along may have been the reason.
-        ((status, _),) = await _run(given, queries.run, more=0 if job.attempts else MORE)
+        ((status, _),) = await _run(given, queries.process, more=0 if job.attempts else BATCH_SIZE)
     except psycopg.Error as error:
-        if went_away(error):
+        if is_connection_lost(error):
             raise Interrupted from None
-        return await _fail(given, redacted(error), permanent=(error.sqlstate or "")[:2] in PERMANENT)
+        return await _record_failure(given, redacted(error), permanent=(error.sqlstate or "")[:2] in PERMANENT)
     except Unavailable:
         raise Interrupted from None
     except Exception as error:
-        return await _fail(given, type(error).__name__, permanent=False)
+        return await _record_failure(given, type(error).__name__, permanent=False)
     return str(status)
 
 
-async def _fail(given: dict[str, Any], what: str, *, permanent: bool) -> str:
+async def _record_failure(given: dict[str, Any], what: str, *, permanent: bool) -> str:
     """Writes the failure down and raises Failed; returns where another attempt has finished the job meanwhile."""
     try:
-        found = await _run(given, queries.fail, error=what, permanent=permanent)
+        found = await _run(given, queries.record_failure, error=what, permanent=permanent)
     except psycopg.errors.InvalidAuthorizationSpecification:
         raise Failed(what, None) from None  # there is no such event, and nowhere to write it down
     except (psycopg.Error, Unavailable):
@@ -89,7 +88,7 @@ async def _fail(given: dict[str, Any], what: str, *, permanent: bool) -> str:
     raise Failed(what, None if status == "failed" else 2 ** (attempts - 1)) from None
 
 
-async def _run(given: dict[str, Any], query: Query, **more: Any) -> Rows:
+async def _run(given: dict[str, Any], query: Statement, **more: Any) -> Rows:
     """The rows of a statement within the job's context, both in one round trip."""
     given = given | more
-    return (await app.pool.fetch([(ENTER, given), (query.text(given), given)]))[1]
+    return (await app.pool.fetch([(BEGIN_CONTEXT, given), (query.text(given), given)]))[1]

@@ -3,7 +3,7 @@
 from procrastinate import JobContext
 
 from jobs import app
-from jobs.execution import Retry, run_once
+from jobs.execution import Retry, process_batch
 
 KINDS = ["patient_admission", "treatment_initiated", "patient_discharge", "admission_cancelled", "discharge_cancelled"]
 """The names that jobs are enqueued under, by sql/functions/patient_status.sql."""
@@ -12,4 +12,4 @@ KINDS = ["patient_admission", "treatment_initiated", "patient_discharge", "admis
 @app.task(name="patient_status", aliases=KINDS, queue="patient_status", retry=Retry(), pass_context=True)
 async def patient_status(context: JobContext, *, organization_id: str, event_id: str) -> str:
     """Move the patient's claims as the event says. Running it again changes nothing."""
-    return await run_once(context.job, organization_id, event_id)
+    return await process_batch(context.job, organization_id, event_id)

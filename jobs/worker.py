@@ -12,29 +12,30 @@ from procrastinate import exceptions, signals
 from procrastinate.connector import Notify
 from procrastinate.psycopg_connector import PsycopgConnector
 
+from app.backoff import Backoff
 from app.config import Settings
-from app.database import statements as sql
-from app.database.pool import Pool, why_refused
-from app.database.server_version import Unsafe
-from app.operations import migrate as schema
+from app.database import statements
+from app.database.pool import Pool, connection_problem
+from app.database.schema_check import check_database
+from app.database.server_version import UnsafeDatabase
 
 log = logging.getLogger("claims.worker")
-queries = sql.load("queue")
+queries = statements.load("queue")
 
-HEARTBEAT, STALLED_AFTER = 2.0, 8.0
+HEARTBEAT_S, STALLED_AFTER = 2.0, 8.0
 """Seconds: how often a worker says that it lives, and after how long a silence it counts as dead."""
-OVERDUE_AFTER = 6.0
+OVERDUE_AFTER_S = 6.0
 """Seconds: no job may take longer (claims_worker's statement_timeout ends it at three), so one that does was lost."""
-RESCUE_EVERY, FOLD_EVERY, CLOSE_DENIALS_EVERY = 1.0, 2.0, 5.0
-CLOSE_AT_MOST = 100
+RESCUE_INTERVAL_S, TOTALS_INTERVAL_S, FLUSH_DENIALS_INTERVAL_S = 1.0, 2.0, 5.0
+MAX_FLUSHED_USERS = 100
 """Users whose denials are closed in one transaction."""
-WAKE_EVERY = 0.02
+MIN_WAKE_INTERVAL_S = 0.02
 """Seconds between two fetches of jobs that notifications cause, at least."""
 INSERTED = '{"type": "job_inserted", "job_id": 0}'
 """The notification that Procrastinate's worker gets in place of each one that arrives."""
-STARTS_WITHIN = 10.0
+START_TIMEOUT_S = 10.0
 """Seconds that a worker waits for the database at its start."""
-FIRST_WAIT, LONGEST_WAIT, LIVED = 0.25, 2.0, 10.0
+INITIAL_BACKOFF_S, MAX_BACKOFF_S, RESET_BACKOFF_AFTER_S = 0.25, 2.0, 10.0
 """Seconds: before a worker that failed starts again, at most, and after how long a life the wait starts over."""
 
 
@@ -52,23 +53,23 @@ class Connector(PsycopgConnector):
         await super().open_async(pool)
         self.work = Pool(self._pool_args["conninfo"], size=8, name="claims-job", resets=False)
         await self.work.open()
-        await schema.refuse_unsafe(self.work.fetch)
+        await check_database(self.work.fetch)
 
     async def _await_database(self) -> None:
         """psycopg's pool waits for half a minute and logs two lines for each try."""
         loop = asyncio.get_running_loop()
-        limit = loop.time() + STARTS_WITHIN
+        limit = loop.time() + START_TIMEOUT_S
         while refused := await self._refused():
             if loop.time() > limit:
-                raise Unsafe(f"the worker can't start: the database {refused}")
-            await asyncio.sleep(FIRST_WAIT)
+                raise UnsafeDatabase(f"the worker can't start: the database {refused}")
+            await asyncio.sleep(INITIAL_BACKOFF_S)
 
     async def _refused(self) -> str:
         """Why no connection can be had; empty where one can."""
         try:
             connection = await psycopg.AsyncConnection.connect(self._pool_args["conninfo"], connect_timeout=2)
         except psycopg.OperationalError as error:
-            return why_refused(error)
+            return connection_problem(error)
         await connection.close()
         return ""
 
@@ -93,7 +94,7 @@ class Connector(PsycopgConnector):
 
         async def wake_later(channel: str) -> None:
             nonlocal last
-            await asyncio.sleep(last + WAKE_EVERY - loop.time())
+            await asyncio.sleep(last + MIN_WAKE_INTERVAL_S - loop.time())
             last = loop.time()
             await on_notification(channel=channel, payload=INSERTED)
 
@@ -113,7 +114,7 @@ class Connector(PsycopgConnector):
         try:
             return await super().execute_query_async(query, **arguments)
         except exceptions.ConnectorException as error:
-            if not went_away(error.__cause__):
+            if not is_connection_lost(error.__cause__):
                 raise
         try:
             await super().execute_query_async(query, **arguments)
@@ -122,7 +123,7 @@ class Connector(PsycopgConnector):
                 raise  # else it was done the first time, and only the answer was lost
 
 
-def went_away(error: BaseException | None) -> bool:
+def is_connection_lost(error: BaseException | None) -> bool:
     """No connection could be had or it broke, or the server is going down or coming up."""
     if not isinstance(error, psycopg.Error):
         return False
@@ -168,20 +169,22 @@ class App(procrastinate.App):
         self.perform_import_paths()  # type: ignore[no-untyped-call]
         if not options.get("wait", True):
             return await super().run_worker_async(**options)
-        besides = [asyncio.create_task(one) for one in (self._rescue(), self._fold(), self._close_denials())]
+        background_tasks = [
+            asyncio.create_task(one) for one in (self._rescue(), self._apply_totals(), self._flush_denials())
+        ]
         try:
-            await self._keep_running(options)
+            await self._run_with_restart(options)
         finally:
-            for one in besides:
+            for one in background_tasks:
                 one.cancel()
         return None
 
-    async def _keep_running(self, options: dict[str, Any]) -> None:
-        loop, stopping = asyncio.get_running_loop(), asyncio.Event()
-        wait = FIRST_WAIT
+    async def _run_with_restart(self, options: dict[str, Any]) -> None:
+        stopping = asyncio.Event()
+        backoff = Backoff(INITIAL_BACKOFF_S, MAX_BACKOFF_S, RESET_BACKOFF_AFTER_S)
         with signals.on_stop(stopping.set):
             while not stopping.is_set():
-                began = loop.time()
+                backoff.start()
                 worker = self._worker(**options | {"install_signal_handlers": False})
                 stopper = asyncio.create_task(_when(stopping, worker.stop))
                 try:
@@ -192,12 +195,12 @@ class App(procrastinate.App):
                     stopper.cancel()
                 if stopping.is_set():
                     return
-                wait = FIRST_WAIT if loop.time() - began > LIVED else min(2 * wait, LONGEST_WAIT)
-                log.warning("the worker starts again in %g s", wait)
-                await _within(wait, stopping)
-                await self._refresh()
+                wait_s = backoff.next_wait_s()
+                log.warning("the worker starts again in %g s", wait_s)
+                await _within(wait_s, stopping)
+                await self._check_pool()
 
-    async def _refresh(self) -> None:
+    async def _check_pool(self) -> None:
         """Connections that are dead go, so that no statement finds out."""
         try:
             await self.queue_pool.check()
@@ -206,9 +209,9 @@ class App(procrastinate.App):
 
     async def _rescue(self) -> None:
         """What other workers left behind, and what this one could not finish."""
-        given = {"stalled_after": f"{STALLED_AFTER} s", "overdue_after": f"{OVERDUE_AFTER} s"}
+        given = {"stalled_after": f"{STALLED_AFTER} s", "overdue_after": f"{OVERDUE_AFTER_S} s"}
         while True:
-            await asyncio.sleep(RESCUE_EVERY)
+            await asyncio.sleep(RESCUE_INTERVAL_S)
             try:
                 ((rescued,),) = (await self.pool.fetch([(queries.rescue.text(given), given)]))[0]
                 if rescued:
@@ -216,27 +219,27 @@ class App(procrastinate.App):
             except Exception as error:
                 log.warning("no rescue this time (%s)", type(error).__name__)
 
-    async def _fold(self) -> None:
+    async def _apply_totals(self) -> None:
         """Changes of claims into the tallies of statistics, in a tenth of the time at most: each organization is asked."""
         loop, took = asyncio.get_running_loop(), 0.0
         while True:
-            await asyncio.sleep(max(FOLD_EVERY, 9 * took))
+            await asyncio.sleep(max(TOTALS_INTERVAL_S, 9 * took))
             began = loop.time()
             try:
-                await self.pool.fetch([(queries.fold.text({}), {})])
+                await self.pool.fetch([(queries.apply_totals.text({}), {})])
             except Exception as error:
                 log.warning("nothing folded this time (%s)", type(error).__name__)
             took = loop.time() - began
 
-    async def _close_denials(self) -> None:
+    async def _flush_denials(self) -> None:
         """Denials that were only counted, into the trail once their minute has ended; at once again where more wait."""
-        given = {"at_most": CLOSE_AT_MOST}
+        given = {"at_most": MAX_FLUSHED_USERS}
         closed = 0
         while True:
-            await asyncio.sleep(0 if closed == CLOSE_AT_MOST else CLOSE_DENIALS_EVERY)
+            await asyncio.sleep(0 if closed == MAX_FLUSHED_USERS else FLUSH_DENIALS_INTERVAL_S)
             closed = 0
             try:
-                ((closed,),) = (await self.pool.fetch([(queries.close_denials.text(given), given)]))[0]
+                ((closed,),) = (await self.pool.fetch([(queries.flush_denials.text(given), given)]))[0]
             except Exception as error:
                 log.warning("no denials closed this time (%s)", type(error).__name__)
 

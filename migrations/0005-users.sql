@@ -25,7 +25,7 @@ create index users_patient on users (organization_id, patient_id);
 alter table users enable row level security, force row level security;
 
 -- Passwords stand apart from users: no product role can reach this table. It is the one place that is searched across
--- tenants, because somebody who logs in has no tenant yet; only claims_gate may (sql/functions/auth.sql).
+-- tenants, because somebody who logs in has no tenant yet; only claims_auth_definer may (sql/functions/auth.sql).
 create table auth.credentials (
     email text not null,
     organization_id uuid not null,

@@ -12,4 +12,4 @@ create table claim_transitions (
 );
 alter table claim_transitions enable row level security, force row level security;
 comment on column claim_transitions.from_status is 'Empty for a claim that is being made.';
-comment on column claim_transitions.requires is 'In words; move_claim() in sql/functions/claims.sql holds it.';
+comment on column claim_transitions.requires is 'In words; apply_transition() in sql/functions/claims.sql holds it.';

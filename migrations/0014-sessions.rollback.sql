@@ -1,2 +1,2 @@
 set local search_path = app;
-drop table auth.windows; drop table auth.refresh_tokens; drop table auth.sessions;
+drop table auth.rate_limits; drop table auth.refresh_tokens; drop table auth.sessions;

@@ -1,5 +1,5 @@
 -- Who is logged in where, what a session is renewed with, and how often somebody tried. Like auth.credentials these are searched
--- before there is a tenant; no product role can reach them, only claims_gate (sql/functions/sessions.sql).
+-- before there is a tenant; no product role can reach them, only claims_auth_definer (sql/functions/sessions.sql).
 set local search_path = app;
 
 -- One row a login: the family of its refresh tokens. Access tokens name it, so ending it ends them at once.
@@ -30,12 +30,12 @@ comment on column auth.refresh_tokens.token_hash is 'sha256 of 32 random bytes; 
 comment on column auth.refresh_tokens.replaced_at is 'When it was traded for another: from then on it is dead, and using it ends the session.';
 
 -- Counters of the rate limits and the login throttle. Unlogged: a crash forgives everybody, and no request writes WAL for it.
-create unlogged table auth.windows (
+create unlogged table auth.rate_limits (
     subject bytea primary key,
     started_at timestamptz not null,
     used integer not null,
     granted integer not null
 );
-alter table auth.windows enable row level security, force row level security;
-comment on column auth.windows.subject is 'sha256 of what is counted; neither an email nor an address stands here.';
-comment on column auth.windows.granted is 'How many of those asked for the last call was given.';
+alter table auth.rate_limits enable row level security, force row level security;
+comment on column auth.rate_limits.subject is 'sha256 of what is counted; neither an email nor an address stands here.';
+comment on column auth.rate_limits.granted is 'How many of those asked for the last call was given.';

@@ -1,1 +1,1 @@
-drop table ctx.keys;
+drop table context.keys;

@@ -3,4 +3,4 @@ set local search_path = app;
 create index claims_status_service_date on claims (organization_id, status, service_date desc, claim_id desc);
 create index claims_provider_service_date on claims (organization_id, provider_id, service_date desc, claim_id desc);
 -- Every login looks for counters that ended long ago, and mostly finds none.
-create index windows_started on auth.windows (started_at);
+create index rate_limits_started on auth.rate_limits (started_at);

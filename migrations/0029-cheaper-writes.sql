@@ -7,7 +7,7 @@ alter table care_relationships drop constraint care_relationships_organization_i
 alter table patient_status_events drop constraint patient_status_events_organization_id_fkey;
 alter table idempotency_keys drop constraint idempotency_keys_organization_id_fkey;
 -- An entry's organization is the one that was entered (its policies), and the trail may outlive its organization. The sizes: what a caller
--- chooses is checked by app.record_act and app.record_access; the rest is signed by the API.
+-- chooses is checked by app.write_audit_entry and app.record_access; the rest is signed by the API.
 alter table audit_logs
     drop constraint audit_logs_organization_id_fkey,
     drop constraint audit_logs_actor_role_check, drop constraint audit_logs_entity_check, drop constraint audit_logs_outcome_check,

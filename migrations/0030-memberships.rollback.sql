@@ -1,3 +1,3 @@
 set local search_path = app;
-alter table auth.tenants drop column slug;
+alter table auth.organization_lookup drop column slug;
 alter table auth.credentials drop column joined_at, drop column proven_at;

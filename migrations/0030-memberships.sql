@@ -6,17 +6,17 @@ alter table auth.credentials
     add column proven_at timestamptz;
 comment on column auth.credentials.joined_at is 'When the membership began; a later one under the same email needs the slug at login.';
 comment on column auth.credentials.proven_at is 'When a link mailed to the address was followed; null: not proven.';
-alter table auth.tenants add column slug text unique;
+alter table auth.organization_lookup add column slug text unique;
 -- Rows that stand already: even their owner sees none while row-level security is forced.
 alter table organizations no force row level security;
 alter table users no force row level security;
 alter table auth.credentials no force row level security;
-alter table auth.tenants no force row level security;
+alter table auth.organization_lookup no force row level security;
 update auth.credentials c set joined_at = u.created_at
 from users u where u.organization_id = c.organization_id and u.email = c.email;
-update auth.tenants t set slug = o.slug from organizations o where o.organization_id = t.organization_id;
+update auth.organization_lookup t set slug = o.slug from organizations o where o.organization_id = t.organization_id;
 alter table organizations force row level security;
 alter table users force row level security;
 alter table auth.credentials force row level security;
-alter table auth.tenants force row level security;
-alter table auth.tenants alter column slug set not null;
+alter table auth.organization_lookup force row level security;
+alter table auth.organization_lookup alter column slug set not null;

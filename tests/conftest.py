@@ -23,11 +23,11 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from app.config import Settings
-from app.database.context import ENTER, Signer
-from app.database.statements import Query
+from app.database.context import BEGIN_CONTEXT, ContextSigner
+from app.database.statements import Statement
 from app.dev.postgres import Embedded
 from app.main import create_app
-from app.operations import migrate as schema
+from app.operations import migrate
 from app.security.passwords import hash_password
 from app.security.tokens import Caller, make_token, secret_hash
 
@@ -117,13 +117,13 @@ def template(server_url: str) -> Iterator[str]:
         try:
             settings = settings_for(server_url, name)
             # Roles belong to the whole server, and another run's worker may be making them.
-            admin.execute("select pg_advisory_lock(%s)", [schema.LOCK])
-            schema.apply(settings)
-            admin.execute("select pg_advisory_unlock(%s)", [schema.LOCK])
+            admin.execute("select pg_advisory_lock(%s)", [migrate.LOCK])
+            migrate.apply(settings)
+            admin.execute("select pg_advisory_unlock(%s)", [migrate.LOCK])
             with psycopg.connect(settings.database_url) as connection:
                 plant_cast(connection)
                 connection.execute(
-                    "select app.fold_claim_tallies(1)"
+                    "select app.apply_all_total_changes(1)"
                 )  # of each organization's two changes one is folded
                 connection.commit()
                 connection.execute("select app.seal_audit_logs()")
@@ -170,7 +170,7 @@ def plant_cast(connection: psycopg.Connection[Any]) -> None:
 
         alma = user("alma", "admin")
         pia, _paul = user("pia", "claims_processor"), user("paul", "claims_processor")
-        enter = "select set_config('role', ctx.enter(%s, %s, null, 'cast', '', 'sql', false), true)"
+        enter = "select set_config('role', context.begin_request(%s, %s, null, 'cast', '', 'sql', false), true)"
         connection.execute("set local search_path = app")
         one(enter, organization, alma)
         new_provider = "insert into providers (npi, name) values (%s, %s) returning provider_id"
@@ -196,7 +196,7 @@ def plant_cast(connection: psycopg.Connection[Any]) -> None:
             slug,
             secret_hash(f"invitation to {slug}"),
         )
-        connection.execute("select take_key('/api/claims', 'cast', '')")
+        connection.execute("select reserve_idempotency_key('/api/claims', 'cast', '')")
         connection.execute("reset role")
         user("ana", "provider", provider=ana)
         user("ben", "provider", provider=ben)
@@ -256,7 +256,7 @@ def as_root(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
 def load_all_codes(connection: psycopg.Connection[Any]) -> None:
     """Into a database of the test's own, whose template holds a few."""
     connection.execute("truncate app.diagnosis_codes")
-    schema.load_diagnosis_codes(connection)
+    migrate.load_diagnosis_codes(connection)
 
 
 @pytest.fixture
@@ -334,18 +334,19 @@ def caller(who: Cast, name: str) -> Caller:
     return Caller(who.organization, who.ids[name], who.ids[name], ROLE[name])
 
 
-SIGNER = Signer(*next(iter(Settings(token_keys=KEYS).context_keys().items())))
+KID, CONTEXT_KEY = next(iter(Settings(token_keys=KEYS).context_keys().items()))
+SIGNER = ContextSigner(KID, CONTEXT_KEY)
 
 
-def entering(who: Cast, name: str, backend: int = 0, *, read_only: bool = False) -> dict[str, Any]:
+def sign_context(who: Cast, name: str, backend: int = 0, *, read_only: bool = False) -> dict[str, Any]:
     """ENTER's parameters for this person of the cast, as the API would sign them for that backend, or for any."""
-    given = SIGNER.entering(caller(who, name), request_id="test", address="", source="api", read_only=read_only)
+    given = SIGNER.sign_context(caller(who, name), request_id="test", address="", source="api", read_only=read_only)
     return given | {"proof": given["proof"](backend)}
 
 
-def calling(query: Query, **given: Any) -> dict[str, Any]:
+def calling(query: Statement, **given: Any) -> dict[str, Any]:
     """The query's parameters as the API would sign them for any backend."""
-    signed = SIGNER.calling(query, given)
+    signed = SIGNER.sign_call(query, given)
     return signed | {"proof": signed["proof"](0)}
 
 
@@ -369,7 +370,7 @@ def as_role(settings: Settings, casts: dict[str, Cast]) -> Iterator[Callable[...
         connection = psycopg.connect(settings.api_database_url)
         opened.append(connection)
         who = casts[tenant]
-        connection.execute(ENTER, entering(who, name))
+        connection.execute(BEGIN_CONTEXT, sign_context(who, name))
         return connection
 
     yield make

@@ -4,25 +4,25 @@ import time
 
 import msgspec
 
-from app.database import statements as sql
-from app.database.context import Signer
-from app.database.server_version import Unsafe
-from app.operations.migrate import Fetch
+from app.database import statements
+from app.database.context import ContextSigner
+from app.database.schema_check import Fetch
+from app.database.server_version import UnsafeDatabase
 
-queries = sql.load("health")
+queries = statements.load("health")
 
-APART_AT_MOST = 3.0
+MAX_CLOCK_DIFFERENCE_S = 3.0
 """Seconds that the clocks may differ by. Behind a pooler signatures are refused from five on."""
 
 
-class Signing(msgspec.Struct, frozen=True):
+class KeyCheck(msgspec.Struct, frozen=True):
     """Each `ok`, or what is wrong."""
 
     keys: str
     clock: str
 
 
-async def look(fetch: Fetch, signer: Signer) -> Signing:
+async def check_key(fetch: Fetch, signer: ContextSigner) -> KeyCheck:
     """One round trip; half of what it takes is the error of the clock's comparison. Raises what fetch raises."""
     before = time.time()
     (((answer, theirs),),) = await fetch([signer.statement(queries.probe, {"kid": signer.kid})])
@@ -33,11 +33,11 @@ async def look(fetch: Fetch, signer: Signer) -> Signing:
         "unknown": f"the database has no key {signer.kid}",
         "another secret": f"the database has another secret under {signer.kid}",
     }.get(answer, "ok")
-    return Signing(keys, "ok" if abs(ahead) <= APART_AT_MOST + (after - before) / 2 else words)
+    return KeyCheck(keys, "ok" if abs(ahead) <= MAX_CLOCK_DIFFERENCE_S + (after - before) / 2 else words)
 
 
-async def refuse_unknown_key(fetch: Fetch, signer: Signer) -> None:
+async def check_context_key(fetch: Fetch, signer: ContextSigner) -> None:
     """Raises Unsafe unless the database knows the key that this process signs with."""
-    found = await look(fetch, signer)
+    found = await check_key(fetch, signer)
     if found.keys != "ok":
-        raise Unsafe(f"keys: {found.keys}. Run `make schema` with the same TOKEN_KEYS.")
+        raise UnsafeDatabase(f"keys: {found.keys}. Run `make schema` with the same TOKEN_KEYS.")

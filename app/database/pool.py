@@ -8,78 +8,44 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any
 
 import psycopg
 
+from app.backoff import Backoff
 from app.config import Settings
-from app.database.connection import ANONYMOUS, Call, Connection, Gone, Rows, Statements
-from app.database.fair_queue import FairQueue, Key, is_anonymous
-from app.errors import REFUSED, NoConnection, RateLimited, Unavailable
+from app.database.admission import (
+    EXPENSIVE_COST_S,
+    MAX_QUICK_CALLS,
+    MAX_WAITING_CALLS,
+    REMEMBERED_COST_S,
+    Admission,
+    Costs,
+    ServiceClass,
+)
+from app.database.connection import ANONYMOUS, Call, Connection, Disconnected, Rows, Statements
+from app.database.fair_queue import Key, is_anonymous
+from app.errors import NoConnection, RateLimited, Unavailable
 
-LOOKED_AT_EVERY = 0.25
-"""Seconds between two looks at the calls under way. The first look at a call may come at once, so the second is the first that counts."""
-SLOW_AFTER, CONNECTED_WITHIN, ANSWERED_WITHIN, WAITED_AT_MOST = 2, 3, 25, 40
-"""Looks: before a call counts as slow; before one that waits while no call ends is 503; before the server counts as silent (six
-seconds, beyond claims_api's statement_timeout); and before one that waits at all is given up."""
-FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0
-"""Seconds between two tries to connect."""
-NOTED_FOR = 30.0
-"""Seconds that readiness speaks of a full disk after the last statement that failed by it."""
-LIFETIME = 3600.0
-"""Seconds after which a connection is made anew: what a backend caches of plans and catalog only grows."""
-
-
-QUICK_AT_ONCE = 4
-"""Calls: more at a time than there are cores only take turns at them, and the API's own process waits longest for its turn."""
-LEFT_TO_USERS, LEFT_TO_ORGANIZATIONS = 2, 1
-"""Places for writes that one user, and one organization, leave to others, where there are twice as many at least."""
-WAITING = 256
-"""Calls of one user or address that may wait in a lane."""
-DEAR, DEARER, KEPT = 0.01, 0.025, 1000
-"""Seconds on average: from which on a user's statement is remembered, and from which on it is dear; and how many are remembered."""
-Lane = Literal["quick", "dear", "slow", "heavy"]
-
-
-class _Lane:
-    """Which calls wait for a connection, and how many have one: no more than at_once."""
-
-    def __init__(self, at_once: int) -> None:
-        self.waiting: FairQueue[Call] = FairQueue()
-        self.at_once = max(1, at_once)
-        self.busy = 0
-        self.busy_by: Counter[Hashable] = Counter()
-        """Of busy, by organization and by user."""
-
-    def count(self, key: Key, by: int) -> None:
-        """A call of the key's has a connection, or has none any more."""
-        self.busy += by
-        for name in (key, key[0]):
-            self.busy_by[name] += by
-            if not self.busy_by[name]:
-                del self.busy_by[name]
-
-    def leaves_room(self, key: Key) -> bool:
-        """Whether another call of the key's would leave some of the lane to other users, and to other organizations."""
-        if self.at_once < 2 * LEFT_TO_USERS or is_anonymous(key):
-            return True
-        return (
-            self.busy_by[key] < self.at_once - LEFT_TO_USERS
-            and self.busy_by[key[0]] < self.at_once - LEFT_TO_ORGANIZATIONS
-        )
-
-    @property
-    def wants(self) -> bool:
-        """Whether there is a call whose turn it would be."""
-        return self.busy < self.at_once and len(self.waiting) > 0
+TICK_S = 0.25
+"""Interval of the timeout check. The first check of a call may come at once, so the second is the first that counts."""
+SLOW_AFTER_TICKS, CONNECT_TICKS, ANSWER_TICKS, MAX_WAIT_TICKS = 2, 3, 25, 40
+"""Ticks before a call counts as slow; before a waiting call fails with 503 while no other ends; before the connection of a call without an
+answer is closed (6 s, longer than claims_api's statement_timeout); and before any waiting call fails."""
+INITIAL_BACKOFF_S, MAX_BACKOFF_S = 0.05, 1.0
+"""The shortest and the longest wait between two tries to connect."""
+DISK_FULL_REPORTED_S = 30.0
+"""How long readiness reports a full disk after the last statement that failed because of it."""
+CONNECTION_LIFETIME_S = 3600.0
+"""A connection older than this is replaced, because the plan and catalog caches of its backend only grow."""
 
 
 class Pool:
     """Up to size connections as one login. A call takes any that is free, else waits its turn; the last one used is taken first.
 
-    Calls wait in lanes, so that what is slow never has all connections (a quarter is left to what is quick): quick ones; dear ones, which
+    Calls belong to classes of service, so that slow calls never use all connections (a quarter is left to quick ones): quick; expensive, which
     took their user long on average or take long right now; slow ones, which may wait for others (writes); and heavy ones, which keep a
-    core of the server busy for as long as a hundred quick ones. In each lane organizations and users take turns.
+    core of the server busy for as long as a hundred quick ones. In each class, organizations and users are served round robin.
     resets: nothing that a call leaves in its session reaches the next one; for a login whose statements may be injected into.
     """
 
@@ -87,20 +53,20 @@ class Pool:
         self._url, self._size, self._name, self._prepares, self._resets = url, size, name, prepares, resets
         self._free: list[Connection] = []
         self._all: set[Connection] = set()
-        heavy, dear = max(1, size // 16), max(1, size // 8)
-        self._quick, self._dear = _Lane(min(QUICK_AT_ONCE, size)), _Lane(dear)
-        self._slow, self._heavy = _Lane(size * 3 // 4 - heavy - dear), _Lane(heavy)
-        self._lanes = {"quick": self._quick, "dear": self._dear, "slow": self._slow, "heavy": self._heavy}
-        self._costs: dict[tuple[Key, str], float] = {}
+        heavy, is_expensive = max(1, size // 16), max(1, size // 8)
+        self._quick, self._expensive = Admission(min(MAX_QUICK_CALLS, size)), Admission(is_expensive)
+        self._slow, self._heavy = Admission(size * 3 // 4 - heavy - is_expensive), Admission(heavy)
+        self._classes = {"quick": self._quick, "expensive": self._expensive, "slow": self._slow, "heavy": self._heavy}
+        self._costs = Costs()
         # Of slow calls many may wait for one lock, for seconds.
-        self._may = {self._quick: self._may_be_quick, self._slow: self._slow.leaves_room}
+        self._may = {self._quick: self._may_run_quick, self._slow: self._slow.leaves_capacity}
         self._demoted: Counter[Hashable] = Counter()
         """Quick calls that take long right now, by organization and by user."""
-        self._used_by: dict[Connection, tuple[_Lane, Key]] = {}
+        self._used_by: dict[Connection, tuple[Admission, Key]] = {}
         self._under_way: set[Call] = set()
-        self._looking = False
+        self._ticking = False
         self._first = asyncio.Event()
-        self._growing: asyncio.Task[None] | None = None
+        self._filling: asyncio.Task[None] | None = None
         self._closed = False
         self._refused = ""
         self._moved_at = 0.0
@@ -109,86 +75,82 @@ class Pool:
 
     async def open(self) -> None:
         """Raises Unavailable where no connection can be had within ten seconds."""
-        self._grow()
+        self._fill()
         try:
             async with asyncio.timeout(10):
                 await self._first.wait()
         except TimeoutError:
             await self.close()
-            raise self._away() from None
+            raise self._unavailable() from None
 
     @property
-    def trouble(self) -> str:
+    def problem(self) -> str:
         """Why no connection could be had at the last try, or that the disk was full lately; empty where neither is known."""
-        full = time.monotonic() - self._disk_full_at < NOTED_FOR
+        full = time.monotonic() - self._disk_full_at < DISK_FULL_REPORTED_S
         return self._refused or ("has no space left on its disk" if full else "")
 
-    def _away(self) -> Unavailable:
+    def _unavailable(self) -> Unavailable:
         return NoConnection() if self._refused == TOO_MANY else Unavailable()
 
     async def close(self) -> None:
         """Whoever still waits is told."""
         self._closed = True
-        if self._growing:
-            self._growing.cancel()
-        for lane in self._lanes.values():
-            while found := lane.waiting.pop():
+        if self._filling:
+            self._filling.cancel()
+        for admission in self._classes.values():
+            while found := admission.queue.pop():
                 found[1].fail(Unavailable())
         for connection in list(self._all):
             connection.close()
 
     async def fetch(
-        self, statements: Statements, gone: Gone | None = None, *, lane: Lane = "quick", key: Key = ANONYMOUS
+        self,
+        statements: Statements,
+        disconnected: Disconnected | None = None,
+        *,
+        service_class: ServiceClass = "quick",
+        key: Key = ANONYMOUS,
     ) -> list[Rows]:
         """Runs the statements as one transaction in one round trip; the rows of each. key: whose call it is.
 
         Raises what the first that failed raised; Unavailable where the database is away or takes too long; RateLimited where it has waited
         for ten seconds for others of the same user.
         """
-        call = Call(statements, gone, key=key)
-        self.take_on(call, lane)
-        return await self.answer(call)
+        call = Call(statements, disconnected, key=key)
+        self.submit(call, service_class)
+        return await self.wait(call)
 
     @asynccontextmanager
     async def transaction(
-        self, gone: Gone | None = None, *, lane: Lane = "slow", key: Key = ANONYMOUS
+        self, disconnected: Disconnected | None = None, *, service_class: ServiceClass = "slow", key: Key = ANONYMOUS
     ) -> AsyncIterator["Transaction"]:
         """Several round trips that are one transaction; what is raised inside undoes all of them."""
-        transaction = Transaction(self, gone, lane, key)
+        transaction = Transaction(self, disconnected, service_class, key)
         try:
             yield transaction
         finally:
-            transaction.leave()
+            transaction.close()
 
-    def take_on(self, call: Call, name: Lane) -> None:
+    def submit(self, call: Call, name: ServiceClass) -> None:
         """It gets a connection when it is its turn. Raises RateLimited where too many of the same user or address wait already."""
-        call.learns = name == "quick" and not is_anonymous(call.key)
-        dear = call.learns and self._costs and self._costs.get((call.key, call.statements[-1][0]), 0.0) >= DEARER
-        lane = self._dear if dear else self._lanes[name]
-        if lane.waiting.waiting(call.key) >= WAITING:
+        call.records_cost = name == "quick" and not is_anonymous(call.key)
+        is_expensive = call.records_cost and self._costs.is_expensive(call)
+        admission = self._expensive if is_expensive else self._classes[name]
+        if admission.queue.count(call.key) >= MAX_WAITING_CALLS:
             raise RateLimited(headers={"Retry-After": "1"}) if call.key != ANONYMOUS else Unavailable
-        call.lane = lane
-        lane.waiting.push(call.key, call)
-        self._match()
+        call.admission = admission
+        admission.queue.push(call.key, call)
+        self._dispatch()
 
-    def _learn(self, call: Call, took: float) -> None:
-        """How long the call's statement takes its user on average, as far as it is worth remembering."""
-        about = (call.key, call.statements[-1][0])
-        known = self._costs.pop(about, 0.0)
-        if (cost := known + (took - known) / 4) >= DEAR:
-            if len(self._costs) >= KEPT:
-                del self._costs[next(iter(self._costs))]
-            self._costs[about] = cost
-
-    async def answer(self, call: Call) -> list[Rows]:
+    async def wait(self, call: Call) -> list[Rows]:
         """The call's rows. Where nobody waits for them any more the server is told."""
         self._under_way.add(call)
-        if not self._looking:
-            self._look_later()
+        if not self._ticking:
+            self._schedule_tick()
         try:
-            rows = await call.answer
-            if call.learns and (self._costs or time.monotonic() - call.sent_at >= DEAR):
-                self._learn(call, time.monotonic() - call.sent_at)
+            rows = await call.result
+            if call.records_cost and (self._costs or time.monotonic() - call.sent_at >= REMEMBERED_COST_S):
+                self._costs.add(call, time.monotonic() - call.sent_at)
             return rows
         except psycopg.errors.DiskFull:
             self._disk_full_at = time.monotonic()
@@ -200,172 +162,174 @@ class Pool:
         finally:
             self._under_way.discard(call)
             if call.connection is None:
-                call.lane.waiting.drop(call.key, call)
+                call.admission.queue.drop(call.key, call)
 
-    def _match(self) -> None:
+    def _dispatch(self) -> None:
         """Calls whose turn it is get what is free."""
-        for lane in self._lanes.values():
-            may = self._may.get(lane) if lane is not self._quick or self._demoted else None
-            while self._free and lane.busy < lane.at_once and (found := lane.waiting.pop(may)):
-                if not found[1].answer.done():
-                    self._hand_over(self._free.pop(), found[1], lane)
-        self._grow()
+        for admission in self._classes.values():
+            may = self._may.get(admission) if admission is not self._quick or self._demoted else None
+            while self._free and admission.running < admission.limit and (found := admission.queue.pop(may)):
+                if not found[1].result.done():
+                    self._assign(self._free.pop(), found[1], admission)
+        self._fill()
 
-    def _may_be_quick(self, key: Key) -> bool:
+    def _may_run_quick(self, key: Key) -> bool:
         """Not where many of the user's or the organization's calls turned out to be slow and still run: they would take all connections."""
-        return is_anonymous(key) or max(self._demoted[key], self._demoted[key[0]] // 2) < self._dear.at_once
+        return is_anonymous(key) or max(self._demoted[key], self._demoted[key[0]] // 2) < self._expensive.limit
 
     def _demote(self, connection: Connection, call: Call) -> None:
         """It is slow: the place of a quick call is free for another one."""
-        self._count(connection, self._dear, call.key)
-        self._learn(call, 4 * DEARER)
+        self._set_class(connection, self._expensive, call.key)
+        self._costs.add(call, 4 * EXPENSIVE_COST_S)
         names = () if is_anonymous(call.key) else (call.key, call.key[0])
         self._demoted.update(names)
 
         def ended(_: object) -> None:
             self._demoted.subtract(names)
             self._demoted += Counter()  # only what is more than none
-            self._match()
+            self._dispatch()
 
-        call.answer.add_done_callback(ended)
-        self._match()
+        call.result.add_done_callback(ended)
+        self._dispatch()
 
-    def _hand_over(self, connection: Connection, call: Call, lane: _Lane) -> None:
-        self._count(connection, lane, call.key)
-        call.looks, call.sent_at = 0, time.monotonic()
+    def _assign(self, connection: Connection, call: Call, admission: Admission) -> None:
+        self._set_class(connection, admission, call.key)
+        call.ticks, call.sent_at = 0, time.monotonic()
         try:
             connection.send(call)
         except Exception as error:  # a value that can't be sent is its caller's affair alone
             call.fail(error)
-            self._count(connection, None)
+            self._set_class(connection, None)
             self._free.append(connection)
 
-    def _count(self, connection: Connection, lane: _Lane | None, key: Key = ANONYMOUS) -> None:
-        """The connection is used by that lane now, and by no other any more."""
+    def _set_class(self, connection: Connection, admission: Admission | None, key: Key = ANONYMOUS) -> None:
+        """Counts the connection for the class, and no longer for the one before; None: for no class."""
         if before := self._used_by.pop(connection, None):
             before[0].count(before[1], -1)
-        if lane:
-            self._used_by[connection] = lane, key
-            lane.count(key, 1)
+        if admission:
+            self._used_by[connection] = admission, key
+            admission.count(key, 1)
 
-    def _look_later(self) -> None:
-        self._looking = True
-        asyncio.get_running_loop().call_later(LOOKED_AT_EVERY, self._look_at_all)
+    def _schedule_tick(self) -> None:
+        self._ticking = True
+        asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
-    def _look_at_all(self) -> None:
+    def _tick(self) -> None:
         """One timer for all: one for each call was 2% of a short request."""
-        self._looking = False
+        self._ticking = False
         for call in tuple(self._under_way):
-            self._look(call)
+            self._check_timeouts(call)
         if self._under_way:
-            self._look_later()
+            self._schedule_tick()
 
-    def _look(self, call: Call) -> None:
+    def _check_timeouts(self, call: Call) -> None:
         """At a call that takes its time: does its client still wait, and is there still hope?"""
-        call.looks += 1
-        if call.looks < SLOW_AFTER or call.answer.done():
+        call.ticks += 1
+        if call.ticks < SLOW_AFTER_TICKS or call.result.done():
             return
         if call.connection is None:
-            self._look_at_waiting(call)
-        elif call.looks >= ANSWERED_WITHIN:
+            self._check_waiting(call)
+        elif call.ticks >= ANSWER_TICKS:
             call.fail(Unavailable())
             call.connection.cancel(call)
         if call.connection and self._used_by.get(call.connection, (None, None))[0] is self._quick:
             self._demote(call.connection, call)
-        if call.gone and not call.answer.done():
-            watch = asyncio.ensure_future(self._watch(call, call.gone))
-            call.gone = None
-            call.answer.add_done_callback(lambda _: watch.cancel())
+        if call.disconnected and not call.result.done():
+            watch = asyncio.ensure_future(self._watch(call, call.disconnected))
+            call.disconnected = None
+            call.result.add_done_callback(lambda _: watch.cancel())
 
-    def _look_at_waiting(self, call: Call) -> None:
+    def _check_waiting(self, call: Call) -> None:
         """Where no call ends the database is away, unless it waits for others of its user. Else its turn may come, but not for ever."""
-        may = self._may.get(call.lane)
-        waits_for_own = call.lane is self._heavy or (may and not may(call.key))
-        stands = time.monotonic() - self._moved_at > (CONNECTED_WITHIN - 1) * LOOKED_AT_EVERY
-        if call.looks >= CONNECTED_WITHIN and (not self._all or (stands and not waits_for_own)):
-            call.fail(self._away())
-        elif call.looks >= WAITED_AT_MOST:
+        may = self._may.get(call.admission)
+        waits_for_own = call.admission is self._heavy or (may and not may(call.key))
+        stands = time.monotonic() - self._moved_at > (CONNECT_TICKS - 1) * TICK_S
+        if call.ticks >= CONNECT_TICKS and (not self._all or (stands and not waits_for_own)):
+            call.fail(self._unavailable())
+        elif call.ticks >= MAX_WAIT_TICKS:
             others = any(one.key == call.key and one is not call for one in self._under_way)
-            call.fail(RateLimited(headers={"Retry-After": "1"}) if others and call.key != ANONYMOUS else self._away())
+            call.fail(
+                RateLimited(headers={"Retry-After": "1"}) if others and call.key != ANONYMOUS else self._unavailable()
+            )
 
-    async def _watch(self, call: Call, gone: Gone) -> None:
-        await gone()
+    async def _watch(self, call: Call, disconnected: Disconnected) -> None:
+        await disconnected()
         call.fail(Unavailable())
         if call.connection:
             call.connection.cancel(call)
 
-    def give_back(self, connection: Connection) -> None:
+    def release(self, connection: Connection) -> None:
         """It can take the next call, unless something of the last caller is left on it."""
         self._moved_at = time.monotonic()
-        self._count(connection, None)
-        if not connection.clean or asyncio.get_running_loop().time() - connection.opened_at > LIFETIME:
+        self._set_class(connection, None)
+        if not connection.is_idle or asyncio.get_running_loop().time() - connection.opened_at > CONNECTION_LIFETIME_S:
             connection.close()
         else:
             self._free.append(connection)
-            self._match()
+            self._dispatch()
 
-    def _lost(self, connection: Connection) -> None:
+    def _discard(self, connection: Connection) -> None:
         self._all.discard(connection)
-        self._count(connection, None)
+        self._set_class(connection, None)
         if connection in self._free:
             self._free.remove(connection)
-        self._grow()
+        self._fill()
 
-    def _grow(self) -> None:
-        if self._growing is None and self._wants_more():
-            self._growing = asyncio.ensure_future(self._connect())
+    def _fill(self) -> None:
+        if self._filling is None and self._needs_more():
+            self._filling = asyncio.ensure_future(self._connect())
 
-    def _wants_more(self) -> bool:
+    def _needs_more(self) -> bool:
         if self._closed or len(self._all) >= self._size:
             return False
-        return len(self._all) < QUICK_AT_ONCE or any(lane.wants for lane in self._lanes.values())
+        return len(self._all) < MAX_QUICK_CALLS or any(one.has_capacity_and_calls for one in self._classes.values())
 
     async def _connect(self) -> None:
-        """As many as are wanted, one after the other; after a failure later each time, and never at the same time as others."""
-        wait = FIRST_WAIT
-        while self._wants_more():
+        """Opens connections one at a time until the pool has enough. After a failure it waits, with exponential backoff and jitter."""
+        backoff = Backoff(INITIAL_BACKOFF_S, MAX_BACKOFF_S)
+        while self._needs_more():
             try:
                 own = await psycopg.AsyncConnection.connect(
                     self._url, autocommit=True, application_name=self._name, connect_timeout=2
                 )
                 backend = await _backend(own)
             except psycopg.Error as error:
-                self._refused = why_refused(error)
-                await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311
-                wait = min(2 * wait, LONGEST_WAIT)
+                self._refused = connection_problem(error)
+                await asyncio.sleep(backoff.next_wait_s() * random.uniform(0.5, 1))  # noqa: S311
                 continue
-            wait, self._refused = FIRST_WAIT, ""
+            backoff.reset()
+            self._refused = ""
             connection = Connection(
                 own,
                 prepares=self._prepares,
                 resets=self._resets,
                 backend=backend,
-                free=self.give_back,
-                gone=self._lost,
+                free=self.release,
+                lost=self._discard,
             )
             self._all.add(connection)
             self._first.set()
-            self.give_back(connection)
-        self._growing, self._refused = None, ""
+            self.release(connection)
+        self._filling, self._refused = None, ""
 
 
 class Transaction:
     """One explicit transaction on one connection, as Pool.transaction gives it."""
 
-    def __init__(self, pool: Pool, gone: Gone | None, lane: Lane, key: Key) -> None:
-        self._pool, self._gone, self._lane, self._key = pool, gone, lane, key
+    def __init__(self, pool: Pool, disconnected: Disconnected | None, service_class: ServiceClass, key: Key) -> None:
+        self._pool, self._disconnected, self._class, self._key = pool, disconnected, service_class, key
         self._connection: Connection | None = None
 
     async def run(self, statements: Statements) -> list[Rows]:
         """The rows of each, in one round trip."""
         if self._connection:
-            call = Call(statements, self._gone, held=True)
+            call = Call(statements, self._disconnected, keep_connection=True)
             self._connection.send(call)
-            return await self._pool.answer(call)
-        call = Call([("begin", {}), *statements], self._gone, held=True, key=self._key)
-        self._pool.take_on(call, self._lane)
+            return await self._pool.wait(call)
+        call = Call([("begin", {}), *statements], self._disconnected, keep_connection=True, key=self._key)
+        self._pool.submit(call, self._class)
         try:
-            return (await self._pool.answer(call))[1:]
+            return (await self._pool.wait(call))[1:]
         finally:
             self._connection = call.connection
 
@@ -373,16 +337,16 @@ class Transaction:
         """Runs the last statements and ends the transaction, in one round trip; the connection goes back by itself."""
         connection, self._connection = self._connection, None
         assert connection
-        call = Call([*statements, ("commit", {})], self._gone)
+        call = Call([*statements, ("commit", {})], self._disconnected)
         connection.send(call)
-        await self._pool.answer(call)
+        await self._pool.wait(call)
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Gives the connection back; what was not committed is undone. One that is busy comes back by itself, or not at all."""
-        if not self._connection or self._connection.busy:
+        if not self._connection or self._connection.is_busy:
             return None
         undo = Call([("rollback", {})])
-        undo.answer.add_done_callback(lambda answer: answer.exception())
+        undo.result.add_done_callback(lambda result: result.exception())
         return self._connection.send(undo)
 
 
@@ -403,7 +367,7 @@ REFUSALS = {
 """The meaning of PostgreSQL's words, in English as its default is: psycopg gives an error before the connection stands no SQLSTATE."""
 
 
-def why_refused(error: psycopg.Error) -> str:
+def connection_problem(error: psycopg.Error) -> str:
     """Why no connection could be had, in words without names or addresses."""
     return next((words for said, words in REFUSALS.items() if re.search(said, str(error))), "can't be reached")
 
@@ -414,9 +378,3 @@ def api_pool(settings: Settings) -> Pool:
     prepares = settings.prepared_statements == "on"
     kid = next(iter(settings.token_keys), "")
     return Pool(settings.api_database_url, size=settings.pool_size, name=f"claims-api {kid}", prepares=prepares)
-
-
-def redacted(error: psycopg.Error) -> str:
-    """A database error for the log: its class and SQLSTATE. Messages hold values of rows, so they stay out."""
-    words = f"{type(error).__name__} {error.sqlstate or ''}".strip()
-    return f"{words}: {REFUSED[error.sqlstate]}" if error.sqlstate in REFUSED else words

@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-QUERIES = Path(__file__).parent.parent.parent / "sql" / "queries"
+QUERIES = Path(__file__).parents[2] / "sql" / "queries"
 _IF = re.compile(r"\s*-- if :(\w+)\s*$")
 _PARAMETER = re.compile(r"(?<!:):([a-z_]\w*)")
 _COMMENT = re.compile(r"\s*--.*$")
@@ -25,7 +25,7 @@ _WORD = re.compile(r"[a-z_]+")
 _SORTS = re.compile(r"^-- sorts: (.+)\n", re.MULTILINE)
 
 
-class Query:
+class Statement:
     """One statement; `text` gives it to psycopg with the lines that the parameters call for."""
 
     def __init__(self, name: str, source: str) -> None:
@@ -38,7 +38,7 @@ class Query:
         self.options = frozenset(option for option, _ in self._lines if option)
         match = _WRITTEN_OUT.search(source)
         self._written_out = match.group(1).split() if match else []
-        self.sorted: dict[str, Query] = {}
+        self.sorted: dict[str, Statement] = {}
         self.signed: tuple[str, list[str]] | None = None
         """The function that is called with a proof, and the parameters that are signed."""
         if (signed := _SIGNED.search(source)) and (called := _CALLED.search(source)):
@@ -70,16 +70,16 @@ def _literal(value: Any) -> str | None:
     raise ValueError("only integers and words are written out")
 
 
-def _read(name: str, source: str) -> Query:
+def _read(name: str, source: str) -> Statement:
     """The query; where it has sorts, the first one descending, with all of them by `column` and `-column` in `sorted`."""
     if not (match := _SORTS.search(source)):
-        return Query(name, source)
+        return Statement(name, source)
     variants = {}
     for column, type_ in (one.split() for one in match.group(1).split(",")):
         for sign, after, direction in (("-", "<", "desc"), ("", ">", "asc")):
             words = {"sort": column, "type": type_, "after": after, "direction": direction}
             text = re.sub(r"@(\w+)", lambda word: words[word.group(1)], _SORTS.sub("", source))  # noqa: B023
-            variants[f"{sign}{column}"] = Query(f"{name}.{sign}{column}", text)
+            variants[f"{sign}{column}"] = Statement(f"{name}.{sign}{column}", text)
     query = next(iter(variants.values()))
     query.sorted = variants
     return query
@@ -95,7 +95,7 @@ class Queries:
             raise ValueError(f"sql/queries/{resource}.sql: text before the first name, or a name twice")
         self.all = {name: _read(f"{resource}.{name}", body) for name, body in zip(names, parts[2::2], strict=True)}
 
-    def __getattr__(self, name: str) -> Query:
+    def __getattr__(self, name: str) -> Statement:
         try:
             return self.all[name]
         except KeyError:

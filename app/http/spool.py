@@ -37,7 +37,7 @@ class Disk:
         """By all users together."""
         return sum(self._by_user.values())
 
-    def take(self, user_id: UUID, size: int) -> None:
+    def reserve(self, user_id: UUID, size: int) -> None:
         """RateLimited past the user's share, Unavailable past the whole."""
         own = self._by_user.get(user_id, 0) + size
         if own > self._limit // SHARES:
@@ -46,7 +46,7 @@ class Disk:
             raise Unavailable(headers=LATER)
         self._by_user[user_id] = own
 
-    def give_back(self, user_id: UUID, size: int) -> None:
+    def release(self, user_id: UUID, size: int) -> None:
         """Undoes take."""
         left = self._by_user.pop(user_id, 0) - size
         if left:
@@ -63,7 +63,7 @@ class Spool:
 
     def write(self, part: bytes) -> None:
         """Raises what Disk.take does, and Unavailable where this machine's disk is full."""
-        self._disk.take(self._user_id, len(part))
+        self._disk.reserve(self._user_id, len(part))
         self._taken += len(part)
         try:
             self.file.write(part)
@@ -76,7 +76,7 @@ class Spool:
         with suppress(OSError):  # what was still to be written
             self.file.close()
         taken, self._taken = self._taken, 0
-        self._disk.give_back(self._user_id, taken)
+        self._disk.release(self._user_id, taken)
 
 
 class Spooling(ASGIMiddleware):

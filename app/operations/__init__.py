@@ -1,0 +1,1 @@
+"""Commands for operators and administrators of the database."""

@@ -1,35 +1,30 @@
-"""`python -m app.operations.permissions`: prints who may do what, as Markdown, from the live catalog of a database (sql/PERMISSIONS.md).
+"""The permissions of a database as Markdown, from its live catalog (sql/PERMISSIONS.md, `make permissions`).
 
 Reads DATABASE_URL, or without one a fresh database of its own. The facts are those of sql/operations/permissions.sql.
 """
 
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import takewhile
-from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
 
-from app.config import Settings, read_settings
-from app.dev.postgres import Embedded
-from app.operations import migrate as schema
-from app.operations.permissions_labels import ALL, ALL_OF_EVERYBODY, CLOSING, HEAD, WORDS
+from app.database.schema_files import SQL
+from app.operations.permissions_labels import ALL, ALL_OF_EVERYBODY, HEAD, RESTRICTIVE, WORDS
 
 Row = dict[str, Any]
 Facts = dict[str, list[Row]]
 COMMANDS = ("select", "insert", "update", "delete")
-OWN_SECTIONS = ("app", "auth", "ctx")
+OWN_SECTIONS = ("app", "auth", "context")
 """The schemas whose tables have a section each."""
 
 
 def read(connection: psycopg.Connection[Any]) -> Facts:
     """The rows of each statement in sql/operations/permissions.sql, by its name; every table with its own rights and policies."""
-    text = (schema.SQL / "operations" / "permissions.sql").read_text()
+    text = (SQL / "operations" / "permissions.sql").read_text()
     parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)[1:]
     with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute("set local search_path = app")  # how the catalog prints names depends on it
@@ -37,14 +32,16 @@ def read(connection: psycopg.Connection[Any]) -> Facts:
         facts = {name: cursor.execute(statement.encode()).fetchall() for name, statement in statements}
     for policy in facts["policies"]:
         policy |= {part: plain(policy[part]) for part in ("using", "check") if policy[part]}
-    become = {role for member in facts["members"] if member["how"] == "becomes" for role in member["roles"]}
+    become = {role for member in facts["members"] if member["how"] == "may become" for role in member["roles"]}
     facts["rights"].sort(key=lambda right: (right["role"] not in become, right["role"]))
     for table in facts["tables"]:
         for kind in ("rights", "policies"):
             table[kind] = [
                 one for one in facts[kind] if (one["schema"], one["table"]) == (table["schema"], table["table"])
             ]
-        table["closed"] = [name for name in CLOSING if any(_closes(policy, name) for policy in table["policies"])]
+        table["closed"] = [
+            name for name in RESTRICTIVE if any(_is_restriction(policy, name) for policy in table["policies"])
+        ]
     return facts
 
 
@@ -53,9 +50,9 @@ def plain(rule: str) -> str:
     return re.sub(r"('[^']*')::text", r"\1", " ".join(rule.split())).replace("( SELECT", "(SELECT")
 
 
-def _closes(policy: Row, name: str) -> bool:
-    """Whether it is that one of CLOSING: by name and by rule, for every command, `_tenant` to PUBLIC."""
-    expected = (f"{policy['table']}_{name}", "closes", "all", *CLOSING[name][:2])
+def _is_restriction(policy: Row, name: str) -> bool:
+    """Whether it is that one of RESTRICTIVE: by name and by rule, for every command, `_tenant` to PUBLIC."""
+    expected = (f"{policy['table']}_{name}", "restrictive", "all", *RESTRICTIVE[name][:2])
     whole = tuple(policy[part] for part in ("policy", "kind", "command", "using", "check")) == expected
     return whole and (name != "tenant" or _of_everybody(policy))
 
@@ -78,23 +75,23 @@ def _closed(tables: list[Row]) -> Iterator[str]:
     yield "Three restrictive policies hold for every command, whatever the others open:"
     yield _list(
         f"`<table>_{name}`: {words}. `using ({rule}){f' with check ({check})' if check else ''}`"
-        for name, (rule, check, words) in CLOSING.items()
+        for name, (rule, check, words) in RESTRICTIVE.items()
     )
-    without = [_name(table) for table in tables if len(table["closed"]) < len(CLOSING)]
+    without = [_name(table) for table in tables if len(table["closed"]) < len(RESTRICTIVE)]
     yield _wrap(f"Every table has all three, but for {_and(without) or 'none'}.")
-    for name in ("entered", "signed"):
+    for name in ("requires_context", "context"):
         some = [
             _name(table)
             for table in tables
             for policy in table["policies"]
-            if _closes(policy, name) and not _of_everybody(policy)
+            if _is_restriction(policy, name) and not _of_everybody(policy)
         ]
         yield _wrap(f"For some roles alone `_{name}` stands on {_and(some) or 'none'} (sql/audit/022 says why).")
 
 
 def _roles(facts: Facts, tables: list[Row]) -> Iterator[str]:
     yield "## Roles"
-    said_of = {"becomes": "may become {}.", "has": "has all that {} has."}
+    said_of = {"may become": "may become {}.", "has": "has all that {} has."}
     lines = [
         f"{one['role']}{' (a login)' if one['login'] else ''} {said_of[one['how']].format(_and(one['roles']))}"
         for one in facts["members"]
@@ -115,7 +112,7 @@ def _roles(facts: Facts, tables: list[Row]) -> Iterator[str]:
 def _table(table: Row) -> Iterator[str]:
     yield f"## {_name(table)}"
     yield _wrap(_said(table))
-    if missing := [f"`_{one}`" for one in CLOSING if one not in table["closed"]]:
+    if missing := [f"`_{one}`" for one in RESTRICTIVE if one not in table["closed"]]:
         why = "" if table["by_tenant"] else " Its rows belong to no organization."
         yield f"**Without {_and(missing)}.**{why}"
     if table["row_security"] != "forced":
@@ -132,10 +129,12 @@ def _table(table: Row) -> Iterator[str]:
     own = [
         policy
         for policy in table["policies"]
-        if not (_of_everybody(policy) and any(_closes(policy, name) for name in CLOSING))
+        if not (_of_everybody(policy) and any(_is_restriction(policy, name) for name in RESTRICTIVE))
     ]
     if further := [
-        one["policy"] for one in own if one["kind"] == "closes" and not any(_closes(one, name) for name in CLOSING)
+        one["policy"]
+        for one in own
+        if one["kind"] == "restrictive" and not any(_is_restriction(one, name) for name in RESTRICTIVE)
     ]:
         yield f"**Closed further by {_and(further)}.**"
     yield "\n".join(["```sql", *map(_sql, own), "```"])
@@ -143,11 +142,12 @@ def _table(table: Row) -> Iterator[str]:
 
 def _said(table: Row) -> str:
     """The first sentence of the file that holds the table's policies, and which that is."""
-    for path in sorted([*schema.SQL.glob("policies/*.sql"), *schema.SQL.glob("functions/*.sql")]):
-        if f"drop_policies('{_name(table)}')" in (text := path.read_text()):
+    for path in sorted(SQL.glob("policies/*.sql")):
+        text = path.read_text()
+        if re.search(rf"schema_admin\.(isolate|close_table)\('{_name(table)}'", text):
             comment = takewhile(lambda line: line.startswith("--"), text.splitlines())
             said = " ".join(line.removeprefix("-- ") for line in comment).removeprefix(f"{table['table']}: ")
-            return f"{said[0].upper()}{re.split(r'(?<=[.]) ', said[1:])[0]} ([{path.name}]({path.relative_to(schema.SQL)}))"
+            return f"{said[0].upper()}{re.split(r'(?<=[.]) ', said[1:])[0]} ([{path.name}]({path.relative_to(SQL)}))"
     return "**No file says why.**"
 
 
@@ -158,7 +158,7 @@ def _cell(table: Row, right: Row, command: str, letters: dict[str, str]) -> str:
     opens = [
         _words(table, policy, command)
         for policy in table["policies"]
-        if policy["kind"] == "opens"
+        if policy["kind"] == "permissive"
         and policy["command"] in (command, "all")
         and not {right["role"], "PUBLIC"}.isdisjoint(policy["roles"])
     ]
@@ -174,12 +174,12 @@ def _words(table: Row, policy: Row, command: str) -> str:
     words = {"true": every} | WORDS
     before, after = (words.get(rule, f"`{rule}`") for rule in (policy["using"], policy["check"] or policy["using"]))
     if command == "update" and before != after:
-        return f"{before}; becomes {after}"
+        return f"{before}; with check {after}"
     return after if command == "insert" else before
 
 
 def _sql(policy: Row) -> str:
-    closing = " as restrictive" if policy["kind"] == "closes" else ""
+    closing = " as restrictive" if policy["kind"] == "restrictive" else ""
     lines = [f"{policy['policy']}{closing} for {policy['command']} to {_and(policy['roles'])}"]
     lines += [f"using ({policy['using']})"] if policy["using"] else []
     lines += [f"with check ({policy['check']})"] if policy["check"] else []
@@ -248,29 +248,3 @@ def _grid(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
-
-
-@contextmanager
-def _database() -> Iterator[str]:
-    """DATABASE_URL, or an administrator's URL of a database that this code just made."""
-    if url := read_settings().database_url:
-        yield url
-        return
-    with tempfile.TemporaryDirectory(prefix="claims-permissions-") as folder:
-        Path(folder).chmod(0o711)
-        server = Embedded(Path(folder) / "postgres", durable=False).start()
-        try:
-            schema.apply(Settings(database_url=server.url()))
-            yield server.url()
-        finally:
-            server.stop("immediate")
-
-
-def main() -> None:
-    """Prints the document."""
-    with _database() as url, psycopg.connect(url) as connection:
-        print(document(read(connection)))
-
-
-if __name__ == "__main__":
-    main()

@@ -2,21 +2,21 @@
 
 import re
 
-CLOSING = {
+RESTRICTIVE = {
     "tenant": (
-        "organization_id = ctx.variable('organization_id')",
+        "organization_id = context.variable('organization_id')",
         None,
         "no row outside the organization of the context",
     ),
-    "entered": (
-        "organization_id = ((SELECT ctx.entered(CURRENT_USER) AS entered))",
+    "requires_context": (
+        "organization_id = ((SELECT context.required_id(CURRENT_USER) AS required_id))",
         "true",
-        "whatever rows there are, a scan begins by checking that the context was entered",
+        "no scan outside a verified context",
     ),
-    "signed": (
-        "ctx.same(organization_id, (SELECT ctx.verified(CURRENT_USER) AS verified))",
-        "ctx.same(organization_id, (SELECT ctx.entered(CURRENT_USER) AS entered))",
-        "nor of another than was entered, for this role",
+    "context": (
+        "context.matches(organization_id, (SELECT context.verified_id(CURRENT_USER) AS verified_id))",
+        "context.matches(organization_id, (SELECT context.required_id(CURRENT_USER) AS required_id))",
+        "no row of another organization than the verified one",
     ),
 }
 """The restrictive policies <table>_<name> that every tenant table has: the rule, what it checks of what is written, and its words."""
@@ -26,15 +26,17 @@ ALL, ALL_OF_EVERYBODY = "all", "of every organization"
 
 def _whole(rule: str, asked: str) -> str:
     for who in ("user", "provider", "patient"):
-        entered = f"(SELECT ctx.{asked}(CURRENT_USER, '{who}_id') AS {asked})"
-        rule = re.sub(rf"([\w.]+) = :{who}\b", rf"\1 = ctx.variable('{who}_id') AND ctx.same(\1, {entered})", rule)
-        rule = rule.replace(f":{who}", f"({entered})")
+        verified = f"(SELECT context.{asked}(CURRENT_USER, '{who}_id') AS {asked})"
+        rule = re.sub(
+            rf"([\w.]+) = :{who}\b", rf"\1 = context.variable('{who}_id') AND context.matches(\1, {verified})", rule
+        )
+        rule = rule.replace(f":{who}", f"({verified})")
     return rule
 
 
 WORDS = {
     _whole(rule, asked): words
-    for asked in ("verified", "entered")  # of rows that are found, and of rows that are written
+    for asked in ("verified_id", "required_id")  # of rows that are found, and of rows that are written
     for rule, words in {
         "provider_id = :provider": "own by provider_id",
         "patient_id = :patient": "own by patient_id",
@@ -42,8 +44,8 @@ WORDS = {
         "scope_id = :provider": "own by scope_id",
         "scope_id = organization_id": "of the whole organization",
         "assigned_to = :user": "own by assigned_to",
-        "patient_id = :patient AND ctx.differs(status, 'draft')": "own by patient_id, no drafts",
-        "assigned_to = :user AND ctx.differs(status, 'draft')": "own by assigned_to, no drafts",
+        "patient_id = :patient AND context.differs(status, 'draft')": "own by patient_id, no drafts",
+        "assigned_to = :user AND context.differs(status, 'draft')": "own by assigned_to, no drafts",
         "patient_id = :patient AND (entity <> 'claims' OR (entity_id IN (SELECT c.claim_id FROM claims c)))": (
             "own by patient_id, of claims those it sees"
         ),
@@ -52,7 +54,7 @@ WORDS = {
             "untaken, or own by assigned_to"
         ),
         "accepted_at IS NULL": "not accepted yet",
-        "organization_id = ctx.variable('organization_id')": "of the organization",
+        "organization_id = context.variable('organization_id')": "of the organization",
         ":provider IS NOT NULL": "any, for who is a provider",
         "(EXISTS (SELECT FROM patients p WHERE p.patient_id = job_processing_logs.patient_id))": "of patients it sees",
         "(EXISTS (SELECT FROM patients p WHERE p.patient_id = patient_status_events.patient_id))": "of patients it sees",
@@ -76,5 +78,5 @@ same facts in psql, as claims_auditor: `\\i sql/operations/permissions.sql`. Who
 themselves: `select * from who_can_see('claims', '<claim_id>')`.
 
 A cell says which rows the policies open to a role: `all` is all of the organization, "own by" a column those where it
-is the caller's; `becomes` is how a row must be afterwards. `-`: no grant. `(a)`: a grant by column, and the columns
+is the caller's; `with check` is how a row must be afterwards. `-`: no grant. `(a)`: a grant by column, and the columns
 stand below. A role without a line has nothing. The SQL of the policies follows."""

@@ -5,18 +5,21 @@ from uuid import UUID
 
 from litestar import get
 
-from app.database import statements as sql
-from app.database.session import Db
-from app.http.pagination import Page
-from app.http.schemas import Answer, Instant, Shape, spelled
+from app.database import statements
+from app.http.dependencies import Db
+from app.http.envelope import Envelope
+from app.http.route_options import RouteOptions
+from app.http.schemas import Instant, QueryParams, ResponseBody, regex_string
 
-queries = sql.load("audit_logs")
+queries = statements.load("audit_logs")
 
 Action = Literal["create", "read", "update", "delete", "login", "login_failed", "export", "denied", "execute"]
-Entity = Annotated[str, spelled("^[a-z_]+$", min_length=1, max_length=63, description="A table.", examples=["claims"])]
+Entity = Annotated[
+    str, regex_string("^[a-z_]+$", min_length=1, max_length=63, description="A table.", examples=["claims"])
+]
 
 
-class AuditPage(Page, frozen=True):
+class AuditFilter(QueryParams, frozen=True):
     """A page of the entries, by who, what and when."""
 
     actor_user_id: UUID | None = None
@@ -26,12 +29,12 @@ class AuditPage(Page, frozen=True):
     at_from: Instant | None = None
     at_to: Instant | None = None
 
-    def filters(self) -> dict[str, Any]:
+    def params(self) -> dict[str, Any]:
         """As the statement takes them."""
-        return {name: getattr(self, name) for name in self.__struct_fields__ if name not in Page.__struct_fields__}
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name != "organization_id"}
 
 
-class AuditEntry(Shape):
+class AuditEntry(ResponseBody):
     """before and after: the changed columns as the table names them."""
 
     id: UUID
@@ -49,11 +52,11 @@ class AuditEntry(Shape):
     outcome: str
 
 
-@get("/api/audit-logs", query=AuditPage, recorded=True)
-async def list_audit_logs(db: Db) -> Answer[list[AuditEntry]]:
+@get("/api/audit-logs", options=RouteOptions(query=AuditFilter, paged=True, audit_read=True))
+async def list_audit_logs(db: Db) -> Envelope[list[AuditEntry]]:
     """What the caller may see of the trail, newest first. Reading it is itself an entry."""
-    page: AuditPage = db.query
-    return await db.page(queries.list_newest, queries.count, of=queries.record_reading, **page.filters())
+    filters: AuditFilter = db.query
+    return await db.page(queries.list_newest, queries.count, parent=queries.record_reading, **filters.params())
 
 
 handlers = [list_audit_logs]

@@ -6,12 +6,13 @@ from typing import Annotated
 from litestar import get
 from msgspec import Meta
 
-from app.database import statements as sql
-from app.database.session import Db
-from app.http.pagination import Page
-from app.http.schemas import NO_NUL, Answer, Shape
+from app.database import statements
+from app.http.dependencies import Db
+from app.http.envelope import Envelope
+from app.http.route_options import RouteOptions
+from app.http.schemas import NO_NUL, QueryParams, ResponseBody
 
-queries = sql.load("diagnosis_codes")
+queries = statements.load("diagnosis_codes")
 
 Search = Annotated[
     str,
@@ -24,13 +25,13 @@ Search = Annotated[
 ]
 
 
-class DiagnosisCodePage(Page, frozen=True):
+class DiagnosisCodeFilter(QueryParams, frozen=True):
     """A page of the codes that fit the search; all where there is none."""
 
     search: Search | None = None
 
 
-class DiagnosisCode(Shape):
+class DiagnosisCode(ResponseBody):
     """A code of one release. Only a billable one may stand on a claim; without dates it is always valid."""
 
     code: str
@@ -40,11 +41,11 @@ class DiagnosisCode(Shape):
     valid_until: Annotated[date, Meta(description="The first day on which it is no longer valid.")] | None
 
 
-@get("/api/diagnosis-codes", query=DiagnosisCodePage)
-async def list_diagnosis_codes(db: Db) -> Answer[list[DiagnosisCode]]:
+@get("/api/diagnosis-codes", options=RouteOptions(query=DiagnosisCodeFilter, paged=True))
+async def list_diagnosis_codes(db: Db) -> Envelope[list[DiagnosisCode]]:
     """Codes that begin with the search, or whose description holds all of its words; in the order of the codes."""
-    page: DiagnosisCodePage = db.query
-    return await db.page(queries.list, queries.count, search=page.search)
+    filters: DiagnosisCodeFilter = db.query
+    return await db.page(queries.list, queries.count, search=filters.search)
 
 
 handlers = [list_diagnosis_codes]

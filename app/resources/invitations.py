@@ -6,19 +6,20 @@ from uuid import UUID
 from litestar import Response, delete, get, post
 from litestar.params import JSONBody
 
-from app.database import statements as sql
-from app.database.session import Db
-from app.http.pagination import Page
-from app.http.schemas import Answer, Body, Email, Id, Instant, Role, Shape
+from app.database import statements
+from app.http.dependencies import Db
+from app.http.envelope import Envelope
+from app.http.route_options import RouteOptions
+from app.http.schemas import Email, Id, Instant, RequestBody, ResponseBody, Role
 from app.security.tokens import new_secret, secret_hash
 
-queries = sql.load("invitations")
+queries = statements.load("invitations")
 
 
 NULL = {"type": "null"}
 
 
-class NewInvitation(Body):
+class NewInvitation(RequestBody):
     """A provider's names its providerId, a patient's its patientId."""
 
     json_schema: ClassVar[dict[str, Any]] = {
@@ -41,7 +42,7 @@ class NewInvitation(Body):
     patient_id: UUID | None = None
 
 
-class Invitation(Shape):
+class Invitation(ResponseBody):
     """An invitation, open until it is accepted, withdrawn or expires."""
 
     id: UUID
@@ -60,15 +61,15 @@ class InvitationWithToken(Invitation):
     invitation_token: str
 
 
-@post("/api/invitations", keyless=True)
-async def invite(data: JSONBody[NewInvitation], db: Db) -> Response[Answer[InvitationWithToken]]:
+@post("/api/invitations", options=RouteOptions(idempotency="refused"))
+async def invite(data: JSONBody[NewInvitation], db: Db) -> Response[Envelope[InvitationWithToken]]:
     """An invitation for seven days; its token is shown here and never again."""
     secret = new_secret()
-    return await db.created(queries.create, **data.given(), secret=secret, token_hash=secret_hash(secret))
+    return await db.created(queries.create, **data.sent_fields(), secret=secret, token_hash=secret_hash(secret))
 
 
-@get("/api/invitations", query=Page)
-async def list_invitations(db: Db) -> Answer[list[Invitation]]:
+@get("/api/invitations", options=RouteOptions(paged=True))
+async def list_invitations(db: Db) -> Envelope[list[Invitation]]:
     """All of the organization's, newest first."""
     return await db.page(queries.list_newest, queries.count)
 
@@ -76,7 +77,7 @@ async def list_invitations(db: Db) -> Answer[list[Invitation]]:
 @delete("/api/invitations/{id:str}")
 async def withdraw_invitation(invitation_id: Id, db: Db) -> None:
     """Its token opens nothing any more; 404 when it was accepted already."""
-    return await db.done(queries.withdraw, invitation_id=invitation_id)
+    return await db.no_content(queries.withdraw, invitation_id=invitation_id)
 
 
 handlers = [invite, list_invitations, withdraw_invitation]

@@ -6,26 +6,28 @@ from uuid import UUID
 from litestar import get, post
 from msgspec import Meta
 
-from app.database import statements as sql
-from app.database.session import Db
-from app.http.pagination import Page
-from app.http.schemas import Answer, Id, Instant, JobResult, JobStatus, Shape
+from app.database import statements
+from app.http.dependencies import Db
+from app.http.envelope import Envelope
+from app.http.route_options import RouteOptions
+from app.http.schemas import Id, Instant, QueryParams, ResponseBody
+from app.resources.job_results import JobResult, JobStatus
 
-queries = sql.load("job_processing_logs")
+queries = statements.load("job_processing_logs")
 
 JobType = Literal[
     "patient_admission", "patient_discharge", "treatment_initiated", "admission_cancelled", "discharge_cancelled"
 ]
 
 
-class JobPage(Page, frozen=True):
+class JobFilter(QueryParams, frozen=True):
     """A page of the jobs of one status or type."""
 
     status: JobStatus | None = None
     job_type: JobType | None = None
 
 
-class Job(Shape):
+class Job(ResponseBody):
     """One job. error is the class of the last failure, never a value of a row."""
 
     id: UUID
@@ -40,15 +42,15 @@ class Job(Shape):
     finished_at: Instant | None
 
 
-@get("/api/jobs", query=JobPage)
-async def list_jobs(db: Db) -> Answer[list[Job]]:
+@get("/api/jobs", options=RouteOptions(query=JobFilter, paged=True))
+async def list_jobs(db: Db) -> Envelope[list[Job]]:
     """The organization's jobs, newest first."""
-    page: JobPage = db.query
-    return await db.page(queries.list_newest, queries.count, status=page.status, job_type=page.job_type)
+    filters: JobFilter = db.query
+    return await db.page(queries.list_newest, queries.count, status=filters.status, job_type=filters.job_type)
 
 
 @post("/api/jobs/{id:str}/retry", status_code=202)
-async def retry_job(job_id: Id, db: Db) -> Answer[Job]:
+async def retry_job(job_id: Id, db: Db) -> Envelope[Job]:
     """A failed job runs again, once; 409 otherwise."""
     return await db.accepted(queries.retry, job_id=job_id)
 

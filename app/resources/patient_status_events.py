@@ -6,20 +6,22 @@ from uuid import UUID
 from litestar import Response, get, post
 from litestar.params import JSONBody, PathParameter
 
-from app.database import statements as sql
+from app.database import statements
 from app.database.connection import Rows
-from app.database.session import Db
 from app.errors import IdempotencyMismatch
-from app.http.pagination import Page
-from app.http.responses import Reply
-from app.http.schemas import Answer, Body, Instant, JobResult, JobStatus, Name, Notes, Number, Shape, spelled
+from app.http.dependencies import Db
+from app.http.envelope import Envelope
+from app.http.prepared_response import PreparedResponse
+from app.http.route_options import RouteOptions
+from app.http.schemas import Instant, Name, Notes, Number, RequestBody, ResponseBody, regex_string
+from app.resources.job_results import JobResult, JobStatus
 
-queries = sql.load("patient_status_events")
+queries = statements.load("patient_status_events")
 
 EventType = Literal["admission", "discharge", "treatment_initiated", "admission_cancelled", "discharge_cancelled"]
 
 
-class NewEvent(Body):
+class NewEvent(RequestBody):
     """occurredAt carries an offset. The same idempotencyKey is the same event."""
 
     patient_id: UUID
@@ -29,10 +31,10 @@ class NewEvent(Body):
     visit_number: Number | None = None
     facility: Name | None = None
     notes: Notes | None = None
-    idempotency_key: Annotated[str, spelled("^[!-~]+$", min_length=1, max_length=255)] | None = None
+    idempotency_key: Annotated[str, regex_string("^[!-~]+$", min_length=1, max_length=255)] | None = None
 
 
-class Event(Shape):
+class Event(ResponseBody):
     """An event, the state of its job and, once that is done, its result."""
 
     id: UUID
@@ -52,24 +54,24 @@ class Event(Shape):
 PatientId = Annotated[UUID, PathParameter(name="patientId")]
 
 
-@post("/api/patient-status", status_code=202, also=200)
-async def create_event(data: JSONBody[NewEvent], db: Db) -> Response[Answer[Event]]:
+@post("/api/patient-status", status_code=202, options=RouteOptions(extra_status=200))
+async def create_event(data: JSONBody[NewEvent], db: Db) -> Response[Envelope[Event]]:
     """202 with the event, its job enqueued in the same transaction; 200 with the first event where the key is known."""
 
-    def build(results: list[Rows]) -> Reply:
+    def build(results: list[Rows]) -> PreparedResponse:
         made, first = results
         # No row at all: the key's event is one the caller may not see, so it is another one.
         if not made and not (first and first[0][1]):
             raise IdempotencyMismatch
-        return db.reply((made or first)[0][0], 202 if made else 200)
+        return db.data((made or first)[0][0], 202 if made else 200)
 
-    return await db.run(build, queries.create, queries.get_by_key, **data.given())
+    return await db.respond(build, queries.create, queries.get_by_key, **data.sent_fields())
 
 
-@get("/api/patient-status/history/{patientId:str}", query=Page)
-async def list_events(patient_id: PatientId, db: Db) -> Answer[list[Event]]:
+@get("/api/patient-status/history/{patientId:str}", options=RouteOptions(paged=True))
+async def list_events(patient_id: PatientId, db: Db) -> Envelope[list[Event]]:
     """A patient's events, newest first; 404 when the patient is missing or hidden from the caller."""
-    return await db.page(queries.list_newest, queries.count, of=queries.find_patient, patient_id=patient_id)
+    return await db.page(queries.list_newest, queries.count, parent=queries.patient_exists, patient_id=patient_id)
 
 
 handlers = [create_event, list_events]

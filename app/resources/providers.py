@@ -7,17 +7,20 @@ from litestar import Response, get, patch, post
 from litestar.params import JSONBody
 from msgspec import UNSET, UnsetType
 
-from app.database import statements as sql
-from app.database.session import Db
-from app.http.pagination import Page
-from app.http.schemas import Answer, Body, Email, Id, Instant, Name, Shape, spelled
+from app.database import statements
+from app.http.dependencies import Db
+from app.http.envelope import Envelope
+from app.http.route_options import RouteOptions
+from app.http.schemas import Email, Id, Instant, Name, RequestBody, ResponseBody, regex_string
 
-queries = sql.load("providers")
+queries = statements.load("providers")
 
-Npi = Annotated[str, spelled("^[0-9]{10}$", description="The last digit is a check digit.", examples=["1234567893"])]
+Npi = Annotated[
+    str, regex_string("^[0-9]{10}$", description="The last digit is a check digit.", examples=["1234567893"])
+]
 
 
-class NewProvider(Body):
+class NewProvider(RequestBody):
     """npi is unique in the organization."""
 
     npi: Npi
@@ -26,7 +29,7 @@ class NewProvider(Body):
     email: Email | None = None
 
 
-class ProviderChange(Body):
+class ProviderChange(RequestBody):
     """Only what is sent changes; null takes away what is optional. The NPI is an admin's to correct."""
 
     npi: Npi | UnsetType = UNSET
@@ -35,7 +38,7 @@ class ProviderChange(Body):
     email: Email | UnsetType | None = UNSET
 
 
-class Provider(Shape):
+class Provider(ResponseBody):
     """A provider of the caller's organization."""
 
     id: UUID
@@ -47,27 +50,27 @@ class Provider(Shape):
 
 
 @post("/api/providers")
-async def create_provider(data: JSONBody[NewProvider], db: Db) -> Response[Answer[Provider]]:
+async def create_provider(data: JSONBody[NewProvider], db: Db) -> Response[Envelope[Provider]]:
     """A new provider; its NPI is unique in the organization."""
-    return await db.created(queries.create, **data.given())
+    return await db.created(queries.create, **data.sent_fields())
 
 
-@get("/api/providers", query=Page)
-async def list_providers(db: Db) -> Answer[list[Provider]]:
+@get("/api/providers", options=RouteOptions(paged=True))
+async def list_providers(db: Db) -> Envelope[list[Provider]]:
     """What the caller may see, newest first."""
     return await db.page(queries.list_newest, queries.count)
 
 
 @get("/api/providers/{id:str}")
-async def get_provider(provider_id: Id, db: Db) -> Answer[Provider]:
+async def get_provider(provider_id: Id, db: Db) -> Envelope[Provider]:
     """One provider; 404 when missing or hidden from the caller."""
     return await db.one(queries.get, provider_id=provider_id)
 
 
 @patch("/api/providers/{id:str}")
-async def change_provider(provider_id: Id, data: JSONBody[ProviderChange], db: Db) -> Answer[Provider]:
+async def change_provider(provider_id: Id, data: JSONBody[ProviderChange], db: Db) -> Envelope[Provider]:
     """Corrects what is known of a provider; a provider corrects itself."""
-    return await db.changed(queries.get, queries.change, provider_id=provider_id, **data.changes())
+    return await db.updated(queries.get, queries.change, provider_id=provider_id, **data.update_params())
 
 
 handlers = [create_provider, list_providers, get_provider, change_provider]

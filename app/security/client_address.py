@@ -1,11 +1,12 @@
 """The client's address and scheme: the connection's, or those that a trusted proxy names."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 
-HOPS = 32
+MAX_HOPS = 32
 """Proxies in a row that are looked through; the last of them then counts as the client."""
 LONGEST = 64
 """Characters of an address with its zone and its port."""
@@ -80,7 +81,7 @@ class Proxies:
         """
         values = [value for name, value in fields if name == b"x-forwarded-for"]
         found = peer
-        parts = b",".join(values).decode("latin-1").rsplit(",", HOPS)[-HOPS:]
+        parts = b",".join(values).decode("latin-1").rsplit(",", MAX_HOPS)[-MAX_HOPS:]
         for part in reversed(parts):
             address, is_proxy = self._read(part.strip(" \t")[: LONGEST + 1])
             if not address:
@@ -91,8 +92,24 @@ class Proxies:
         return found
 
 
-def by_tls(fields: Iterable[tuple[bytes, bytes]]) -> bool | None:
+def forwarded_tls(fields: Iterable[tuple[bytes, bytes]]) -> bool | None:
     """Whether the last X-Forwarded-Proto of a request from a proxy is https; None where it is neither that nor http."""
     values = [value for name, value in fields if name == b"x-forwarded-proto"]
     last = b",".join(values).rpartition(b",")[2].strip(b" \t").lower()
     return {b"https": True, b"http": False}.get(last)
+
+
+def client_address(scope: Mapping[str, Any]) -> str:
+    """The client's address in an ASGI scope, as OuterMiddleware set it; empty if it is unknown."""
+    client = scope["client"]
+    return client[0] if client else ""
+
+
+@lru_cache(maxsize=10_000)
+def network(address: str) -> str:
+    """What is counted as one address: of IPv6 the /64, since a household has as many addresses as it likes."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    return str(ip_network((found, 64), strict=False)) if found.version == 6 else address

@@ -15,7 +15,7 @@ from argon2 import PasswordHasher, extract_parameters
 
 T = TypeVar("T")
 
-AT_ONCE = 1
+MAX_THREADS = 1
 """How many one process hashes at a time, 19 MiB each."""
 NICE = 10
 """What a hash yields: beside one other thread that wants the same core it gets a tenth of it, never nothing."""
@@ -27,49 +27,49 @@ def _yield_to_others() -> None:
 
 
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)  # OWASP's floor: 19 MiB, t=2, p=1
-_FITS_NONE = _hasher.hash("a password of no account")
+DUMMY_HASH = _hasher.hash("a password of no account")
 _started = time.thread_time()
 _hasher.hash("a password of no account")  # again: the first one also touches memory for the first time
-_USUAL = time.thread_time() - _started
+_USUAL_CPU_S = time.thread_time() - _started
 """Seconds of CPU that a hash costs on this machine."""
-_threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="argon2", initializer=_yield_to_others)
+_threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="argon2", initializer=_yield_to_others)
 
 
-_turn: int | None = None
+_lock_file: int | None = None
 
 
-def take_turns(file: int) -> None:
+def use_interprocess_lock(file: int) -> None:
     """From now on this process hashes only while no other does that was given the same open file."""
-    global _turn
-    _turn = file
+    global _lock_file
+    _lock_file = file
 
 
-async def _apart(work: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(_threads, _in_turn, work)
+async def _run_in_thread(work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_threads, _with_lock, work)
 
 
-def _in_turn(work: Callable[[], T]) -> T:
+def _with_lock(work: Callable[[], T]) -> T:
     """The thread rests as long as it has worked, so that a burst leaves more than one of two cores to other requests; longer where an older
     hash cost less than today's, so that the time does not tell whether there was one."""
-    if _turn is not None:
-        fcntl.lockf(_turn, fcntl.LOCK_EX)  # a process's lock, which ends with it however it ends
+    if _lock_file is not None:
+        fcntl.lockf(_lock_file, fcntl.LOCK_EX)  # a process's lock, which ends with it however it ends
     started = time.thread_time()
     try:
         return work()
     finally:
         worked = time.thread_time() - started
-        time.sleep(max(worked, 2 * _USUAL - worked))
-        if _turn is not None:
-            fcntl.lockf(_turn, fcntl.LOCK_UN)
+        time.sleep(max(worked, 2 * _USUAL_CPU_S - worked))
+        if _lock_file is not None:
+            fcntl.lockf(_lock_file, fcntl.LOCK_UN)
 
 
-def hash_password(password: str, like: str | None = None) -> str:
+def hash_password(password: str, reuse_salt_of: str | None = None) -> str:
     """An argon2id PHC string; about 20 ms of one core and 19 MiB. like: one whose salt is used again.
 
     All hashes of one email have one salt, whatever organizations it stands in: so a login costs one hash however many they are,
     and its time does not tell.
     """
-    return _hasher.hash(password, salt=_salt(like) if like else None)
+    return _hasher.hash(password, salt=_salt(reuse_salt_of) if reuse_salt_of else None)
 
 
 def _salt(made: str) -> bytes:
@@ -77,7 +77,7 @@ def _salt(made: str) -> bytes:
     return base64.b64decode(text + "=" * (-len(text) % 4))
 
 
-def _compared(hashes: list[str], password: str) -> list[bool]:
+def _matches(hashes: list[str], password: str) -> list[bool]:
     """Which of the hashes are the password's: one is made for each set of parameters and salt among them."""
     made: dict[str, str] = {}
     for one in hashes:
@@ -87,18 +87,18 @@ def _compared(hashes: list[str], password: str) -> list[bool]:
     return [hmac.compare_digest(one, made[one.rpartition("$")[0]]) for one in hashes]
 
 
-async def make_hash(password: str, like: str | None = None) -> str:
+async def make_hash(password: str, reuse_salt_of: str | None = None) -> str:
     """hash_password, off the event loop."""
-    return await _apart(lambda: hash_password(password, like))
+    return await _run_in_thread(lambda: hash_password(password, reuse_salt_of))
 
 
 async def verify(hashes: list[str], password: str) -> list[bool]:
     """Which of the hashes the password fits. No hash at all costs as much as one that does not fit."""
-    return await _apart(lambda: _compared(hashes or [_FITS_NONE], password)[: len(hashes)])
+    return await _run_in_thread(lambda: _matches(hashes or [DUMMY_HASH], password)[: len(hashes)])
 
 
 def is_outdated(password_hash: str) -> bool:
     """Whether the hash was made with less than today's parameters; one that cost more stays."""
-    made, today = extract_parameters(password_hash), extract_parameters(_FITS_NONE)
+    made, today = extract_parameters(password_hash), extract_parameters(DUMMY_HASH)
     rising = ("version", "time_cost", "memory_cost", "hash_len")
     return made.type != today.type or any(getattr(made, name) < getattr(today, name) for name in rising)

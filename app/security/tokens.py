@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import hmac
 import re
 import secrets
 import time
@@ -13,14 +14,13 @@ import jwt
 import msgspec
 
 from app.errors import Unauthorized
-from app.security.mac import mac
 
 ISSUER = AUDIENCE = "claims"
 LEEWAY = 5
 """Seconds that the clock of the process that made a token may be ahead of ours; its end is exact."""
 TYPE = "at+jwt"
 """RFC 9068: no other JWT that these keys may ever sign can be taken for an access token."""
-KEPT = 10_000
+MAX_CACHED = 10_000
 """Tokens that a process remembers to have read."""
 LIFETIME, REFRESH_LIFETIME = 900, 30 * 86_400
 """Seconds: of an access token, and of a refresh token that is not used."""
@@ -99,7 +99,7 @@ def _is_short_lived(claims: dict[str, Any]) -> bool:
     return all(type(one) is int for one in times) and claims["exp"] - claims["iat"] <= LIFETIME
 
 
-class Tokens:
+class TokenCache:
     """The tokens that were read lately: a client sends the same one for minutes, and reading it is a tenth of a short request.
 
     A token is known by its whole text, which is its signature's, too; only its time can run out.
@@ -116,7 +116,7 @@ class Tokens:
             return caller
         self._read.pop(token, None)
         caller, expires = read_token(token, self._keys)
-        if len(self._read) >= KEPT:
+        if len(self._read) >= MAX_CACHED:
             del self._read[next(iter(self._read))]
         self._read[token] = caller, expires
         return caller
@@ -132,7 +132,7 @@ def successors(secret: str, keys: Sequence[bytes]) -> list[str]:
 
     Derived and not random, so that a request that is sent again within the grace can be answered with the same.
     """
-    return [base64.urlsafe_b64encode(mac(key, secret.encode())).decode().rstrip("=") for key in keys]
+    return [base64.urlsafe_b64encode(hmac.digest(key, secret.encode(), "sha256")).decode().rstrip("=") for key in keys]
 
 
 def secret_hash(secret: str) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
-class _Cork:
+class CoalescingTransport:
     """A transport that keeps what is written until the loop's next turn. Saves a tenth of the API's CPU (tests/load/RESULTS.md)."""
 
     def __init__(self, transport: Any) -> None:
@@ -41,9 +41,9 @@ class _Cork:
             self._parts.clear()
 
 
-class Corked(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol over such a transport."""
 
     def connection_made(self, transport: Any) -> None:
         """As uvicorn's."""
-        super().connection_made(_Cork(transport))  # type: ignore[arg-type]
+        super().connection_made(CoalescingTransport(transport))  # type: ignore[arg-type]

@@ -10,21 +10,23 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
 
-FIRST_WAIT, LONGEST_WAIT, LIVED = 0.5, 30.0, 10.0
+from app.backoff import Backoff
+
+INITIAL_BACKOFF_S, MAX_BACKOFF_S, RESET_BACKOFF_AFTER_S = 0.5, 30.0, 10.0
 """Seconds: before the first restart, at most, and after how long a life the wait starts over."""
-DRAIN = 25.0
+DRAIN_TIMEOUT_S = 25.0
 """Seconds that they get to finish what they are doing."""
-REFUSED = 3
+EXIT_STARTUP_FAILED = 3
 """The status of a process that could not start to serve, as uvicorn has it."""
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """To the terminal, if it is still there."""
     with suppress(OSError):  # what is left to do is still to be done
         print(line, flush=True)
 
 
-def end_with_parent(last_signal: signal.Signals) -> Callable[[], object] | None:
+def die_with_parent(last_signal: signal.Signals) -> Callable[[], object] | None:
     """A preexec_fn: the child gets the signal when the thread that started it ends, however it ends. Linux only."""
     if sys.platform != "linux":
         return None
@@ -44,26 +46,28 @@ class Child:
 
     def __init__(self, name: str, arguments: list[str], environ: dict[str, str], inherits: Sequence[int] = ()) -> None:
         self.name = name
-        self.refused = False
+        self.failed_to_start = False
         """Whether it could not start when it was first started."""
         self._command = [sys.executable, "-m", *arguments]
         self._environ = environ
         self._inherits = inherits
         self._process: subprocess.Popen[bytes] | None = None
-        self._started = self._due = self._wait = 0.0
+        self._backoff = Backoff(INITIAL_BACKOFF_S, MAX_BACKOFF_S, RESET_BACKOFF_AFTER_S)
+        self._was_started_again = False
+        self._due = 0.0
 
-    def keep(self) -> None:
+    def ensure_running(self) -> None:
         """To be called again and again: starts it, and starts it again once it has ended and its wait is over."""
         now = time.monotonic()
         if self._process and (status := self._process.poll()) is not None:
             self._process = None
-            self.refused = status == REFUSED and not self._wait
-            lived = now - self._started > LIVED
-            self._wait = FIRST_WAIT if lived else max(FIRST_WAIT, min(2 * self._wait, LONGEST_WAIT))
-            self._due = now + self._wait
-            say(f"{self.name} ended with {status}; starting it again in {self._wait:g} s")
+            self.failed_to_start = status == EXIT_STARTUP_FAILED and not self._was_started_again
+            self._was_started_again = True
+            wait_s = self._backoff.next_wait_s()
+            self._due = now + wait_s
+            print_line(f"{self.name} ended with {status}; starting it again in {wait_s:g} s")
         if self._process is None and now >= self._due:
-            self._started = now
+            self._backoff.start()
             # A session of its own: Ctrl-C reaches the supervisor alone, which ends everything in order. Where that is
             # killed nobody would start, drain or end it any more, and `make run`'s database goes at the same time.
             self._process = subprocess.Popen(
@@ -71,7 +75,7 @@ class Child:
                 env=self._environ,
                 pass_fds=self._inherits,
                 start_new_session=True,
-                preexec_fn=end_with_parent(signal.SIGKILL),
+                preexec_fn=die_with_parent(signal.SIGKILL),
             )
 
     def signal(self, number: signal.Signals) -> None:
@@ -84,9 +88,9 @@ class Child:
         return self._process is None or self._process.poll() is not None
 
 
-def end(children: Sequence[Child]) -> None:
+def terminate(children: Sequence[Child]) -> None:
     """SIGTERM to all, and SIGKILL to those that do not end in time."""
-    for number, seconds in ((signal.SIGTERM, DRAIN), (signal.SIGKILL, 5.0)):
+    for number, seconds in ((signal.SIGTERM, DRAIN_TIMEOUT_S), (signal.SIGKILL, 5.0)):
         for child in children:
             child.signal(number)
         limit = time.monotonic() + seconds
@@ -107,11 +111,11 @@ def supervise(children: Sequence[Child], before_end: Callable[[], object] = lamb
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
-    while not stopping and not all(child.refused for child in children):
+    while not stopping and not all(child.failed_to_start for child in children):
         for child in children:
-            child.keep()
+            child.ensure_running()
         time.sleep(0.05)
     before_end()
-    end(children)
+    terminate(children)
     if not stopping:
-        raise SystemExit(REFUSED)
+        raise SystemExit(EXIT_STARTUP_FAILED)

@@ -4,5 +4,5 @@ select '020 permissive policy to public' as check,
        'a permissive policy names no role' as problem,
        format('alter policy %I on %I.%I to <the roles it is meant for>', p.polname, n.nspname, c.relname) as remedy
 from pg_policy p join pg_class c on c.oid = p.polrelid join pg_namespace n on n.oid = c.relnamespace
-where n.nspname in ('app', 'auth', 'ctx', 'schema_admin', 'procrastinate') and p.polpermissive and 0 = any (p.polroles)
+where n.nspname in ('app', 'auth', 'context', 'schema_admin', 'procrastinate') and p.polpermissive and 0 = any (p.polroles)
 order by 2;

@@ -1,12 +1,12 @@
 -- "using (true)" means all of the organization only where a restrictive policy closes the rest; without that it means all tenants.
 -- The tenant policy: to everybody, for all commands, the equality itself or "equality and ...", so that nothing can widen it.
 -- diagnosis_codes and claim_transitions have no organization_id: they are the same for all. The schema auth is searched before
--- there is a tenant, and only claims_gate reaches it.
+-- there is a tenant, and only claims_auth_definer reaches it.
 with tenant_policies as (
     select p.polrelid
     from pg_policy p,
          lateral (select pg_get_expr(p.polqual, p.polrelid) as rule, pg_get_expr(p.polwithcheck, p.polrelid) as written) e,
-         (values ('(organization_id = ctx.variable(''organization_id''::text))')) as t (equality)
+         (values ('(organization_id = context.variable(''organization_id''::text))')) as t (equality)
     where not p.polpermissive and p.polcmd = '*' and p.polroles = '{0}'
       and (e.rule = t.equality or starts_with(e.rule, '(' || t.equality || ' AND '))
       and (e.written is null or e.written = t.equality or starts_with(e.written, '(' || t.equality || ' AND '))
@@ -14,7 +14,7 @@ with tenant_policies as (
 select '021 always true policy' as check,
        format('%I.%I: %I', n.nspname, c.relname, p.polname) as object,
        'is true for every row, and no restrictive policy keeps to the organization' as problem,
-       format('create policy %I on %I.%I as restrictive to public using (organization_id = ctx.variable(%L))',
+       format('create policy %I on %I.%I as restrictive to public using (organization_id = context.variable(%L))',
               c.relname || '_tenant', n.nspname, c.relname, 'organization_id') as remedy
 from pg_policy p join pg_class c on c.oid = p.polrelid join pg_namespace n on n.oid = c.relnamespace
 where n.nspname = 'app' and p.polpermissive

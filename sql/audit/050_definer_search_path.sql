@@ -9,6 +9,6 @@ from pg_proc p
 join pg_namespace n on n.oid = p.pronamespace
 left join lateral (
     select s.setting from unnest(p.proconfig) as s (setting) where s.setting like 'search\_path=%') path on true
-where n.nspname in ('app', 'auth', 'ctx', 'schema_admin') and p.prosecdef
+where n.nspname in ('app', 'auth', 'context', 'schema_admin') and p.prosecdef
   and (path.setting is null or path.setting !~ '(=|, ?)"?pg_temp"?$')
 order by 2;

@@ -8,5 +8,5 @@ select '051 function for everybody' as check,
 from pg_proc p
 join pg_namespace n on n.oid = p.pronamespace
 cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
-where n.nspname in ('app', 'auth', 'ctx', 'schema_admin', 'procrastinate') and g.grantee = 0
+where n.nspname in ('app', 'auth', 'context', 'schema_admin', 'procrastinate') and g.grantee = 0
 order by 2;

@@ -12,7 +12,7 @@ from (
            g.grantee
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
     cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
-    where p.prosecdef and p.oid >= 16384 and n.nspname not in ('app', 'auth', 'ctx', 'schema_admin', 'procrastinate')
+    where p.prosecdef and p.oid >= 16384 and n.nspname not in ('app', 'auth', 'context', 'schema_admin', 'procrastinate')
       and g.grantee <> p.proowner
       and (exists (select from ours where has_schema_privilege(ours.oid, n.oid, 'usage'))
            or not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'))

@@ -4,16 +4,16 @@
 -- transaction has written, for sealing.
 with concerned as (select * from schema_admin.concerned_roles()),
 expected (function, role) as (
-    values ('pg_notify', 'claims_owner'), ('pg_notify', 'claims_recorder'), ('pg_notify', 'claims_worker')
-        , ('pg_current_xact_id_if_assigned', 'claims_gate')
+    values ('pg_notify', 'claims_owner'), ('pg_notify', 'claims_trigger_definer'), ('pg_notify', 'claims_worker')
+        , ('pg_current_xact_id_if_assigned', 'claims_auth_definer')
     union all
     select 'set_config', role
-    from unnest(array['claims_api', 'claims_worker', 'claims_operator', 'claims_owner', 'claims_gate', 'claims_usher',
-                      'claims_recorder']) as role
+    from unnest(array['claims_api', 'claims_worker', 'claims_operator', 'claims_owner', 'claims_auth_definer', 'claims_context_definer',
+                      'claims_trigger_definer']) as role
     union all
     select function, role
     from unnest(array['pg_advisory_xact_lock', 'pg_try_advisory_xact_lock']) as function,
-         unnest(array['claims_gate', 'claims_owner', 'claims_recorder']) as role
+         unnest(array['claims_auth_definer', 'claims_owner', 'claims_trigger_definer']) as role
 )
 select '054 server function granted' as check, f.object, format('is granted to %I', c.rolname) as problem,
        format('revoke execute on function %s from %I', f.object, c.rolname) as remedy

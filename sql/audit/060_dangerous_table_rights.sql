@@ -13,6 +13,6 @@ cross join lateral (
     select e.grantee, e.privilege_type
     from pg_attribute a cross join lateral aclexplode(a.attacl) e
     where a.attrelid = c.oid) g
-where n.nspname in ('app', 'auth', 'ctx', 'schema_admin', 'procrastinate') and c.relkind in ('r', 'p', 'v', 'm', 'f')
+where n.nspname in ('app', 'auth', 'context', 'schema_admin', 'procrastinate') and c.relkind in ('r', 'p', 'v', 'm', 'f')
   and g.privilege_type in ('TRUNCATE', 'REFERENCES', 'TRIGGER') and g.grantee <> c.relowner
 order by 2, 3;

@@ -1,5 +1,5 @@
 -- Product roles write named columns only: with the whole table comes organization_id, the keys and every column added later.
--- Definer roles (claims_gate, claims_recorder) write whole rows; their functions are the limit.
+-- Definer roles (claims_auth_definer, claims_trigger_definer) write whole rows; their functions are the limit.
 select '061 whole table write' as check,
        format('%I.%I', n.nspname, c.relname) as object,
        format('%s may %s every column', g.grantee::regrole, lower(g.privilege_type)) as problem,
@@ -9,7 +9,7 @@ from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 cross join lateral aclexplode(c.relacl) g
 join pg_roles r on r.oid = g.grantee
-where n.nspname in ('app', 'auth', 'ctx', 'schema_admin', 'procrastinate') and c.relkind in ('r', 'p', 'v', 'm', 'f')
+where n.nspname in ('app', 'auth', 'context', 'schema_admin', 'procrastinate') and c.relkind in ('r', 'p', 'v', 'm', 'f')
   and g.privilege_type in ('INSERT', 'UPDATE')
   and r.rolname in ('claims_admin', 'claims_processor', 'claims_provider', 'claims_patient', 'claims_system')
 order by 2, 3;

@@ -11,7 +11,7 @@ cross join lateral (
     select e.grantee, e.privilege_type
     from pg_attribute a cross join lateral aclexplode(a.attacl) e
     where a.attrelid = c.oid) g
-where n.nspname in ('app', 'auth', 'ctx', 'schema_admin', 'procrastinate') and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+where n.nspname in ('app', 'auth', 'context', 'schema_admin', 'procrastinate') and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
   and g.grantee = 0
 group by n.nspname, c.relname, c.relkind
 order by 2;

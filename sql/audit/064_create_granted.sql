@@ -10,7 +10,7 @@ from (
     from pg_database where datname = current_database()
     union all
     select 'schema', nspname, nspowner, coalesce(nspacl, acldefault('n', nspowner))
-    from pg_namespace where nspname in ('app', 'auth', 'ctx', 'schema_admin', 'procrastinate', 'public')
+    from pg_namespace where nspname in ('app', 'auth', 'context', 'schema_admin', 'procrastinate', 'public')
 ) o
 cross join lateral aclexplode(o.entries) g
 left join concerned c on c.oid = g.grantee

@@ -12,7 +12,7 @@ granted as (
     join kinds k on k.letter = d.defaclobjtype
     cross join lateral aclexplode(d.defaclacl) g
     where g.grantee <> d.defaclrole
-      and (g.grantee = 0 and (n.nspname is null or n.nspname in ('app', 'auth', 'ctx', 'schema_admin', 'procrastinate', 'public'))
+      and (g.grantee = 0 and (n.nspname is null or n.nspname in ('app', 'auth', 'context', 'schema_admin', 'procrastinate', 'public'))
            or g.grantee in (select oid from concerned))
       and not (n.nspname is null and exists (
           select from aclexplode(acldefault(k.acl, d.defaclrole)) e where (e.grantee, e.privilege_type) = (g.grantee, g.privilege_type)))

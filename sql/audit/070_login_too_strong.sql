@@ -1,9 +1,9 @@
 -- A login that is, or can become, the owner, a definer role, a superuser or a BYPASSRLS role gets around every policy. One of ours that is
--- an operator acts as any user: ctx.entered takes its variables as they are.
+-- an operator acts as any user: context.required_id takes its variables as they are.
 -- Other superusers are administrators and left out; a login that is a member of one of our roles is not.
 with ours as (
     select oid from pg_roles
-    where rolname in ('claims_owner', 'claims_gate', 'claims_usher', 'claims_recorder', 'claims_sealer', 'claims_admin',
+    where rolname in ('claims_owner', 'claims_auth_definer', 'claims_context_definer', 'claims_trigger_definer', 'claims_audit_sealer', 'claims_admin',
                       'claims_processor', 'claims_provider', 'claims_patient', 'claims_system', 'claims_api', 'claims_worker',
                       'claims_auditor')
 ),
@@ -23,7 +23,7 @@ found (login, problem, remedy) as (
     select l.rolname, format('can become %I', r.rolname), format('revoke %I from %I, or from the role in between', r.rolname, l.rolname)
     from logins l join pg_roles r on r.oid <> l.oid and pg_has_role(l.oid, r.oid, 'member')
     where not l.rolsuper  -- a superuser is a member of everything
-      and (r.rolname in ('claims_owner', 'claims_gate', 'claims_usher', 'claims_recorder', 'claims_sealer')
+      and (r.rolname in ('claims_owner', 'claims_auth_definer', 'claims_context_definer', 'claims_trigger_definer', 'claims_audit_sealer')
            or r.rolname like 'claims\_as\_%' or r.rolsuper or r.rolbypassrls)
     union all
     select l.rolname, 'is an operator, who needs no signature',
@@ -34,6 +34,6 @@ found (login, problem, remedy) as (
     union all
     select l.rolname, format('owns %I.%I', n.nspname, c.relname), format('alter table %I.%I owner to claims_owner', n.nspname, c.relname)
     from logins l join pg_class c on c.relowner = l.oid join pg_namespace n on n.oid = c.relnamespace
-    where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname in ('app', 'auth', 'ctx', 'schema_admin', 'procrastinate')
+    where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname in ('app', 'auth', 'context', 'schema_admin', 'procrastinate')
 )
 select '070 login too strong' as check, login::text as object, problem, remedy from found order by 2, 3;

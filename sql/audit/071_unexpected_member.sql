@@ -1,13 +1,13 @@
 -- A membership hands on all rights of a role. Expected: claims_api may become the four product roles and claims_worker claims_system, but
--- neither has their rights before; claims_as_X has the rights of claims_X; reporting logins are members of claims_reporting. Each member
+-- neither has their rights before; claims_check_X has the rights of claims_X; reporting logins are members of claims_reporting. Each member
 -- of claims_operator is reported: it acts without a verified context, so it must be a decision. Left out: superusers, who are members of
 -- everything, and PostgreSQL's own roles (072).
 with ours as (select * from schema_admin.our_roles()),
 expected (member, role, inherits) as (values
     ('claims_api', 'claims_admin', false), ('claims_api', 'claims_processor', false), ('claims_api', 'claims_provider', false),
-    ('claims_api', 'claims_patient', false), ('claims_worker', 'claims_system', false), ('claims_as_admin', 'claims_admin', true),
-    ('claims_as_processor', 'claims_processor', true), ('claims_as_provider', 'claims_provider', true),
-    ('claims_as_patient', 'claims_patient', true), ('claims_reporting_personal', 'claims_reporting', true)
+    ('claims_api', 'claims_patient', false), ('claims_worker', 'claims_system', false), ('claims_check_admin', 'claims_admin', true),
+    ('claims_check_processor', 'claims_processor', true), ('claims_check_provider', 'claims_provider', true),
+    ('claims_check_patient', 'claims_patient', true), ('claims_reporting_personal', 'claims_reporting', true)
 ),
 membership as (  -- inherit_option came with PostgreSQL 16; before, the member's attribute decides
     select m.rolname as member, r.rolname as role, bool_or(x.admin_option) as admin,

@@ -4,7 +4,7 @@ select '080 view without security invoker' as check,
        format('reads as %s, not as who asks', c.relowner::regrole) as problem,
        format('alter view %I.%I set (security_invoker = true)', n.nspname, c.relname) as remedy
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
-where n.nspname in ('app', 'auth', 'ctx', 'schema_admin', 'procrastinate') and c.relkind = 'v'
+where n.nspname in ('app', 'auth', 'context', 'schema_admin', 'procrastinate') and c.relkind = 'v'
   and not exists (
     select from pg_options_to_table(c.reloptions) o where o.option_name = 'security_invoker' and o.option_value::boolean)
 order by 2;

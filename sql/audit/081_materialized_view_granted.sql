@@ -13,6 +13,6 @@ cross join lateral (
     select e.grantee, e.privilege_type
     from pg_attribute a cross join lateral aclexplode(a.attacl) e
     where a.attrelid = c.oid) g
-where n.nspname in ('app', 'auth', 'ctx', 'schema_admin', 'procrastinate') and c.relkind = 'm' and g.grantee <> c.relowner
+where n.nspname in ('app', 'auth', 'context', 'schema_admin', 'procrastinate') and c.relkind = 'm' and g.grantee <> c.relowner
 group by n.nspname, c.relname, g.grantee
 order by 2, 3;

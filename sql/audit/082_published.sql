@@ -4,12 +4,12 @@ with published as (
     union all
     select p.pubname, format('all tables of the schema %I', n.nspname)
     from pg_publication_namespace x join pg_publication p on p.oid = x.pnpubid join pg_namespace n on n.oid = x.pnnspid
-    where n.nspname in ('app', 'auth', 'ctx', 'schema_admin', 'procrastinate')
+    where n.nspname in ('app', 'auth', 'context', 'schema_admin', 'procrastinate')
     union all
     select p.pubname, format('%I.%I', n.nspname, c.relname)
     from pg_publication_rel x join pg_publication p on p.oid = x.prpubid join pg_class c on c.oid = x.prrelid
     join pg_namespace n on n.oid = c.relnamespace
-    where n.nspname in ('app', 'auth', 'ctx', 'schema_admin', 'procrastinate')
+    where n.nspname in ('app', 'auth', 'context', 'schema_admin', 'procrastinate')
 )
 select '082 published' as check, format('publication %I', pubname) as object,
        'carries the rows of ' || string_agg(what, ', ' order by what) as problem,

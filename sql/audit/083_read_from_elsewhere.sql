@@ -1,7 +1,7 @@
 -- A view, materialized view or rule of another schema reads our tables as its owner, and as an administrator's every organization; a parent
 -- that one of our tables inherits from shows its rows without its policies. The right to select from it is all that a login needs then.
 -- Left out: a view with security_invoker, which reads as its caller.
-with ours as (select oid from pg_namespace where nspname in ('app', 'auth', 'ctx', 'procrastinate', 'schema_admin')),
+with ours as (select oid from pg_namespace where nspname in ('app', 'auth', 'context', 'procrastinate', 'schema_admin')),
 elsewhere as (
     select c.oid, c.relkind, c.relowner, c.reloptions, format('%I.%I', n.nspname, c.relname) as object
     from pg_class c join pg_namespace n on n.oid = c.relnamespace

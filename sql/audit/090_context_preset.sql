@@ -1,4 +1,4 @@
--- app.* is set once a transaction by ctx.enter. A default of a role or database stands in for it: what should fail without a
+-- app.* is set once a transaction by context.begin_request. A default of a role or database stands in for it: what should fail without a
 -- context then runs in the preset tenant. Left out: the organization of a reporting login, which is what it may see.
 select '090 context preset' as check,
        concat_ws(' in ', 'role ' || r.rolname, 'database ' || d.datname) as object,

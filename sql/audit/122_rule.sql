@@ -6,5 +6,5 @@ select '122 rule' as check,
            as problem,
        format('drop rule %I on %I.%I', r.rulename, n.nspname, c.relname) as remedy
 from pg_rewrite r join pg_class c on c.oid = r.ev_class join pg_namespace n on n.oid = c.relnamespace
-where n.nspname in ('app', 'auth', 'ctx', 'schema_admin', 'procrastinate') and not (r.rulename = '_RETURN' and c.relkind in ('v', 'm'))
+where n.nspname in ('app', 'auth', 'context', 'schema_admin', 'procrastinate') and not (r.rulename = '_RETURN' and c.relkind in ('v', 'm'))
 order by 2;

@@ -10,7 +10,7 @@ begin
         dropped := false;
         for standing in
             select p.oid::regprocedure as name from pg_proc p
-            where p.pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'ctx'::regnamespace)
+            where p.pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'context'::regnamespace)
               and not exists (select from pg_depend d where d.refclassid = 'pg_proc'::regclass and d.refobjid = p.oid)
         loop
             execute format('drop function %s', standing.name);
@@ -21,7 +21,7 @@ begin
         select p.oid::regprocedure as name, array(
             select distinct case g.grantee when 0 then 'public' else g.grantee::regrole::text end
             from aclexplode(p.proacl) g where g.grantee <> p.proowner) as grantees
-        from pg_proc p where p.pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'ctx'::regnamespace)
+        from pg_proc p where p.pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'context'::regnamespace)
     loop
         if standing.grantees <> '{}' then
             execute format('revoke execute on function %s from %s', standing.name, array_to_string(standing.grantees, ', '));

@@ -1,22 +1,22 @@
--- Who may touch the queue: the worker runs it, the trigger on patient_status_events (claims_recorder) fills it, and nobody else
+-- Who may touch the queue: the worker runs it, the trigger on patient_status_events (claims_trigger_definer) fills it, and nobody else
 -- reads or writes it. Its rows carry ids of every tenant and stand outside row-level security.
 revoke all on all tables in schema procrastinate from public;
 revoke all on all functions in schema procrastinate from public;
 grant select, insert, update, delete on all tables in schema procrastinate to claims_worker;
 grant usage, select on all sequences in schema procrastinate to claims_worker;
 grant execute on all functions in schema procrastinate to claims_worker;
-grant insert, select, update (status, attempts) on procrastinate.procrastinate_jobs to claims_recorder;
-grant insert, select (job_id, type, at) on procrastinate.procrastinate_events to claims_recorder;
-grant usage on all sequences in schema procrastinate to claims_recorder;
-grant select on procrastinate.procrastinate_workers to claims_recorder;
-grant execute on function procrastinate.procrastinate_defer_jobs_v1 to claims_recorder;
+grant insert, select, update (status, attempts) on procrastinate.procrastinate_jobs to claims_trigger_definer;
+grant insert, select (job_id, type, at) on procrastinate.procrastinate_events to claims_trigger_definer;
+grant usage on all sequences in schema procrastinate to claims_trigger_definer;
+grant select on procrastinate.procrastinate_workers to claims_trigger_definer;
+grant execute on function procrastinate.procrastinate_defer_jobs_v1 to claims_trigger_definer;
 -- In place of Procrastinate's index on (id, lock), which reads everything there is to do for each lock that is looked up.
 create index if not exists claims_jobs_lock on procrastinate.procrastinate_jobs (lock, id) where status in ('todo', 'doing');
 drop index if exists procrastinate.procrastinate_jobs_id_lock_idx_v1;
--- What waits, by organization (app.waiting_jobs). `<= 'todo'`, the first of them, is `= 'todo'` in words that no other index fits.
+-- What waits, by organization (app.ready_jobs). `<= 'todo'`, the first of them, is `= 'todo'` in words that no other index fits.
 create index if not exists claims_jobs_organization on procrastinate.procrastinate_jobs ((args ->> 'organization_id'), id)
     where status <= 'todo';
--- What has been kept long enough (app.forget_jobs).
+-- What has been kept long enough (app.delete_old_jobs).
 create index if not exists claims_events_deferred on procrastinate.procrastinate_events (at) where type = 'deferred';
 
 -- Procrastinate's own, in words that leave the planner no choice: the queue in order up to the first job whose lock is free, each lock

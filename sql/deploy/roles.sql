@@ -4,7 +4,7 @@ do $$
 declare
     name text;
 begin
-    foreach name in array array['claims_owner', 'claims_gate', 'claims_usher', 'claims_recorder', 'claims_sealer', 'claims_admin', 'claims_processor',
+    foreach name in array array['claims_owner', 'claims_auth_definer', 'claims_context_definer', 'claims_trigger_definer', 'claims_audit_sealer', 'claims_admin', 'claims_processor',
                                 'claims_provider', 'claims_patient', 'claims_system', 'claims_operator', 'claims_reporting', 'claims_reporting_personal']
     loop
         if not exists (select from pg_roles where rolname = name) then
@@ -14,8 +14,8 @@ begin
     -- What a product role has, under a name that nobody can become: who owns a function may change it, and the API becomes
     -- product roles (sql/platform/who_can_see.sql).
     foreach name in array array['admin', 'processor', 'provider', 'patient'] loop
-        if not exists (select from pg_roles where rolname = 'claims_as_' || name) then
-            execute format('create role %I nologin in role %I', 'claims_as_' || name, 'claims_' || name);
+        if not exists (select from pg_roles where rolname = 'claims_check_' || name) then
+            execute format('create role %I nologin in role %I', 'claims_check_' || name, 'claims_' || name);
         end if;
     end loop;
     foreach name in array array['claims_api', 'claims_worker', 'claims_auditor'] loop
@@ -60,20 +60,20 @@ alter role claims_auditor set search_path = app;
 
 create schema if not exists schema_admin authorization claims_owner;
 create schema if not exists app authorization claims_owner;
-create schema if not exists ctx authorization claims_owner;
+create schema if not exists context authorization claims_owner;
 create schema if not exists auth authorization claims_owner;
 create schema if not exists procrastinate authorization claims_owner;
 revoke all on schema public from public;
 alter default privileges for role claims_owner revoke execute on functions from public;
 
-grant usage on schema app to claims_api, claims_worker, claims_auditor, claims_gate, claims_usher, claims_recorder, claims_sealer, claims_admin,
+grant usage on schema app to claims_api, claims_worker, claims_auditor, claims_auth_definer, claims_context_definer, claims_trigger_definer, claims_audit_sealer, claims_admin,
     claims_processor, claims_provider, claims_patient, claims_system;
-grant usage on schema ctx, schema_admin to claims_api, claims_worker, claims_auditor;
-grant usage on schema app, ctx to claims_reporting;
-grant usage on schema ctx to claims_gate, claims_usher, claims_recorder, claims_sealer, claims_admin, claims_processor, claims_provider, claims_patient,
+grant usage on schema context, schema_admin to claims_api, claims_worker, claims_auditor;
+grant usage on schema app, context to claims_reporting;
+grant usage on schema context to claims_auth_definer, claims_context_definer, claims_trigger_definer, claims_audit_sealer, claims_admin, claims_processor, claims_provider, claims_patient,
     claims_system;
-grant usage on schema auth to claims_api, claims_gate, claims_usher, claims_recorder, claims_admin, claims_processor, claims_provider, claims_patient;
-grant usage on schema procrastinate to claims_worker, claims_recorder;
+grant usage on schema auth to claims_api, claims_auth_definer, claims_context_definer, claims_trigger_definer, claims_admin, claims_processor, claims_provider, claims_patient;
+grant usage on schema procrastinate to claims_worker, claims_trigger_definer;
 
 -- What PostgreSQL lets every login do in this database, and none of ours needs. Functions are looked up by name, because their
 -- arguments differ between versions. pg_dump takes these rights along. Before pg_upgrade from 16 or older to 17 or newer,
@@ -92,12 +92,12 @@ begin
             -- Statements, clients and locks of other sessions of the same login.
             ('pg_lock_status', 'pg_read_all_stats'),
             -- Notifying the worker. Procrastinate's triggers do it as the role that adds the job.
-            ('pg_notify', 'claims_owner, claims_recorder, claims_worker'),
+            ('pg_notify', 'claims_owner, claims_trigger_definer, claims_worker'),
             -- Changing a variable while a statement runs. pg_dump asks for it.
-            ('set_config', 'claims_api, claims_worker, claims_operator, claims_owner, claims_gate, claims_usher, claims_recorder, '
+            ('set_config', 'claims_api, claims_worker, claims_operator, claims_owner, claims_auth_definer, claims_context_definer, claims_trigger_definer, '
                            'pg_read_all_data'),
             -- Values that change while a statement runs, as set_config makes them: an equality of the caller's may take a policy's place.
-            ('pg_current_xact_id_if_assigned', 'claims_gate'),
+            ('pg_current_xact_id_if_assigned', 'claims_auth_definer'),
             ('txid_current_if_assigned', null),
             -- Counters of tables, indexes and functions: they count the rows of other tenants that a scan passed over.
             ('pg_stat_get_\w+|pg_stat_force_next_flush', 'pg_read_all_stats'),
@@ -110,7 +110,7 @@ begin
             ('pg_logical_emit_message', null),
             -- Locks that outlive the transaction, and locks that other tenants or the worker wait for.
             ('pg_(try_)?advisory_lock(_shared)?|pg_(try_)?advisory_xact_lock_shared', null),
-            ('pg_(try_)?advisory_xact_lock', 'claims_gate, claims_owner, claims_recorder')
+            ('pg_(try_)?advisory_xact_lock', 'claims_auth_definer, claims_owner, claims_trigger_definer')
         ) as f (name, needed_by)
         join pg_proc p on p.pronamespace = 'pg_catalog'::regnamespace and p.proname ~ format('^(%s)$', f.name)
     loop

@@ -10,7 +10,7 @@ alter table schema_admin.state add column if not exists cluster text;
 comment on column schema_admin.state.cluster is 'Where it was applied: a dump brings along that of another cluster.';
 grant select on schema_admin.state to claims_api, claims_worker, claims_auditor;
 
--- Notes this cluster. Another one numbers its transactions anew, so the entries of the trail begin a new era there.
+-- Notes this cluster. Another one numbers its transactions anew, so the entries of the trail begin a new cluster_epoch there.
 create or replace function schema_admin.note_cluster() returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
@@ -18,24 +18,12 @@ declare
     noted text := (select s.cluster from schema_admin.state s);
 begin
     if noted <> here then
-        execute format('alter table app.audit_logs alter column era set default %s', app.audit_era() + 1);
-        -- Every chain goes on in the new era, and the numbers of the markers that came along mean nothing here.
-        delete from auth.touched;
-        insert into auth.touched (organization_id) select t.organization_id from auth.tenants t;
+        execute format('alter table app.audit_logs alter column cluster_epoch set default %s', app.cluster_epoch() + 1);
+        -- Every chain goes on in the new cluster_epoch, and the numbers of the markers that came along mean nothing here.
+        delete from auth.unsealed_entries;
+        insert into auth.unsealed_entries (organization_id) select t.organization_id from auth.organization_lookup t;
     end if;
     update schema_admin.state set cluster = here where cluster is distinct from here;
-end
-$$;
-
--- A policy file begins with this, so that the file is the whole truth about its table.
-create or replace function schema_admin.drop_policies(target regclass) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
-declare
-    name text;
-begin
-    for name in select polname from pg_policy where polrelid = target loop
-        execute format('drop policy %I on %s', name, target);
-    end loop;
 end
 $$;
 
@@ -43,8 +31,50 @@ $$;
 create or replace function schema_admin.our_roles() returns setof pg_roles
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select * from pg_roles
-    where rolname ~ '^claims_(owner|gate|usher|recorder|sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
-       or rolname ~ '^claims_(as_)?(admin|processor|provider|patient)$'
+    where rolname ~ '^claims_(owner|auth_definer|context_definer|trigger_definer|audit_sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
+       or rolname ~ '^claims_(check_)?(admin|processor|provider|patient)$'
+$$;
+
+-- Closes a table: without policies, with forced row-level security and without grants. A policy file begins with this or with isolate, so
+-- that the file is complete.
+create or replace function schema_admin.close_table(target regclass) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    name text;
+begin
+    for name in select polname from pg_policy where polrelid = target loop
+        execute format('drop policy %I on %s', name, target);
+    end loop;
+    execute format('alter table %s enable row level security, force row level security', target);
+    execute format('revoke all on %s from public, %s', target, (
+        select string_agg(quote_ident(rolname), ', ') from schema_admin.our_roles() where rolname <> 'claims_owner'));
+end
+$$;
+
+-- Closes a tenant table and creates its three restrictive policies. Each row must be of the organization of the context:
+-- * <table>_requires_context fails every scan before it reads a row, unless a request or a job has begun a context;
+-- * <table>_context compares each row with the verified organization id, by a function that the planner can't replace;
+-- * <table>_tenant compares with the plain setting, for all roles. The planner uses it to choose an index.
+-- context_roles: to whom the first applies; match_roles: to whom the second applies. Null: to all. sql/audit/022 checks the result.
+create or replace function schema_admin.isolate(target regclass, context_roles name[] default null, match_roles name[] default null)
+returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    table_name text := (select relname from pg_class where oid = target);
+    to_context text := coalesce((select string_agg(quote_ident(one), ', ') from unnest(context_roles) as one), 'public');
+    to_match text := coalesce((select string_agg(quote_ident(one), ', ') from unnest(match_roles) as one), to_context);
+begin
+    perform schema_admin.close_table(target);
+    execute format('create policy %I on %s as restrictive to public using (organization_id = context.variable(''organization_id''))',
+                   table_name || '_tenant', target);
+    execute format('create policy %I on %s as restrictive to %s '
+                   'using (organization_id = (select context.required_id(current_user))) with check (true)',
+                   table_name || '_requires_context', target, to_context);
+    execute format('create policy %I on %s as restrictive to %s '
+                   'using (context.matches(organization_id, (select context.verified_id(current_user)))) '
+                   'with check (context.matches(organization_id, (select context.required_id(current_user))))',
+                   table_name || '_context', target, to_match);
+end
 $$;
 
 -- Our roles, their members, and the roles that they are members of; superusers, who are members of everything, only by name.
@@ -66,7 +96,7 @@ grant execute on function schema_admin.concerned_roles() to claims_auditor;
 create or replace function schema_admin.facts() returns setof text
 language sql stable set search_path = pg_catalog, pg_temp as $$
     with ours as (
-        select oid, nspname, nspacl, nspowner from pg_namespace where nspname in ('app', 'auth', 'ctx', 'procrastinate', 'schema_admin')
+        select oid, nspname, nspacl, nspowner from pg_namespace where nspname in ('app', 'auth', 'context', 'procrastinate', 'schema_admin')
     ),
     role as materialized (select * from schema_admin.our_roles()),
     relation as materialized (

@@ -23,7 +23,7 @@ begin
             return null;
         end if;
     end if;
-    with marker as (insert into auth.touched (organization_id) values ((stands ->> 'organization_id')::uuid))
+    with marker as (insert into auth.unsealed_entries (organization_id) values ((stands ->> 'organization_id')::uuid))
     insert into audit_logs (
         organization_id, actor_user_id, actor_role, action, entity, entity_id, patient_id, before, after, request_id, address)
     values (
@@ -38,12 +38,12 @@ begin
     return null;
 end
 $$;
-alter function app.audit_row owner to claims_recorder;
+alter function app.audit_row owner to claims_trigger_definer;
 
 -- An entry for an act that changes no row: a login, a reading, an export, a denial. For definer functions; their callers choose some of
 -- the arguments and clients the id and the address of a request, so each is bounded: in characters, p_after in bytes. Here and not by
 -- constraints of the table, which are read anew for every row. The list of actions is one.
-create or replace function app.record_act(
+create or replace function app.write_audit_entry(
     p_action text, p_entity text, p_entity_id uuid default null, p_patient_id uuid default null, p_outcome text default 'success',
     p_after jsonb default null)
 returns void
@@ -59,7 +59,7 @@ begin
         -- No caller waits for the disk for a reading; a crash may lose the last second's readings, and no change.
         done := set_config('synchronous_commit', 'off', true);
     end if;
-    with marker as (insert into auth.touched (organization_id) values (current_setting('app.organization_id')::uuid))
+    with marker as (insert into auth.unsealed_entries (organization_id) values (current_setting('app.organization_id')::uuid))
     insert into audit_logs (
         actor_user_id, actor_role, action, entity, entity_id, patient_id, after, request_id, address, outcome)
     values (
@@ -69,13 +69,13 @@ begin
         nullif(current_setting('app.request_id', true), ''), nullif(current_setting('app.address', true), ''), p_outcome);
 end
 $$;
-alter function app.record_act owner to claims_recorder;
-grant execute on function app.record_act to claims_gate;
+alter function app.write_audit_entry owner to claims_trigger_definer;
+grant execute on function app.write_audit_entry to claims_auth_definer;
 
 -- An entry for what the caller itself reads, exports or logs into. Raises 42501 for anything else, and where the claim or the patient
--- is not one of the caller's organization. Both are looked up by key, as claims_recorder: the policies of the caller are not asked
+-- is not one of the caller's organization. Both are looked up by key, as claims_trigger_definer: the policies of the caller are not asked
 -- again, because each statement of the API takes the ids from a row that the caller sees. Every reading pays for this, so it does not
--- call app.record_act, and claims_recorder needs no second check of the context to find a claim: the policies of audit_logs check it,
+-- call app.write_audit_entry, and claims_trigger_definer needs no second check of the context to find a claim: the policies of audit_logs check it,
 -- because the entry is added before the claim is looked up.
 create or replace function app.record_access(
     p_action text, p_entity text, p_entity_id uuid default null, p_patient_id uuid default null)
@@ -88,7 +88,7 @@ begin
     if p_action = 'read' then
         done := set_config('synchronous_commit', 'off', true);
     end if;
-    with marker as (insert into auth.touched (organization_id) values (current_setting('app.organization_id')::uuid))
+    with marker as (insert into auth.unsealed_entries (organization_id) values (current_setting('app.organization_id')::uuid))
     insert into audit_logs (actor_user_id, actor_role, action, entity, entity_id, patient_id, request_id, address)
     values (
         nullif(current_setting('app.user_id', true), '')::uuid, coalesce(current_setting('app.role', true), ''),
@@ -110,5 +110,5 @@ begin
     end if;
 end
 $$;
-alter function app.record_access owner to claims_recorder;
+alter function app.record_access owner to claims_trigger_definer;
 grant execute on function app.record_access to claims_admin, claims_processor, claims_provider, claims_patient;

@@ -1,4 +1,4 @@
--- Logging in, joining, and staying logged in, before there is a tenant. All run as claims_gate. The API signs each call, the function with
+-- Logging in, joining, and staying logged in, before there is a tenant. All run as claims_auth_definer. The API signs each call, the function with
 -- its arguments (p_proof), so that SQL injected into a request can call none of them, nor the one that its request calls for another user.
 
 -- The memberships that a login is compared with, of those that may log in: where there is a slug, that organization's; else the email's
@@ -16,11 +16,11 @@ begin
     for candidate in
         select c.* from auth.credentials c
         where c.email = lower(p_email)
-          and (p_slug is null or c.organization_id = (select t.organization_id from auth.tenants t where t.slug = p_slug))
+          and (p_slug is null or c.organization_id = (select t.organization_id from auth.organization_lookup t where t.slug = p_slug))
         order by c.joined_at, c.organization_id
     loop
         continue when in_all > 0 and candidate.proven_at is null;
-        perform ctx.assume(candidate.organization_id);
+        perform context.establish(candidate.organization_id);
         return query
         select u.organization_id, u.user_id, u.role, candidate.password_hash, candidate.changed_at
         from users u join organizations o on o.organization_id = u.organization_id
@@ -36,16 +36,16 @@ create or replace function auth.find_logins(p_email text, p_slug text, p_proof t
 returns table (organization_id uuid, user_id uuid, role text, password_hash text, changed_at timestamptz)
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 begin
-    perform ctx.verify_call(p_proof, 'find_logins', p_email, p_slug);
+    perform context.verify_call(p_proof, 'find_logins', p_email, p_slug);
     return query select * from auth.memberships(p_email, p_slug);
 end
 $$;
 
 -- Any hash of the email, for its salt.
-create or replace function auth.find_hash(p_email text, p_proof text) returns text
+create or replace function auth.find_password_hash(p_email text, p_proof text) returns text
 language plpgsql stable security definer set search_path = app, pg_catalog, pg_temp as $$
 begin
-    perform ctx.verify_call(p_proof, 'find_hash', p_email);
+    perform context.verify_call(p_proof, 'find_password_hash', p_email);
     return (select c.password_hash from auth.credentials c where c.email = lower(p_email) order by c.organization_id limit 1);
 end
 $$;
@@ -59,11 +59,11 @@ declare
     inside bytea;
     outside bytea;
 begin
-    select k.inner_pad, k.outer_pad into inside, outside from ctx.keys k where k.kid = p_kid and k.kid <> 'self';
+    select k.inner_pad, k.outer_pad into inside, outside from context.keys k where k.kid = p_kid and k.kid <> 'self';
     return case
         when inside is null then 'unknown'
-        when ctx.is_signed(p_proof, said, inside, outside) is not true then 'another secret'
-        when ctx.proves(p_proof, said, inside, outside) then 'ok'
+        when context.is_signed(p_proof, said, inside, outside) is not true then 'another secret'
+        when context.is_valid_proof(p_proof, said, inside, outside) then 'ok'
         else 'clock' end;
 end
 $$;
@@ -73,7 +73,7 @@ language plpgsql security definer set search_path = app, pg_catalog, pg_temp as 
 declare
     new_id uuid := uuid7();
 begin
-    perform ctx.assume(new_id);
+    perform context.establish(new_id);
     insert into organizations (organization_id, slug, name) values (new_id, p_slug, p_name);
     return new_id;
 end
@@ -102,7 +102,7 @@ declare
     plain text := coalesce(nullif(trim(both '-' from left(regexp_replace(lower(p_organization), '[^a-z0-9]+', '-', 'g'), 58)), ''), 'org');
     wanted text := case when length(plain) < 2 then plain || '-org' else plain end;
 begin
-    perform ctx.verify_call(p_proof, 'register', p_organization, p_email, p_name, p_password_hash);
+    perform context.verify_call(p_proof, 'register', p_organization, p_email, p_name, p_password_hash);
     loop
         begin
             organization_id := auth.add_organization(wanted, p_organization);
@@ -121,7 +121,7 @@ $$;
 create or replace function auth.open_invitation(p_organization_id uuid, p_token_hash bytea) returns setof app.invitations
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 begin
-    perform ctx.assume(p_organization_id);
+    perform context.establish(p_organization_id);
     return query
     select i.* from invitations i join organizations o on o.organization_id = i.organization_id
     where i.token_hash = p_token_hash and i.accepted_at is null and i.expires_at > now() and o.suspended_at is null;
@@ -131,7 +131,7 @@ $$;
 create or replace function auth.find_invitation(p_organization_id uuid, p_token_hash bytea, p_proof text) returns setof app.invitations
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 begin
-    perform ctx.verify_call(p_proof, 'find_invitation', p_organization_id::text, encode(p_token_hash, 'hex'));
+    perform context.verify_call(p_proof, 'find_invitation', p_organization_id::text, encode(p_token_hash, 'hex'));
     return query select * from auth.open_invitation(p_organization_id, p_token_hash);
 end
 $$;
@@ -144,10 +144,10 @@ language plpgsql security definer set search_path = app, pg_catalog, pg_temp set
 declare
     found_one invitations;
 begin
-    perform ctx.verify_call(
+    perform context.verify_call(
         p_proof, 'accept_invitation', p_organization_id::text, encode(p_token_hash, 'hex'), p_name, p_password_hash);
     select * into found_one from auth.open_invitation(p_organization_id, p_token_hash);
-    perform ctx.assume(p_organization_id);
+    perform context.establish(p_organization_id);
     update invitations i set accepted_at = now()
     where i.invitation_id = found_one.invitation_id and i.accepted_at is null;
     if not found then
@@ -170,10 +170,10 @@ create or replace function auth.open_session(
 returns boolean
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 begin
-    perform ctx.verify_call(
+    perform context.verify_call(
         p_proof, 'open_session', p_organization_id::text, p_user_id::text, p_session_id::text, encode(p_refresh_hash, 'hex'),
         p_seconds::text, (extract(epoch from p_changed_at) * 1000000)::bigint::text, p_new_hash);
-    perform ctx.assume(p_organization_id);
+    perform context.establish(p_organization_id);
     if p_changed_at is not null then  -- locked, so that a change waits for this session and ends it
         perform from auth.credentials c join users u on u.organization_id = c.organization_id and u.email = c.email
         where u.user_id = p_user_id and c.changed_at = p_changed_at for no key update of c;
@@ -187,7 +187,7 @@ begin
       and not exists (
         select from auth.refresh_tokens t
         where t.organization_id = s.organization_id and t.session_id = s.session_id and t.expires_at > now());
-    perform auth.sweep_windows();
+    perform auth.delete_expired_rate_limits();
     insert into auth.sessions (organization_id, session_id, user_id) values (p_organization_id, p_session_id, p_user_id);
     insert into auth.refresh_tokens (token_hash, organization_id, session_id, expires_at)
     values (p_refresh_hash, p_organization_id, p_session_id, now() + make_interval(secs => p_seconds));
@@ -214,7 +214,7 @@ declare
     family auth.sessions;
     which integer := 1;
 begin
-    perform ctx.verify_call(p_proof, 'refresh', encode(p_old_hash, 'hex'), encode(p_successors, 'hex'), p_seconds::text);
+    perform context.verify_call(p_proof, 'refresh', encode(p_old_hash, 'hex'), encode(p_successors, 'hex'), p_seconds::text);
     select t.* into old_token from auth.refresh_tokens t where t.token_hash = p_old_hash;
     if not found then
         return;
@@ -225,11 +225,11 @@ begin
     if not found or family.ended_at is not null or old_token.expires_at <= now() then
         return;
     end if;
-    perform ctx.assume(family.organization_id);
+    perform context.establish(family.organization_id);
     if old_token.replaced_at < clock_timestamp() - interval '10 seconds' then
         update auth.sessions s set ended_at = now()
         where s.organization_id = family.organization_id and s.session_id = family.session_id;
-        perform record_act('denied', 'users', family.user_id, null, 'a dead refresh token was used');
+        perform write_audit_entry('denied', 'users', family.user_id, null, 'a dead refresh token was used');
         return;
     end if;
     if not exists (
@@ -260,18 +260,18 @@ $$;
 create or replace function auth.log_out(p_refresh_hash bytea, p_proof text) returns boolean
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 declare
-    caller uuid := ctx.entered(current_user, 'user_id');  -- no tenant table is asked here
+    caller uuid := context.required_id(current_user, 'user_id');  -- no tenant table is asked here
 begin
-    perform ctx.verify_call(p_proof, 'log_out', caller::text, encode(p_refresh_hash, 'hex'));
+    perform context.verify_call(p_proof, 'log_out', caller::text, encode(p_refresh_hash, 'hex'));
     update auth.sessions s set ended_at = coalesce(s.ended_at, now())
     where s.organization_id = organization_id() and s.user_id = caller
       and s.session_id = case
-        when p_refresh_hash is null then ctx.variable('session_id')
+        when p_refresh_hash is null then context.variable('session_id')
         else (select t.session_id from auth.refresh_tokens t where t.token_hash = p_refresh_hash) end;
     if not found then
         return false;
     end if;
-    perform record_act('execute', 'users', caller, null, 'logged out');
+    perform write_audit_entry('execute', 'users', caller, null, 'logged out');
     return true;
 end
 $$;
@@ -280,9 +280,9 @@ $$;
 create or replace function auth.my_password_hash(p_proof text, out password_hash text, out changed_at timestamptz)
 language plpgsql stable security definer set search_path = app, pg_catalog, pg_temp as $$
 declare
-    caller uuid := ctx.entered(current_user, 'user_id');
+    caller uuid := context.required_id(current_user, 'user_id');
 begin
-    perform ctx.verify_call(p_proof, 'my_password_hash', caller::text);
+    perform context.verify_call(p_proof, 'my_password_hash', caller::text);
     select c.password_hash, c.changed_at into password_hash, changed_at
     from auth.credentials c join users u on u.organization_id = c.organization_id and u.email = c.email
     where u.user_id = caller;
@@ -297,9 +297,9 @@ create or replace function auth.set_my_password(
 returns boolean
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 declare
-    caller uuid := ctx.entered(current_user, 'user_id');
+    caller uuid := context.required_id(current_user, 'user_id');
 begin
-    perform ctx.verify_call(
+    perform context.verify_call(
         p_proof, 'set_my_password', caller::text, p_new_hash, (extract(epoch from p_changed_at) * 1000000)::bigint::text,
         encode(p_refresh_hash, 'hex'), p_seconds::text);
     update auth.credentials c set password_hash = p_new_hash, changed_at = clock_timestamp()
@@ -312,33 +312,33 @@ begin
     order by s.session_id for update;
     update auth.sessions s set ended_at = now()
     where s.organization_id = organization_id() and s.user_id = caller
-      and s.session_id <> ctx.variable('session_id') and s.ended_at is null;
+      and s.session_id <> context.variable('session_id') and s.ended_at is null;
     delete from auth.refresh_tokens t
-    where t.organization_id = organization_id() and t.session_id = ctx.variable('session_id');
+    where t.organization_id = organization_id() and t.session_id = context.variable('session_id');
     if p_refresh_hash is not null then
         insert into auth.refresh_tokens (token_hash, organization_id, session_id, expires_at)
-        values (p_refresh_hash, organization_id(), ctx.variable('session_id'), now() + make_interval(secs => p_seconds));
+        values (p_refresh_hash, organization_id(), context.variable('session_id'), now() + make_interval(secs => p_seconds));
     end if;
-    perform record_act('execute', 'users', caller, null, 'changed its password');
+    perform write_audit_entry('execute', 'users', caller, null, 'changed its password');
     return true;
 end
 $$;
 
 -- A login that failed, in the trail of every organization whose membership it was compared with, and of one that its slug names where
 -- the user or the organization may not log in.
-create or replace function auth.login_failed(p_email text, p_slug text, p_request_id text, p_address text, p_proof text) returns void
+create or replace function auth.record_failed_login(p_email text, p_slug text, p_request_id text, p_address text, p_proof text) returns void
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
     tried uuid;
 begin
-    perform ctx.verify_call(p_proof, 'login_failed', p_email, p_slug, p_request_id, p_address);
+    perform context.verify_call(p_proof, 'record_failed_login', p_email, p_slug, p_request_id, p_address);
     for tried in
         select m.organization_id from auth.memberships(p_email, p_slug) m
         union
-        select t.organization_id from auth.tenants t where t.slug = p_slug
+        select t.organization_id from auth.organization_lookup t where t.slug = p_slug
     loop
-        perform ctx.assume(tried, p_request_id => p_request_id, p_address => p_address);
-        perform record_act('login_failed', 'users', u.user_id, null, 'failure') from users u where u.email = lower(p_email);
+        perform context.establish(tried, p_request_id => p_request_id, p_address => p_address);
+        perform write_audit_entry('login_failed', 'users', u.user_id, null, 'failure') from users u where u.email = lower(p_email);
     end loop;
 end
 $$;
@@ -356,19 +356,19 @@ $$;
 
 do $$
 declare
-    gated text;
+    name text;
 begin
-    foreach gated in array array[
-        'probe', 'memberships', 'find_logins', 'find_hash', 'add_organization', 'add_user', 'register', 'open_invitation',
-        'find_invitation', 'accept_invitation', 'open_session', 'refresh', 'log_out', 'my_password_hash', 'set_my_password', 'login_failed',
+    foreach name in array array[
+        'probe', 'memberships', 'find_logins', 'find_password_hash', 'add_organization', 'add_user', 'register', 'open_invitation',
+        'find_invitation', 'accept_invitation', 'open_session', 'refresh', 'log_out', 'my_password_hash', 'set_my_password', 'record_failed_login',
         'end_sessions']
     loop
-        execute format('alter function auth.%s owner to claims_gate', gated);
+        execute format('alter function auth.%s owner to claims_auth_definer', name);
     end loop;
 end
 $$;
 
-grant execute on function auth.probe, auth.find_logins, auth.find_hash, auth.register, auth.find_invitation, auth.accept_invitation,
-    auth.open_session, auth.refresh, auth.login_failed to claims_api;
+grant execute on function auth.probe, auth.find_logins, auth.find_password_hash, auth.register, auth.find_invitation, auth.accept_invitation,
+    auth.open_session, auth.refresh, auth.record_failed_login to claims_api;
 grant execute on function auth.log_out, auth.my_password_hash, auth.set_my_password
     to claims_admin, claims_processor, claims_provider, claims_patient;

@@ -1,8 +1,8 @@
 -- A claim and a registration make the care relationship by themselves: who claims for a patient, or enters one, treats it.
-create or replace function app.link_care() returns trigger
+create or replace function app.add_care_relationship() returns trigger
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 declare
-    treating uuid := coalesce((to_jsonb(new) ->> 'provider_id')::uuid, ctx.variable('provider_id'));
+    treating uuid := coalesce((to_jsonb(new) ->> 'provider_id')::uuid, context.variable('provider_id'));
 begin
     if treating is not null then
         insert into care_relationships (organization_id, provider_id, patient_id)
@@ -12,4 +12,4 @@ begin
     return null;
 end
 $$;
-alter function app.link_care owner to claims_recorder;
+alter function app.add_care_relationship owner to claims_trigger_definer;

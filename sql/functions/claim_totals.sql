@@ -3,7 +3,7 @@
 -- seconds. Sums over both are exact in every snapshot, whether anybody folds or not. sql/operations/verify_totals.sql compares them with the claims.
 
 -- What a claim counts for; sign: 1 to add it, -1 to take it away.
-create or replace function app.tally_of(c app.claims, sign integer)
+create or replace function app.claim_contribution(c app.claims, sign integer)
 returns table (organization_id uuid, provider_id uuid, service_date date, status text, count bigint, cents bigint, decided bigint,
                approved bigint, timed bigint, microseconds bigint)
 language sql immutable parallel safe as $$
@@ -14,7 +14,7 @@ language sql immutable parallel safe as $$
 $$;
 
 -- A claim was made or changed; none can be removed, its history holds it.
-create or replace function app.tally_claim() returns trigger
+create or replace function app.queue_total_change() returns trigger
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 declare
     outside boolean := coalesce(current_setting('app.organization_id', true), '') = '';
@@ -22,31 +22,31 @@ begin
     if outside then  -- an operator's own statement: in the tenant of the row
         perform set_config('app.organization_id', new.organization_id::text, true);
     end if;
-    insert into claim_tally_changes (
+    insert into claim_total_changes (
         organization_id, provider_id, service_date, status, count, cents, decided, approved, timed, microseconds)
-    select t.* from tally_of(old, -1) t where tg_op = 'UPDATE'
+    select t.* from claim_contribution(old, -1) t where tg_op = 'UPDATE'
     union all
-    select t.* from tally_of(new, 1) t;
+    select t.* from claim_contribution(new, 1) t;
     if outside then
         perform set_config('app.organization_id', '', true);
     end if;
     return null;
 end
 $$;
-alter function app.tally_claim owner to claims_recorder;
+alter function app.queue_total_change owner to claims_trigger_definer;
 
 -- Moves up to p_at_most of the oldest changes of the context's organization into its tallies; how many. What has become of nothing goes.
-create or replace function app.fold_organization(p_at_most integer) returns integer
+create or replace function app.apply_total_changes(p_at_most integer) returns integer
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 declare
     up_to bigint;
     folded integer;
 begin
     select max(first.change_id), count(*) into up_to, folded
-    from (select c.change_id from claim_tally_changes c order by c.change_id limit p_at_most) as first;
+    from (select c.change_id from claim_total_changes c order by c.change_id limit p_at_most) as first;
     if folded > 0 then
-        with gone as (delete from claim_tally_changes c where c.change_id <= up_to returning c.*)
-        merge into claim_tallies as t
+        with gone as (delete from claim_total_changes c where c.change_id <= up_to returning c.*)
+        merge into claim_totals as t
         using (
             select coalesce(provider_id, organization_id()) as scope_id, service_date, status, sum(count)::bigint as count,
                    sum(cents)::bigint as cents, sum(decided)::bigint as decided, sum(approved)::bigint as approved,
@@ -66,39 +66,39 @@ begin
     return folded;
 end
 $$;
-alter function app.fold_organization owner to claims_recorder;
+alter function app.apply_total_changes owner to claims_trigger_definer;
 
 -- The same for every organization, p_at_most changes of each; how many. For a second at most, and in any order, so that where that is
 -- too short everybody's turn comes. One at a time: whoever comes second does nothing.
-create or replace function app.fold_claim_tallies(p_at_most integer default 10000) returns integer
+create or replace function app.apply_all_total_changes(p_at_most integer default 10000) returns integer
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
     tenant uuid;
     folded integer := 0;
 begin
-    if not pg_try_advisory_xact_lock('claim_tallies'::regclass::oid::bigint) then
+    if not pg_try_advisory_xact_lock('claim_totals'::regclass::oid::bigint) then
         return 0;
     end if;
-    for tenant in select t.organization_id from auth.tenants t order by random() loop
+    for tenant in select t.organization_id from auth.organization_lookup t order by random() loop
         exit when clock_timestamp() > statement_timestamp() + interval '1 second';
-        perform ctx.assume(tenant);
-        folded := folded + fold_organization(p_at_most);
+        perform context.establish(tenant);
+        folded := folded + apply_total_changes(p_at_most);
     end loop;
     return folded;
 end
 $$;
-alter function app.fold_claim_tallies owner to claims_gate;
+alter function app.apply_all_total_changes owner to claims_auth_definer;
 
 -- What the tallies must be, beside the changes that stand now: of one organization, or of all.
-create or replace function app.counted_tallies(p_organization_id uuid default null) returns setof app.claim_tallies
+create or replace function app.expected_totals(p_organization_id uuid default null) returns setof app.claim_totals
 language sql stable set search_path = app, pg_catalog, pg_temp as $$
     select organization_id, coalesce(provider_id, organization_id) as scope_id, service_date, status, sum(count), sum(cents),
            sum(decided), sum(approved), sum(timed), sum(microseconds)
     from (
-        select t.* from claims c, tally_of(c, 1) t
+        select t.* from claims c, claim_contribution(c, 1) t
         union all
         select organization_id, provider_id, service_date, status, -count, -cents, -decided, -approved, -timed, -microseconds
-        from claim_tally_changes) as counted
+        from claim_total_changes) as counted
     where organization_id = coalesce(p_organization_id, organization_id)
     group by grouping sets ((organization_id, provider_id, service_date, status), (organization_id, service_date, status))
     having (sum(count), sum(cents), sum(decided), sum(approved), sum(timed), sum(microseconds)) <> (0, 0, 0, 0, 0, 0)
@@ -107,21 +107,21 @@ $$;
 
 -- Makes them so; how many. For an administrator, after claims were written past the triggers (session_replication_role, truncate).
 -- Nobody who writes or reads meanwhile waits: what commits later comes as a change. Raises for whom policies would hide a row from.
-create or replace function app.recount_claim_tallies(p_organization_id uuid default null) returns bigint
+create or replace function app.rebuild_claim_totals(p_organization_id uuid default null) returns bigint
 language plpgsql set search_path = app, pg_catalog, pg_temp set row_security = off as $$
 declare
     made bigint;
 begin
-    perform pg_advisory_xact_lock('claim_tallies'::regclass::oid::bigint);
-    delete from claim_tallies t where t.organization_id = coalesce(p_organization_id, t.organization_id);
-    insert into claim_tallies select * from counted_tallies(p_organization_id);
+    perform pg_advisory_xact_lock('claim_totals'::regclass::oid::bigint);
+    delete from claim_totals t where t.organization_id = coalesce(p_organization_id, t.organization_id);
+    insert into claim_totals select * from expected_totals(p_organization_id);
     get diagnostics made = row_count;
     return made;
 end
 $$;
 
 -- The numbers of statistics by status over these days, for who reads tallies; no row for who counts claims (sql/queries/claims.sql).
-create or replace function app.tallied_claims(p_from date, p_to date)
+create or replace function app.claim_totals_by_status(p_from date, p_to date)
 returns table (status text, count bigint, cents bigint, decided bigint, approved bigint, timed bigint, seconds numeric)
 language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
 declare
@@ -134,16 +134,16 @@ begin
                sum(k.timed)::bigint, sum(k.microseconds) * 0.000001
         from (
             select t.status, t.count, t.cents, t.decided, t.approved, t.timed, t.microseconds
-            from claim_tallies t where t.service_date between first_day and last_day
+            from claim_totals t where t.service_date between first_day and last_day
             union all
             select d.status, d.count, d.cents, d.decided, d.approved, d.timed, d.microseconds
-            from claim_tally_changes d where d.service_date between first_day and last_day) as k
+            from claim_total_changes d where d.service_date between first_day and last_day) as k
         group by k.status;
     end if;
 end
 $$;
 
-grant execute on function app.tally_of to claims_recorder;
-grant execute on function app.fold_organization to claims_gate;
-grant execute on function app.fold_claim_tallies to claims_worker;
-grant execute on function app.tallied_claims to claims_admin, claims_processor, claims_provider, claims_patient;
+grant execute on function app.claim_contribution to claims_trigger_definer;
+grant execute on function app.apply_total_changes to claims_auth_definer;
+grant execute on function app.apply_all_total_changes to claims_worker;
+grant execute on function app.claim_totals_by_status to claims_admin, claims_processor, claims_provider, claims_patient;

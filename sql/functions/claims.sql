@@ -29,15 +29,15 @@ language sql stable security definer set search_path = app, pg_catalog, pg_temp 
     select claim_amount_limit_cents, (now() at time zone timezone)::date
     from organizations where organization_id = organization_id()
 $$;
-alter function app.claim_limits owner to claims_gate;
+alter function app.claim_limits owner to claims_auth_definer;
 
 -- What is wrong with a submission, by wire name; {} when nothing is. Runs as the caller: a patient that is not there and one the
 -- caller may not see are the same.
-create or replace function app.claim_problems(c app.claims) returns jsonb
+create or replace function app.claim_errors(c app.claims) returns jsonb
 language sql stable set search_path = app, pg_catalog, pg_temp as $$
     select coalesce(jsonb_object_agg(field, jsonb_build_array(problem)), '{}')
     from claim_limits() as l, lateral (values
-        ('amount', 'Must not exceed the organization''s limit of ' || major_units(l.amount_limit_cents),
+        ('amount', 'Must not exceed the organization''s limit of ' || from_cents(l.amount_limit_cents),
             c.amount_cents > l.amount_limit_cents),
         ('serviceDate', 'Must not lie in the future or before 1900', c.service_date not between '1900-01-01' and l.today),
         ('diagnosisCode', 'Must be a billable ICD-10-CM code valid on the service date', not exists (
@@ -50,7 +50,7 @@ language sql stable set search_path = app, pg_catalog, pg_temp as $$
 $$;
 
 -- An illegal move: from, to and what this caller may do instead.
-create or replace function app.refuse_move(old_status text, new_status text) returns void
+create or replace function app.raise_illegal_transition(old_status text, new_status text) returns void
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
     raise exception using errcode = 'TRANS', message = 'illegal status move', detail = json_build_object(
@@ -61,7 +61,7 @@ end
 $$;
 
 -- The row of claim_transitions that lets the caller make this move; raises 42501 where only other roles may make it.
-create or replace function app.legal_move(old_status text, new_status text) returns app.claim_transitions
+create or replace function app.find_transition(old_status text, new_status text) returns app.claim_transitions
 language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
 declare
     move claim_transitions;
@@ -72,29 +72,29 @@ begin
         if exists (select from claim_transitions where from_status = old_status and to_status = new_status) then
             raise exception using errcode = '42501', message = 'this move belongs to other roles';
         end if;
-        perform refuse_move(old_status, new_status);
+        perform raise_illegal_transition(old_status, new_status);
     end if;
     return move;
 end
 $$;
 
-create or replace function app.make_claim() returns trigger
+create or replace function app.validate_new_claim() returns trigger
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
-    perform legal_move('', new.status);
+    perform find_transition('', new.status);
     new.diagnosis_code := icd10(new.diagnosis_code);
-    perform refuse(claim_problems(new));
+    perform raise_invalid(claim_errors(new));
     new.submitted_at := case when new.status = 'submitted' then now() end;
     return new;
 end
 $$;
 
-create or replace function app.touch_claim() returns trigger
+create or replace function app.bump_claim_version() returns trigger
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
     if new.notes is distinct from old.notes
        and old.status not in ('draft', 'submitted', 'under_review', 'pending_info', 'appealed') then
-        perform refuse_now('{"notes": ["Can''t be changed once a claim is decided"]}');
+        perform raise_conflict('{"notes": ["Can''t be changed once a claim is decided"]}');
     end if;
     new.version := old.version + 1;
     new.updated_at := now();
@@ -103,32 +103,32 @@ end
 $$;
 
 -- What a move requires beside being in the table; the words are those of claim_transitions.requires.
-create or replace function app.check_move(move app.claim_transitions, old_row app.claims, new_row app.claims) returns void
+create or replace function app.check_transition(move app.claim_transitions, old_row app.claims, new_row app.claims) returns void
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
     appeal_days integer;
 begin
     if move.requires like 'reason%' and new_row.status_reason is null then
-        perform refuse('{"reason": ["Is required for this move"]}');
+        perform raise_invalid('{"reason": ["Is required for this move"]}');
     elsif move.requires = 'denial_reason' and new_row.denial_reason is null then
-        perform refuse('{"denialReason": ["Is required for a rejection"]}');
+        perform raise_invalid('{"denialReason": ["Is required for a rejection"]}');
     end if;
     if move.requires like 'approved_amount%' and new_row.approved_cents not between 0 and old_row.amount_cents then
-        perform refuse('{"approvedAmount": ["Must be between 0 and the claim''s amount"]}');
+        perform raise_invalid('{"approvedAmount": ["Must be between 0 and the claim''s amount"]}');
     elsif move.requires like 'every check%' then
-        perform refuse(claim_problems(new_row));
+        perform raise_invalid(claim_errors(new_row));
     elsif move.requires like '%appeal window' then
         select appeal_window_days() into appeal_days;
         if old_row.processed_at < now() - make_interval(days => appeal_days) then
-            perform refuse_move(old_row.status, new_row.status);
+            perform raise_illegal_transition(old_row.status, new_row.status);
         end if;
     elsif move.requires like '%approved_amount < amount' and old_row.approved_cents >= old_row.amount_cents then
-        perform refuse_move(old_row.status, new_row.status);
-    elsif move.requires like 'not the user%' and old_row.decided_by = ctx.entered(current_user, 'user_id') then
+        perform raise_illegal_transition(old_row.status, new_row.status);
+    elsif move.requires like 'not the user%' and old_row.decided_by = context.required_id(current_user, 'user_id') then
         raise exception using errcode = '42501', message = 'who decided a claim does not take up its appeal';
     elsif move.role = 'system' and (move.requires like 'only to undo%' or move.requires like '%own automatic approval')
           and (old_row.status_event_id is null or old_row.status_by is not null) then
-        perform refuse_move(old_row.status, new_row.status);
+        perform raise_illegal_transition(old_row.status, new_row.status);
     end if;
 end
 $$;
@@ -137,12 +137,12 @@ create or replace function app.appeal_window_days() returns integer
 language sql stable security definer set search_path = app, pg_catalog, pg_temp as $$
     select appeal_window_days from organizations where organization_id = organization_id()
 $$;
-alter function app.appeal_window_days owner to claims_gate;
+alter function app.appeal_window_days owner to claims_auth_definer;
 
-create or replace function app.move_claim() returns trigger
+create or replace function app.apply_transition() returns trigger
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
-    move claim_transitions := legal_move(old.status, new.status);
+    move claim_transitions := find_transition(old.status, new.status);
 begin
     new.approved_cents := case new.status
         when 'approved' then coalesce(new.approved_cents, old.amount_cents)
@@ -153,9 +153,9 @@ begin
         when 'rejected' then new.denial_reason when 'approved' then null else old.denial_reason end;
     new.denial_code := case new.status
         when 'rejected' then new.denial_code when 'approved' then null else old.denial_code end;
-    perform check_move(move, old, new);
+    perform check_transition(move, old, new);
     -- Handing a claim in is not working on it.
-    new.status_by := case when old.status <> 'draft' then ctx.entered(current_user, 'user_id') end;
+    new.status_by := case when old.status <> 'draft' then context.required_id(current_user, 'user_id') end;
     if move.role <> 'system' then
         new.status_event_id := null;
     end if;
@@ -173,8 +173,8 @@ begin
 end
 $$;
 
--- Written as claims_recorder, who alone may add to the history.
-create or replace function app.record_status() returns trigger
+-- Written as claims_trigger_definer, who alone may add to the history.
+create or replace function app.record_status_change() returns trigger
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 begin
     insert into claim_status_history (
@@ -186,9 +186,9 @@ begin
     return null;
 end
 $$;
-alter function app.record_status owner to claims_recorder;
+alter function app.record_status_change owner to claims_trigger_definer;
 
-grant execute on function app.caller_role, app.icd10, app.claim_limits, app.claim_problems,
-    app.claim_statuses, app.legal_move, app.refuse_move, app.check_move, app.appeal_window_days
+grant execute on function app.caller_role, app.icd10, app.claim_limits, app.claim_errors,
+    app.claim_statuses, app.find_transition, app.raise_illegal_transition, app.check_transition, app.appeal_window_days
     to claims_admin, claims_processor, claims_provider, claims_system, claims_patient;
 grant execute on function app.icd10 to claims_api;

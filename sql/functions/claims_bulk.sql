@@ -2,7 +2,7 @@
 
 -- A refusal in the API's words: {"code", "message", "fields"}. state: the SQLSTATE it was raised with, 02000 for a row that is not
 -- there to be seen.
-create or replace function app.refusal(state text, detail text default null) returns jsonb
+create or replace function app.error_json(state text, detail text default null) returns jsonb
 language sql immutable
 return case state
     when 'INVAL' then jsonb_build_object(
@@ -24,7 +24,7 @@ end;
 
 -- Moves each of the claims; {"updated": [ids], "failed": [{"id", "code", "message"}]}. In the order of their ids, so that two calls
 -- over the same claims wait for each other instead of deadlocking.
-create or replace function app.bulk_move(p_ids uuid[], p_status text, p_reason text, p_denial_reason text) returns json
+create or replace function app.update_status_bulk(p_ids uuid[], p_status text, p_reason text, p_denial_reason text) returns json
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
     one uuid;
@@ -40,11 +40,11 @@ begin
             if found then
                 updated := updated || one;
             else
-                failed := failed || (jsonb_build_object('id', one) || refusal('02000') - 'fields');
+                failed := failed || (jsonb_build_object('id', one) || error_json('02000') - 'fields');
             end if;
         exception when sqlstate 'INVAL' or sqlstate 'TRANS' or sqlstate 'CLASH' or insufficient_privilege then
             get stacked diagnostics why = pg_exception_detail;
-            failed := failed || (jsonb_build_object('id', one) || refusal(sqlstate, why) - 'fields');
+            failed := failed || (jsonb_build_object('id', one) || error_json(sqlstate, why) - 'fields');
         end;
     end loop;
     return json_build_object('updated', updated, 'failed', failed);
@@ -89,12 +89,12 @@ begin
             exception
                 when sqlstate 'INVAL' or insufficient_privilege then
                     get stacked diagnostics why = pg_exception_detail;
-                    result := json_build_object('line', line, 'result', 'failed', 'id', null, 'error', refusal(sqlstate, why));
+                    result := json_build_object('line', line, 'result', 'failed', 'id', null, 'error', error_json(sqlstate, why));
                 when unique_violation then  -- perhaps the same import at the same moment was faster
                     select c.* into stands from claims c where c.claim_number = number;
                     result := case when is_same_claim(stands, given)
                         then json_build_object('line', line, 'result', 'duplicate', 'id', stands.claim_id, 'error', null)
-                        else json_build_object('line', line, 'result', 'failed', 'id', null, 'error', refusal(sqlstate)) end;
+                        else json_build_object('line', line, 'result', 'failed', 'id', null, 'error', error_json(sqlstate)) end;
             end;
         end if;
         return next;
@@ -102,7 +102,7 @@ begin
 end
 $$;
 
-grant execute on function app.refusal to claims_admin, claims_processor, claims_provider, claims_system;
+grant execute on function app.error_json to claims_admin, claims_processor, claims_provider, claims_system;
 grant execute on function app.is_same_claim to claims_admin, claims_provider;
-grant execute on function app.bulk_move to claims_admin, claims_processor;
+grant execute on function app.update_status_bulk to claims_admin, claims_processor;
 grant execute on function app.import_claims to claims_admin, claims_provider;

@@ -1,10 +1,10 @@
 -- Looking for a code.
 
 -- All of a search's words, each as a beginning: 'fem fract' finds the fracture of a femur. Null where the search has no word in it.
-create or replace function app.all_words(search text) returns tsquery
+create or replace function app.prefix_tsquery(search text) returns tsquery
 language sql immutable strict parallel safe
 return (
     select to_tsquery('english', string_agg(word || ':*', ' & '))
     from regexp_split_to_table(lower(search), '[^a-z0-9]+') as words (word)
     where word <> '');
-grant execute on function app.all_words to claims_admin, claims_processor, claims_provider, claims_patient;
+grant execute on function app.prefix_tsquery to claims_admin, claims_processor, claims_provider, claims_patient;

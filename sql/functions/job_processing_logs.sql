@@ -2,7 +2,7 @@
 -- delivers at least once: a job may come again after a crash, twice at the same time, or late from a worker that was given up.
 
 -- One event's effect, once. The row is locked first: whoever comes second finds it done. Returns what became of the job.
-create or replace function app.finish_event(p_event_id uuid, p_token uuid) returns text
+create or replace function app.process_event_once(p_event_id uuid, p_token uuid) returns text
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
     job job_processing_logs;
@@ -24,27 +24,27 @@ $$;
 -- The job's event, and up to p_more others of the organization that wait first in line for their patients: a deep queue is worked
 -- off in fewer transactions. One that fails is left to its own job, and so is one that would be waited for: the job itself must not
 -- suffer from what goes along.
-create or replace function app.run_job(p_event_id uuid, p_token uuid, p_more integer, out status text, out along integer)
+create or replace function app.process_batch(p_event_id uuid, p_token uuid, p_more integer, out status text, out along integer)
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
     waiting record;
     done bigint[] := '{}';
 begin
-    status := finish_event(p_event_id, p_token);
+    status := process_event_once(p_event_id, p_token);
     if p_more > 0 then
         set local lock_timeout = '50ms';
-        for waiting in select w.* from waiting_jobs(p_more) w loop
+        for waiting in select w.* from ready_jobs(p_more) w loop
             exit when clock_timestamp() > now() + interval '1 second';
             begin
-                perform ctx.turn_to(waiting.event_id);
-                perform finish_event(waiting.event_id, p_token);
+                perform context.switch_event(waiting.event_id);
+                perform process_event_once(waiting.event_id, p_token);
                 done := done || waiting.id;
             exception when others or query_canceled then
                 null;
             end;
         end loop;
         begin
-            perform end_jobs(done);
+            perform mark_jobs_succeeded(done);
         exception when others then
             null;  -- an earlier event of one of these patients has come in and begun meanwhile: each own job will find it done
         end;
@@ -54,7 +54,7 @@ end
 $$;
 
 -- How an attempt ended that had no effect. Permanent, or the third one: the job is dead until an admin tries again.
-create or replace function app.fail_job(
+create or replace function app.record_job_failure(
     p_event_id uuid, p_token uuid, p_error text, p_permanent boolean, out status text, out attempts integer)
 returns setof record
 language sql set search_path = app, pg_catalog, pg_temp as $$
@@ -65,7 +65,7 @@ language sql set search_path = app, pg_catalog, pg_temp as $$
     returning j.status, j.attempts
 $$;
 
-grant execute on function app.finish_event, app.run_job, app.fail_job to claims_system;
+grant execute on function app.process_event_once, app.process_batch, app.record_job_failure to claims_system;
 
 -- A failed job once more: its log row is pending again and the job stands in the queue, in one transaction. Two who ask at once
 -- are one who is asked to wait and then finds it pending. No row when the organization has no such job.
@@ -79,15 +79,15 @@ begin
         return;
     end if;
     if job.status <> 'failed' then
-        perform refuse_now('{"status": ["Only a failed job runs again"]}');
+        perform raise_conflict('{"status": ["Only a failed job runs again"]}');
     end if;
     perform defer_job(job.job_type, job.organization_id, job.event_id, job.patient_id);
-    perform record_act('execute', 'job_processing_logs', p_job_id, job.patient_id, 'retried');
+    perform write_audit_entry('execute', 'job_processing_logs', p_job_id, job.patient_id, 'retried');
     return query
     update job_processing_logs j set status = 'pending', attempts = 0, error = null, started_at = null, finished_at = null
     where j.job_id = p_job_id
     returning j.*;
 end
 $$;
-alter function app.retry_job owner to claims_recorder;
+alter function app.retry_job owner to claims_trigger_definer;
 grant execute on function app.retry_job to claims_admin;

@@ -4,7 +4,7 @@ create or replace function app.check_organization() returns trigger
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
     if not exists (select from pg_timezone_names where name = new.timezone) then
-        perform refuse('{"settings.timezone": ["Is no IANA time zone"]}');
+        perform raise_invalid('{"settings.timezone": ["Is no IANA time zone"]}');
     end if;
     return new;
 end
@@ -25,12 +25,12 @@ $$;
 grant execute on function app.organization_json to claims_admin, claims_processor, claims_provider, claims_patient;
 
 -- A new organization is among the tenants; a login finds it there by its slug.
-create or replace function app.add_tenant() returns trigger
+create or replace function app.add_organization_lookup() returns trigger
 language plpgsql security definer set search_path = auth, pg_catalog, pg_temp as $$
 begin
-    insert into tenants (organization_id, slug) values (new.organization_id, new.slug)
+    insert into organization_lookup (organization_id, slug) values (new.organization_id, new.slug)
     on conflict (organization_id) do update set slug = excluded.slug;
     return null;
 end
 $$;
-alter function app.add_tenant owner to claims_recorder;
+alter function app.add_organization_lookup owner to claims_trigger_definer;

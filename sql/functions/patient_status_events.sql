@@ -5,7 +5,7 @@
 create or replace function app.check_event() returns trigger
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
-    perform refuse((
+    perform raise_invalid((
         select coalesce(jsonb_object_agg(field, jsonb_build_array(problem)), '{}')
         from (values
             ('patientId', 'Names no patient',
@@ -42,24 +42,24 @@ language sql set search_path = procrastinate, pg_catalog, pg_temp as $$
         jsonb_build_object('organization_id', p_organization_id, 'event_id', p_event_id), null
     )]::procrastinate_job_to_defer_v1[])
 $$;
-grant execute on function app.defer_job to claims_recorder;
+grant execute on function app.defer_job to claims_trigger_definer;
 
-alter function app.enqueue_event owner to claims_recorder;
+alter function app.enqueue_event owner to claims_trigger_definer;
 
 create or replace function app.apply_event(e app.patient_status_events) returns jsonb
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
     return case e.event_type
-        when 'admission' then review_submitted(e)
-        when 'treatment_initiated' then review_submitted(e)
-        when 'discharge' then settle_visit(e)
-        when 'admission_cancelled' then undo_last(e, 'admission', 'under_review', 'submitted')
-        when 'discharge_cancelled' then undo_last(e, 'discharge', 'approved', 'under_review') end;
+        when 'admission' then process_admission(e)
+        when 'treatment_initiated' then process_admission(e)
+        when 'discharge' then process_discharge(e)
+        when 'admission_cancelled' then revert_event(e, 'admission', 'under_review', 'submitted')
+        when 'discharge_cancelled' then revert_event(e, 'discharge', 'approved', 'under_review') end;
 end
 $$;
 
 -- Admission, and treatment at the provider that it names: the patient's submitted claims go under review.
-create or replace function app.review_submitted(e app.patient_status_events) returns jsonb
+create or replace function app.process_admission(e app.patient_status_events) returns jsonb
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
     claim_ids uuid[] := array(
@@ -69,15 +69,15 @@ declare
         order by c.claim_id
         for update);
 begin
-    if e.event_type = 'admission' and is_undone(e, 'admission_cancelled') then
-        return left_alone(claim_ids, 'the admission was cancelled');
+    if e.event_type = 'admission' and is_cancelled(e, 'admission_cancelled') then
+        return skipped_claims(claim_ids, 'the admission was cancelled');
     end if;
-    return move_claims(claim_ids, 'under_review', e.event_id);
+    return move_claims_for_event(claim_ids, 'under_review', e.event_id);
 end
 $$;
 
 -- Discharge: the visit's open claims. What a person works on is left alone; small amounts are approved; the rest is reviewed.
-create or replace function app.settle_visit(e app.patient_status_events) returns jsonb
+create or replace function app.process_discharge(e app.patient_status_events) returns jsonb
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
     approve_up_to bigint := (select o.auto_approve_limit_cents from organizations o where o.organization_id = organization_id());
@@ -105,11 +105,11 @@ begin
                when in_hand then 'a person is working on it' else 'under review already' end))
                filter (where in_hand or (not is_small and status = 'under_review'))
     into small, large, alone from open;
-    if is_undone(e, 'discharge_cancelled') then
-        return left_alone(small || large, 'the discharge was cancelled');
+    if is_cancelled(e, 'discharge_cancelled') then
+        return skipped_claims(small || large, 'the discharge was cancelled');
     end if;
-    approved := move_claims(coalesce(small, '{}'), 'approved', e.event_id);
-    reviewed := move_claims(coalesce(large, '{}'), 'under_review', e.event_id);
+    approved := move_claims_for_event(coalesce(small, '{}'), 'approved', e.event_id);
+    reviewed := move_claims_for_event(coalesce(large, '{}'), 'under_review', e.event_id);
     return jsonb_build_object(
         'updated', approved -> 'updated' || (reviewed -> 'updated'),
         'skipped', coalesce(alone, '[]'),
@@ -128,16 +128,16 @@ language sql stable set search_path = app, pg_catalog, pg_temp as $$
             (select max(occurred_at) from patient_status_events a
              where a.patient_id = discharge.patient_id and a.event_type = 'admission'
                and a.occurred_at <= discharge.occurred_at and a.visit_number = discharge.visit_number
-               and not is_undone(a, 'admission_cancelled')),
+               and not is_cancelled(a, 'admission_cancelled')),
             (select max(occurred_at) from patient_status_events a
              where a.patient_id = discharge.patient_id and a.event_type = 'admission'
                and a.occurred_at <= discharge.occurred_at and discharge.visit_number is null
-               and not is_undone(a, 'admission_cancelled')
+               and not is_cancelled(a, 'admission_cancelled')
                and not exists (
                    select from patient_status_events d
                    where d.patient_id = a.patient_id and d.event_type = 'discharge' and d.event_id <> discharge.event_id
                      and d.occurred_at between a.occurred_at and discharge.occurred_at
-                     and not is_undone(d, 'discharge_cancelled'))),
+                     and not is_cancelled(d, 'discharge_cancelled'))),
             (select min(occurred_at) from patient_status_events e
              where e.patient_id = discharge.patient_id and e.visit_number = discharge.visit_number
                and e.occurred_at < discharge.occurred_at),
@@ -146,7 +146,7 @@ language sql stable set search_path = app, pg_catalog, pg_temp as $$
 $$;
 
 -- Cancelled admission or discharge: what the last one before it moved goes back; what was moved on since is left alone.
-create or replace function app.undo_last(e app.patient_status_events, undone text, moved_to text, back_to text) returns jsonb
+create or replace function app.revert_event(e app.patient_status_events, undone text, moved_to text, back_to text) returns jsonb
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
     last_one uuid := (
@@ -161,7 +161,7 @@ declare
                       where h.claim_id = c.claim_id and h.event_id = last_one and h.to_status = moved_to)
         order by c.claim_id);
 begin
-    return left_alone(touched, 'it was moved since') || move_claims(array(
+    return skipped_claims(touched, 'it was moved since') || move_claims_for_event(array(
         select c.claim_id from claims c
         where c.patient_id = e.patient_id and c.status = moved_to and c.status_event_id = last_one
         order by c.claim_id
@@ -171,7 +171,7 @@ $$;
 
 -- Whether an event of the kind undoes this one: it happened later, is of the same visit, and no other of this one's type stands in
 -- between. It may have arrived first.
-create or replace function app.is_undone(e app.patient_status_events, undoing text) returns boolean
+create or replace function app.is_cancelled(e app.patient_status_events, undoing text) returns boolean
 language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
 begin
     return exists (
@@ -187,14 +187,14 @@ end
 $$;
 
 -- The claims that an event leaves alone, all for the same reason.
-create or replace function app.left_alone(claim_ids uuid[], why text) returns jsonb
+create or replace function app.skipped_claims(claim_ids uuid[], why text) returns jsonb
 language sql immutable set search_path = app, pg_catalog, pg_temp
 return jsonb_build_object('updated', jsonb_build_array(), 'failed', jsonb_build_array(), 'skipped', (
     select coalesce(jsonb_agg(jsonb_build_object('id', id, 'reason', why)), '[]') from unnest(claim_ids) as id));
 
 -- Moves claims with one statement; where that fails, one by one, so that a bad claim stops no other.
 -- Returns {"updated": [ids], "skipped": [], "failed": [{"id", "code"}]}.
-create or replace function app.move_claims(claim_ids uuid[], new_status text, p_event_id uuid, why text default null) returns jsonb
+create or replace function app.move_claims_for_event(claim_ids uuid[], new_status text, p_event_id uuid, why text default null) returns jsonb
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
     updated jsonb;
@@ -219,12 +219,12 @@ begin
             updated := updated || to_jsonb(one);
         exception when data_exception or integrity_constraint_violation or insufficient_privilege or sqlstate 'TRANS'
             or sqlstate 'INVAL' then
-            failed := failed || jsonb_build_object('id', one, 'code', refusal(sqlstate, '{}') ->> 'code');
+            failed := failed || jsonb_build_object('id', one, 'code', error_json(sqlstate, '{}') ->> 'code');
         end;
     end loop;
     return jsonb_build_object('updated', updated, 'skipped', jsonb_build_array(), 'failed', failed);
 end
 $$;
 
-grant execute on function app.move_claims, app.visit_days, app.is_undone, app.left_alone, app.review_submitted, app.settle_visit,
-    app.undo_last, app.apply_event to claims_system;
+grant execute on function app.move_claims_for_event, app.visit_days, app.is_cancelled, app.skipped_claims, app.process_admission, app.process_discharge,
+    app.revert_event, app.apply_event to claims_system;

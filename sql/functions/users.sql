@@ -1,7 +1,7 @@
 -- Who may be what.
 
 -- Two admins who demote each other at the same moment: the second waits here, and is refused by app.keep_last_admin.
--- A trigger of its own, because advisory locks are for claims_recorder and an admin may not take those of other tenants.
+-- A trigger of its own, because advisory locks are for claims_trigger_definer and an admin may not take those of other tenants.
 create or replace function app.lock_last_admin() returns trigger
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 begin
@@ -9,14 +9,14 @@ begin
     return null;
 end
 $$;
-alter function app.lock_last_admin owner to claims_recorder;
+alter function app.lock_last_admin owner to claims_trigger_definer;
 
 -- Refuses to demote or deactivate the last active admin of an organization.
 create or replace function app.keep_last_admin() returns trigger
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
     if not exists (select from users u where u.role = 'admin' and u.active) then
-        perform refuse_now(jsonb_build_object(
+        perform raise_conflict(jsonb_build_object(
             case when new.role <> 'admin' then 'role' else 'active' end, jsonb_build_array('The last active admin stays')));
     end if;
     return null;
@@ -28,7 +28,7 @@ create or replace function app.check_invitation() returns trigger
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
     if exists (select from users u where u.email = new.email) then
-        perform refuse_now('{"email": ["Is taken"]}');
+        perform raise_conflict('{"email": ["Is taken"]}');
     end if;
     return new;
 end

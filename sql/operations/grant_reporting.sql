@@ -1,4 +1,4 @@
--- An operator's act: a login that reads one organization (slug), by policies that compare with the id noted for it in ctx.reporters.
+-- An operator's act: a login that reads one organization (slug), by policies that compare with the id noted for it in context.reporting_logins.
 -- It changes nothing. personal: it reads names, contact data and free texts, too. Repeated with other values it changes them.
 -- Ends with "no rows returned" where there is no such organization, or where the login exists for another purpose.
 \set ON_ERROR_STOP on
@@ -15,7 +15,7 @@ select format('grant %I to %I', case :'personal' when '' then 'claims_reporting'
 select format('alter role %I in database %I set %s', :'login', current_database(), setting)
 from (values ('app.organization_id = ' || quote_literal(:'organization')), ('default_transaction_read_only = on'),
              ('statement_timeout = ''60s'''), ('idle_in_transaction_session_timeout = ''60s''')) as s (setting) \gexec
-insert into ctx.reporters (login, organization_id) values (:'login', :'organization')
+insert into context.reporting_logins (login, organization_id) values (:'login', :'organization')
 on conflict (login) do update set organization_id = excluded.organization_id, granted_at = now(), granted_by = session_user;
 commit;
 \echo :login reads :slug; give it a password with the command password of psql (make psql)

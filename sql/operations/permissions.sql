@@ -10,14 +10,14 @@ from pg_namespace n
 join pg_roles o on o.oid = n.nspowner
 cross join lateral aclexplode(n.nspacl) g
 left join pg_roles r on r.oid = g.grantee
-where n.nspname in ('app', 'auth', 'ctx', 'procrastinate', 'schema_admin') and g.grantee <> n.nspowner
+where n.nspname in ('app', 'auth', 'context', 'procrastinate', 'schema_admin') and g.grantee <> n.nspowner
 group by n.nspname, o.rolname
 order by 1;
 
 -- name: members
 -- Who can become whom; `has`: without becoming it.
 select m.rolname as role, m.rolcanlogin as login,
-       case when pg_has_role(m.oid, r.oid, 'usage') then 'has' else 'becomes' end as how, array_agg(r.rolname order by r.rolname) as roles
+       case when pg_has_role(m.oid, r.oid, 'usage') then 'has' else 'may become' end as how, array_agg(r.rolname order by r.rolname) as roles
 from pg_auth_members x
 join pg_roles m on m.oid = x.member
 join pg_roles r on r.oid = x.roleid
@@ -33,7 +33,7 @@ select n.nspname as schema, c.relname as table, o.rolname as owner,
        array(select p from unnest(array['select', 'insert', 'update', 'delete']) as p where not has_table_privilege(o.oid, c.oid, p))
            as owner_may_not
 from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles o on o.oid = c.relowner
-where n.nspname in ('app', 'auth', 'ctx', 'procrastinate', 'schema_admin') and c.relkind in ('r', 'p', 'v', 'm', 'f')
+where n.nspname in ('app', 'auth', 'context', 'procrastinate', 'schema_admin') and c.relkind in ('r', 'p', 'v', 'm', 'f')
 order by n.nspname, c.relname;
 
 -- name: rights
@@ -61,21 +61,21 @@ from by_command b
 join pg_class c on c.oid = b.relation
 join pg_namespace n on n.oid = c.relnamespace
 left join pg_roles r on r.oid = b.grantee
-where n.nspname in ('app', 'auth', 'ctx', 'procrastinate', 'schema_admin') and c.relkind in ('r', 'p', 'v', 'm', 'f')
+where n.nspname in ('app', 'auth', 'context', 'procrastinate', 'schema_admin') and c.relkind in ('r', 'p', 'v', 'm', 'f')
 group by n.nspname, c.relname, r.rolname
 order by n.nspname, c.relname, r.rolname;
 
 -- name: policies
 -- The rules: a row is open where one that opens says so and all that close do.
 select n.nspname as schema, c.relname as table, p.polname as policy,
-       case when p.polpermissive then 'opens' else 'closes' end as kind,
+       case when p.polpermissive then 'permissive' else 'restrictive' end as kind,
        case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all' end as command,
        array(select coalesce(r.rolname, 'PUBLIC') from unnest(p.polroles) as u (oid) left join pg_roles r on r.oid = u.oid order by r.rolname)
            as roles,
        pg_get_expr(p.polqual, p.polrelid, true) as using,
        pg_get_expr(p.polwithcheck, p.polrelid, true) as check
 from pg_policy p join pg_class c on c.oid = p.polrelid join pg_namespace n on n.oid = c.relnamespace
-where n.nspname in ('app', 'auth', 'ctx', 'procrastinate', 'schema_admin')
+where n.nspname in ('app', 'auth', 'context', 'procrastinate', 'schema_admin')
 order by n.nspname, c.relname, p.polpermissive, p.polname;
 
 -- name: functions
@@ -88,7 +88,7 @@ join pg_namespace n on n.oid = p.pronamespace
 join pg_roles o on o.oid = p.proowner
 cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
 left join pg_roles r on r.oid = g.grantee
-where n.nspname in ('app', 'auth', 'ctx', 'procrastinate', 'schema_admin') and g.grantee <> p.proowner
+where n.nspname in ('app', 'auth', 'context', 'procrastinate', 'schema_admin') and g.grantee <> p.proowner
   and p.prorettype <> 'trigger'::regtype
 group by n.nspname, p.oid, p.prosecdef, o.rolname
 order by n.nspname, p.proname, oidvectortypes(p.proargtypes) collate "C";

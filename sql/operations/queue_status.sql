@@ -11,7 +11,7 @@ order by task_name;
 
 \echo oldest job that could run, seconds; workers that live
 select round(oldest::numeric, 1) as oldest, workers
-from ctx.queue_state();
+from app.queue_state();
 
 \echo workers
 select id, round(extract(epoch from now()) - extract(epoch from last_heartbeat), 1) as silent_for,

@@ -1,7 +1,7 @@
 -- How the database says no to a client: an SQLSTATE of its own, and details that name fields as the wire does.
 
 -- What was sent does not fit: 400.
-create or replace function app.refuse(problems jsonb) returns void
+create or replace function app.raise_invalid(problems jsonb) returns void
 language plpgsql as $$
 begin
     if problems <> '{}' then
@@ -11,7 +11,7 @@ end
 $$;
 
 -- What was sent would fit another state of things: 409.
-create or replace function app.refuse_now(problems jsonb) returns void
+create or replace function app.raise_conflict(problems jsonb) returns void
 language plpgsql as $$
 begin
     if problems <> '{}' then
@@ -19,5 +19,5 @@ begin
     end if;
 end
 $$;
-grant execute on function app.refuse, app.refuse_now
-    to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_gate, claims_recorder;
+grant execute on function app.raise_invalid, app.raise_conflict
+    to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_auth_definer, claims_trigger_definer;

@@ -4,11 +4,11 @@
 -- Jobs of the context's organization that could run now, locked until the end of the transaction: those whose patient has nothing
 -- before them. One that failed before runs by itself. Said so that claims_jobs_organization (sql/deploy/queue.sql), which gives the oldest
 -- first, is the only way to them: a plan made while nothing waits would read the whole queue for each of them.
-create or replace function app.waiting_jobs(p_at_most integer) returns table (id bigint, event_id uuid)
+create or replace function app.ready_jobs(p_at_most integer) returns table (id bigint, event_id uuid)
 language plpgsql security definer set search_path = procrastinate, pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off as $$
 begin
-    perform ctx.entered(current_user);  -- no tenant table is asked here
+    perform context.required_id(current_user);  -- no tenant table is asked here
     return query
     select j.id, (j.args ->> 'event_id')::uuid
     from procrastinate_jobs j
@@ -25,10 +25,10 @@ end
 $$;
 
 -- They are done. Two steps, as a worker would: the queue's own trigger writes each down.
-create or replace function app.end_jobs(p_ids bigint[]) returns void
+create or replace function app.mark_jobs_succeeded(p_ids bigint[]) returns void
 language plpgsql security definer set search_path = procrastinate, pg_catalog, pg_temp as $$
 begin
-    perform ctx.entered(current_user);
+    perform context.required_id(current_user);
     update procrastinate_jobs j set status = 'doing'
     where j.id = any (p_ids) and j.args ->> 'organization_id' = current_setting('app.organization_id');
     update procrastinate_jobs j set status = 'succeeded', attempts = j.attempts + 1
@@ -37,7 +37,7 @@ end
 $$;
 
 -- Jobs that nobody works on any more stand in the queue again: of workers whose last heartbeat is p_stalled_after old, and those that
--- began p_overdue_after ago, longer than any job may take (upkeep: eleven minutes, since sealing may take ten): their worker lives, but
+-- began p_overdue_after ago, longer than any job may take (maintenance: eleven minutes, since sealing may take ten): their worker lives, but
 -- could not say how they ended. Where the next of its kind stands in the queue already (queueing_lock), the lost one has failed.
 -- Never by reading what is kept, whatever was there when it was planned: it is asked every second.
 create or replace function app.rescue_jobs(p_stalled_after interval, p_overdue_after interval) returns integer
@@ -56,7 +56,7 @@ begin
         where d.status = 'doing'
           and (d.worker_id is null
                or (select max(e.at) from procrastinate_events e where e.job_id = d.id and e.type = 'started')
-                  < now() - case d.queue_name when 'upkeep' then interval '11 minutes' else p_overdue_after end)
+                  < now() - case d.queue_name when 'maintenance' then interval '11 minutes' else p_overdue_after end)
         for update skip locked));
     get diagnostics rescued = row_count;
     return rescued;
@@ -65,7 +65,7 @@ $$;
 
 -- Up to p_at_most jobs that ended so many hours ago go from the queue; how many went. Found by when they were enqueued, which is before
 -- they ended (claims_events_deferred): what must be kept anyway is not read.
-create or replace function app.forget_jobs(p_completed_hours integer, p_failed_hours integer, p_at_most integer) returns integer
+create or replace function app.delete_old_jobs(p_completed_hours integer, p_failed_hours integer, p_at_most integer) returns integer
 language plpgsql set search_path = procrastinate, pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
 declare
@@ -89,7 +89,7 @@ $$;
 
 -- For how many seconds the oldest job that could run has been waiting, 0 when none is; and how many workers live. For readiness, which
 -- may not see the queue.
-create or replace function ctx.queue_state(out oldest double precision, out workers bigint)
+create or replace function app.queue_state(out oldest double precision, out workers bigint)
 language sql stable security definer set search_path = procrastinate, pg_catalog, pg_temp as $$
     select (select coalesce(max(extract(epoch from now() - greatest(e.at, j.scheduled_at))), 0)
             from procrastinate_jobs j join procrastinate_events e on e.job_id = j.id and e.type = 'deferred'
@@ -97,9 +97,9 @@ language sql stable security definer set search_path = procrastinate, pg_catalog
            (select count(*) from procrastinate_workers w where w.last_heartbeat > now() - interval '30 seconds')
 $$;
 
-alter function app.waiting_jobs owner to claims_recorder;
-alter function app.end_jobs owner to claims_recorder;
-alter function ctx.queue_state owner to claims_recorder;
-grant execute on function app.waiting_jobs, app.end_jobs to claims_system;
-grant execute on function app.rescue_jobs, app.forget_jobs to claims_worker;
-grant execute on function ctx.queue_state to claims_api;
+alter function app.ready_jobs owner to claims_trigger_definer;
+alter function app.mark_jobs_succeeded owner to claims_trigger_definer;
+alter function app.queue_state owner to claims_trigger_definer;
+grant execute on function app.ready_jobs, app.mark_jobs_succeeded to claims_system;
+grant execute on function app.rescue_jobs, app.delete_old_jobs to claims_worker;
+grant execute on function app.queue_state to claims_api;

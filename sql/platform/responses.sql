@@ -1,29 +1,29 @@
 -- How values look on the wire.
 
-create or replace function app.utc(at timestamptz) returns text
+create or replace function app.to_rfc3339(at timestamptz) returns text
 language sql stable parallel safe
 return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 
 -- Whole cents as major units with two decimals.
-create or replace function app.major_units(cents bigint) returns numeric
+create or replace function app.from_cents(cents bigint) returns numeric
 language sql immutable parallel safe
 return cents * 0.01;
 
 -- A row of named columns: what json_build_object would make of a list of names and values costs half as much again, and lists are
 -- made of it.
-drop type if exists app.claim_on_wire;
-create type app.claim_on_wire as (
+drop type if exists app.claim_response;
+create type app.claim_response as (
     id uuid, "claimNumber" text, "patientId" uuid, "providerId" uuid, "diagnosisCode" text, amount numeric, "approvedAmount" numeric,
     "serviceDate" date, status text, notes text, "denialReason" text, "denialCode" text, "assignedTo" uuid, "submittedAt" text,
     "processedAt" text, "paidAt" text, "createdAt" text, "updatedAt" text, version integer);
-alter type app.claim_on_wire owner to claims_owner;
+alter type app.claim_response owner to claims_owner;
 
 create or replace function app.claim_json(c app.claims) returns json
 language sql stable parallel safe
 return row_to_json(row(
-    c.claim_id, c.claim_number, c.patient_id, c.provider_id, c.diagnosis_code, major_units(c.amount_cents), major_units(c.approved_cents),
-    c.service_date, c.status, c.notes, c.denial_reason, c.denial_code, c.assigned_to, utc(c.submitted_at), utc(c.processed_at),
-    utc(c.paid_at), utc(c.created_at), utc(c.updated_at), c.version)::claim_on_wire);
+    c.claim_id, c.claim_number, c.patient_id, c.provider_id, c.diagnosis_code, from_cents(c.amount_cents), from_cents(c.approved_cents),
+    c.service_date, c.status, c.notes, c.denial_reason, c.denial_code, c.assigned_to, to_rfc3339(c.submitted_at), to_rfc3339(c.processed_at),
+    to_rfc3339(c.paid_at), to_rfc3339(c.created_at), to_rfc3339(c.updated_at), c.version)::claim_response);
 
 create or replace function app.provider_json(p app.providers) returns json
 language sql stable parallel safe
@@ -33,7 +33,7 @@ return json_build_object(
     'name', p.name,
     'specialty', p.specialty,
     'email', p.email,
-    'createdAt', utc(p.created_at));
+    'createdAt', to_rfc3339(p.created_at));
 
 create or replace function app.patient_json(p app.patients) returns json
 language sql stable parallel safe
@@ -45,7 +45,7 @@ return json_build_object(
     'dateOfBirth', p.date_of_birth,
     'email', p.email,
     'phone', p.phone,
-    'createdAt', utc(p.created_at));
+    'createdAt', to_rfc3339(p.created_at));
 
 create or replace function app.event_json(
     e app.patient_status_events, job_status text default 'pending', job_result json default null) returns json
@@ -55,12 +55,12 @@ return json_build_object(
     'patientId', e.patient_id,
     'providerId', e.provider_id,
     'eventType', e.event_type,
-    'occurredAt', utc(e.occurred_at),
+    'occurredAt', to_rfc3339(e.occurred_at),
     'visitNumber', e.visit_number,
     'facility', e.facility,
     'notes', e.notes,
     'idempotencyKey', e.idempotency_key,
-    'createdAt', utc(e.created_at),
+    'createdAt', to_rfc3339(e.created_at),
     'jobStatus', job_status,
     'jobResult', job_result);
 
@@ -74,7 +74,7 @@ return json_build_object(
     'active', u.active,
     'providerId', u.provider_id,
     'patientId', u.patient_id,
-    'createdAt', utc(u.created_at));
+    'createdAt', to_rfc3339(u.created_at));
 
 create or replace function app.job_json(j app.job_processing_logs) returns json
 language sql stable parallel safe
@@ -86,15 +86,15 @@ return json_build_object(
     'eventId', j.event_id,
     'error', j.error,
     'result', j.result,
-    'createdAt', utc(j.created_at),
-    'startedAt', utc(j.started_at),
-    'finishedAt', utc(j.finished_at));
+    'createdAt', to_rfc3339(j.created_at),
+    'startedAt', to_rfc3339(j.started_at),
+    'finishedAt', to_rfc3339(j.finished_at));
 
 create or replace function app.audit_json(a app.audit_logs) returns json
 language sql stable parallel safe
 return json_build_object(
     'id', a.audit_id,
-    'at', utc(a.at),
+    'at', to_rfc3339(a.at),
     'actorUserId', a.actor_user_id,
     'actorRole', a.actor_role,
     'action', a.action,
@@ -119,16 +119,16 @@ return json_build_object(
 create or replace function app.settings_json(o app.organizations) returns json
 language sql stable parallel safe
 return json_build_object(
-    'claimAmountLimit', major_units(o.claim_amount_limit_cents),
-    'autoApproveLimit', major_units(o.auto_approve_limit_cents),
+    'claimAmountLimit', from_cents(o.claim_amount_limit_cents),
+    'autoApproveLimit', from_cents(o.auto_approve_limit_cents),
     'timezone', o.timezone,
     'decisionDays', o.decision_days,
     'appealWindowDays', o.appeal_window_days);
 
-grant execute on function app.utc, app.major_units, app.claim_json, app.provider_json, app.patient_json, app.event_json, app.audit_json,
+grant execute on function app.to_rfc3339, app.from_cents, app.claim_json, app.provider_json, app.patient_json, app.event_json, app.audit_json,
     app.diagnosis_code_json, app.settings_json
     to claims_admin, claims_processor, claims_provider, claims_patient;
-grant execute on function app.utc to claims_gate;  -- entries of the trail hold times as the wire has them
+grant execute on function app.to_rfc3339 to claims_auth_definer;  -- entries of the trail hold times as the wire has them
 
 -- Everybody may see themselves among the users, and the jobs of the events they see; to list either is the admins' alone.
 grant execute on function app.user_json, app.job_json to claims_admin;

@@ -5,7 +5,7 @@
 
 -- Whether whoever asks finds the row with this key, {"claim_id": ...}. No, where a grant is missing. The key names no organization:
 -- should the policies let another tenant's users see the row, the answer has them.
-create or replace function app.finds(p_table regclass, p_key jsonb) returns boolean
+create or replace function app.row_visible(p_table regclass, p_key jsonb) returns boolean
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
     found_one boolean;
@@ -26,15 +26,15 @@ declare
 begin
     for name in select unnest(array['admin', 'processor', 'provider', 'patient']) loop
         execute format($f$
-            create or replace function app.sees_as_%1$s(p_table regclass, p_key jsonb) returns boolean
-            language sql security definer set search_path = app, pg_catalog, pg_temp as 'select finds(p_table, p_key)';
-            alter function app.sees_as_%1$s owner to claims_as_%1$s;
-            grant execute on function app.sees_as_%1$s to claims_gate
+            create or replace function app.row_visible_as_%1$s(p_table regclass, p_key jsonb) returns boolean
+            language sql security definer set search_path = app, pg_catalog, pg_temp as 'select row_visible(p_table, p_key)';
+            alter function app.row_visible_as_%1$s owner to claims_check_%1$s;
+            grant execute on function app.row_visible_as_%1$s to claims_auth_definer
             $f$, name);
     end loop;
 end
 $$;
-grant execute on function app.finds to claims_as_admin, claims_as_processor, claims_as_provider, claims_as_patient;
+grant execute on function app.row_visible to claims_check_admin, claims_check_processor, claims_check_provider, claims_check_patient;
 
 -- The columns of the table's primary key after organization_id; of organizations that one. Raises unless it is a table of the schema
 -- app whose rows belong to a tenant.
@@ -54,7 +54,7 @@ begin
     return coalesce(nullif(columns[2:], '{}'), columns);
 end
 $$;
-grant execute on function app.tenant_key to claims_gate;
+grant execute on function app.tenant_key to claims_auth_definer;
 
 -- p_key: the columns of tenant_key, in their order. No rows: nobody, or no such row. Every variable of a context is among the
 -- function's own settings, so that the last user's ends with it.
@@ -73,14 +73,14 @@ begin
         raise exception using errcode = 'invalid_parameter_value',
             message = format('the key of %s is (%s)', p_table, array_to_string(columns, ', '));
     end if;
-    for tenant in select t.organization_id from auth.tenants t order by t.organization_id loop
-        perform ctx.assume(tenant);
+    for tenant in select t.organization_id from auth.organization_lookup t order by t.organization_id loop
+        perform context.establish(tenant);
         for who in
             select u.* from users u join organizations o on o.organization_id = u.organization_id
             where u.active and o.suspended_at is null order by u.role, u.user_id
         loop
-            perform ctx.assume(tenant, who.user_id, null, who.role, who.provider_id, who.patient_id);
-            execute format('select %I($1, $2)', replace(ctx.role_name(who.role), 'claims_', 'sees_as_')) into sees
+            perform context.establish(tenant, who.user_id, null, who.role, who.provider_id, who.patient_id);
+            execute format('select %I($1, $2)', replace(context.database_role(who.role), 'claims_', 'row_visible_as_')) into sees
                 using p_table::regclass, jsonb_object(columns, p_key);
             if sees then
                 return query select tenant, who.user_id, who.role;
@@ -89,5 +89,5 @@ begin
     end loop;
 end
 $$;
-alter function app.who_can_see owner to claims_gate;
+alter function app.who_can_see owner to claims_auth_definer;
 grant execute on function app.who_can_see to claims_auditor;

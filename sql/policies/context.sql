@@ -1,10 +1,8 @@
--- Tables of the schema ctx: the signing keys, and which organization a reporting login reads.
-select schema_admin.drop_policies('ctx.keys');
-revoke all on ctx.keys from public;
-grant select on ctx.keys to claims_gate, claims_usher;
-create policy keys_gate on ctx.keys for select to claims_gate, claims_usher using (true);
+-- Tables of the schema context: the signing keys, and which organization a reporting login reads.
+select schema_admin.close_table('context.keys');
+grant select on context.keys to claims_auth_definer, claims_context_definer;
+create policy keys_auth_definer on context.keys for select to claims_auth_definer, claims_context_definer using (true);
 
-select schema_admin.drop_policies('ctx.reporters');
-revoke all on ctx.reporters from public;
-grant select on ctx.reporters to claims_gate;
-create policy reporters_gate on ctx.reporters for select to claims_gate using (true);
+select schema_admin.close_table('context.reporting_logins');
+grant select on context.reporting_logins to claims_auth_definer;
+create policy reporting_logins_auth_definer on context.reporting_logins for select to claims_auth_definer using (true);

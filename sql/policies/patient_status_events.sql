@@ -1,25 +1,14 @@
 -- patient_status_events: who sees a patient sees what happened to it. Admins report for all of the organization, a provider
 -- for patients in its care. An event is never changed: it is cancelled by another one.
-select schema_admin.drop_policies('app.patient_status_events');
-alter table app.patient_status_events enable row level security, force row level security;
-revoke all on app.patient_status_events from public, claims_api, claims_worker, claims_auditor, claims_gate, claims_recorder, claims_admin,
-    claims_processor, claims_provider, claims_patient, claims_system;
-grant select on app.patient_status_events to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_gate;
+select schema_admin.isolate('app.patient_status_events');
+grant select on app.patient_status_events to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_auth_definer;
 grant insert (patient_id, provider_id, event_type, occurred_at, visit_number, facility, notes, idempotency_key)
     on app.patient_status_events to claims_admin, claims_provider;
-revoke all on app.patient_status_events from claims_reporting, claims_reporting_personal;
 grant select (organization_id, event_id, patient_id, provider_id, event_type, occurred_at, created_at)
     on app.patient_status_events to claims_reporting;
 grant select (visit_number, facility, notes) on app.patient_status_events to claims_reporting_personal;
-create policy patient_status_events_tenant on app.patient_status_events as restrictive to public     -- no row outside the context's organization, whoever asks
-    using (organization_id = ctx.variable('organization_id'));
-create policy patient_status_events_entered on app.patient_status_events as restrictive to public     -- whatever rows there are, a scan begins by checking the context
-    using (organization_id = (select ctx.entered(current_user))) with check (true);
-create policy patient_status_events_signed on app.patient_status_events as restrictive to public     -- nor of another than was entered
-    using (ctx.same(organization_id, (select ctx.verified(current_user))))
-    with check (ctx.same(organization_id, (select ctx.entered(current_user))));
 create policy patient_status_events_admin_select on app.patient_status_events for select
-    to claims_admin, claims_system, claims_gate using (true);
+    to claims_admin, claims_system, claims_auth_definer using (true);
 create policy patient_status_events_member_select on app.patient_status_events for select
     to claims_processor, claims_provider, claims_patient
     using (exists (select from app.patients p where p.patient_id = patient_status_events.patient_id));

@@ -4,10 +4,10 @@
 select organization_id, user_id, role, password_hash, changed_at
 from auth.find_logins(:email, :slug, :proof);
 
--- name: login_failed
+-- name: record_failed_login
 -- Into the trail of every tenant whose membership it was compared with.
 -- signed: email slug request_id address
-select auth.login_failed(:email, :slug, :request_id, :address, :proof);
+select auth.record_failed_login(:email, :slug, :request_id, :address, :proof);
 
 -- name: register
 -- A new tenant and its first admin.
@@ -27,10 +27,10 @@ from auth.find_invitation(:tenant, :token_hash, :proof);
 select organization_id, user_id, role
 from auth.accept_invitation(:tenant, :token_hash, :name, :password_hash, :proof);
 
--- name: find_hash
+-- name: find_password_hash
 -- A hash that the email has in some organization, for its salt; null where it has none.
 -- signed: email
-select auth.find_hash(:email, :proof);
+select auth.find_password_hash(:email, :proof);
 
 -- name: open_session
 -- A new session with its first refresh token; the password's hash too where it was made with older parameters. False where the

@@ -66,7 +66,7 @@ select (left(claim_json(c)::text, -1) || ',"statusHistory":' || coalesce((
     select json_agg(json_build_object(
         'from', h.from_status,
         'to', h.to_status,
-        'at', utc(h.at),
+        'at', to_rfc3339(h.at),
         'byUserId', h.by_user_id,
         'byRole', h.by_role,
         'reason', h.reason,
@@ -77,13 +77,13 @@ select (left(claim_json(c)::text, -1) || ',"statusHistory":' || coalesce((
 from claims c, record_access('read', 'claims', c.claim_id, c.patient_id)
 where c.claim_id = :claim_id;
 
--- name: find
+-- name: exists
 -- A row when the caller may see the claim: tells an older version (412) from none (404).
 select 1
 from claims c
 where c.claim_id = :claim_id;
 
--- name: move
+-- name: update_status
 -- One claim to another status; whether that is legal is the trigger's to say. `notes` may go along.
 update claims as c
 set status = :status, status_reason = :reason, denial_reason = :denial_reason, denial_code = :denial_code,
@@ -93,7 +93,7 @@ where c.claim_id = :claim_id
 and c.version = any (:versions) -- if :versions
 returning claim_json(c), c.version;
 
--- name: note
+-- name: update_notes
 -- Its notes only.
 update claims as c
 set notes = :notes
@@ -101,7 +101,7 @@ where c.claim_id = :claim_id
 and c.version = any (:versions) -- if :versions
 returning claim_json(c), c.version;
 
--- name: keep
+-- name: lock_unchanged
 -- Nothing is to be changed: the row as it is, for whoever might change it (locking takes the same grant).
 select claim_json(c), c.version
 from claims c
@@ -117,21 +117,21 @@ where c.claim_id = :claim_id
 and c.version = any (:versions) -- if :versions
 returning claim_json(c), c.version;
 
--- name: take_next
+-- name: assign_next
 -- The oldest open claim that nobody works on, now the caller's; no row when there is none.
 select claim_json(c), c.version
-from take_next_claim() c
+from assign_next_claim() c
 where c.claim_id is not null;
 
--- name: move_all
+-- name: update_status_bulk
 -- Each claim for itself; those that stay name what kept them.
-select bulk_move(:claim_ids, :status, :reason, :denial_reason);
+select update_status_bulk(:claim_ids, :status, :reason, :denial_reason);
 
 -- name: stats
 -- Counts and sums over what the caller's policies let through: of claims' tallies, or of the claims themselves for who sees few.
 with seen as (
     select status, count, cents, decided, approved, timed, seconds
-    from tallied_claims(:service_date_from, :service_date_to)
+    from claim_totals_by_status(:service_date_from, :service_date_to)
     union all
     select c.status, count(*), sum(c.amount_cents), count(c.decision), count(*) filter (where c.decision = 'approved'),
            count(c.first_decided_at), sum(extract(epoch from c.first_decided_at - c.submitted_at))
@@ -144,10 +144,10 @@ with seen as (
 select json_build_object(
     'byStatus', json_object_agg(s.status, json_build_object(
         'count', coalesce(seen.count, 0),
-        'amount', major_units(coalesce(seen.cents, 0)::bigint))),
+        'amount', from_cents(coalesce(seen.cents, 0)::bigint))),
     'total', json_build_object(
         'count', coalesce(sum(seen.count), 0)::bigint,
-        'amount', major_units(coalesce(sum(seen.cents), 0)::bigint)),
+        'amount', from_cents(coalesce(sum(seen.cents), 0)::bigint)),
     'approvalRate', round(sum(seen.approved) / nullif(sum(seen.decided), 0), 4),
     'averageProcessingHours', round(sum(seen.seconds) / nullif(sum(seen.timed), 0) / 3600, 2))
 from claim_statuses() as s (status)

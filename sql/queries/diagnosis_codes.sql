@@ -10,7 +10,7 @@ materialized -- if :search
     from diagnosis_codes d
     where true
     and (d.code ~>=~ (select icd10(:search)) and d.code ~<~ (select icd10(:search) || '~') -- if :search
-        or to_tsvector('english', d.description) @@ (select all_words(:search))) -- if :search
+        or to_tsvector('english', d.description) @@ (select prefix_tsquery(:search))) -- if :search
     and (d.code, d.valid_from) > ((select :after::json ->> 0), (select (:after::json ->> 1)::date)) -- if :after
 )
 select json_build_array(d.code, d.valid_from), diagnosis_code_json(d)
@@ -28,6 +28,6 @@ from (
     from diagnosis_codes d
     where true
     and (d.code ~>=~ (select icd10(:search)) and d.code ~<~ (select icd10(:search) || '~') -- if :search
-        or to_tsvector('english', d.description) @@ (select all_words(:search))) -- if :search
+        or to_tsvector('english', d.description) @@ (select prefix_tsquery(:search))) -- if :search
     limit 10001
 ) as counted;

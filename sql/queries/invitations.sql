@@ -8,9 +8,9 @@ returning json_build_object(
     'role', i.role,
     'providerId', i.provider_id,
     'patientId', i.patient_id,
-    'createdAt', utc(i.created_at),
-    'expiresAt', utc(i.expires_at),
-    'acceptedAt', utc(i.accepted_at),
+    'createdAt', to_rfc3339(i.created_at),
+    'expiresAt', to_rfc3339(i.expires_at),
+    'acceptedAt', to_rfc3339(i.accepted_at),
     'invitationToken', i.organization_id || '.' || :secret);
 
 -- name: list_newest
@@ -22,9 +22,9 @@ select json_build_array(i.created_at, i.invitation_id), json_build_object(
     'role', i.role,
     'providerId', i.provider_id,
     'patientId', i.patient_id,
-    'createdAt', utc(i.created_at),
-    'expiresAt', utc(i.expires_at),
-    'acceptedAt', utc(i.accepted_at))
+    'createdAt', to_rfc3339(i.created_at),
+    'expiresAt', to_rfc3339(i.expires_at),
+    'acceptedAt', to_rfc3339(i.accepted_at))
 from invitations i
 where true
 and (i.created_at, i.invitation_id) < ((select (:after::json ->> 0)::timestamptz), (select (:after::json ->> 1)::uuid)) -- if :after

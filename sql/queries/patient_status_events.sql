@@ -36,7 +36,7 @@ offset :offset -- if :offset
 select count(*)
 from (select from patient_status_events e where e.patient_id = :patient_id limit 10001) as counted;
 
--- name: find_patient
+-- name: patient_exists
 -- A row when the caller may see the patient: a history that is not there is 404, one without events is an empty list.
 select 1
 from patients p

@@ -31,7 +31,7 @@ select patient_json(p)
 from patients p, record_access('read', 'patients', p.patient_id, p.patient_id)
 where p.patient_id = :patient_id;
 
--- name: find
+-- name: exists
 -- A row when the caller may see the patient: tells what may not be changed (403) from what is not there (404).
 select 1
 from patients p

@@ -14,7 +14,7 @@ offset :offset -- if :offset
 -- As many as list_newest would show, counted no further than 10,001.
 select count(*) from (select from users limit 10001) as counted;
 
--- name: find
+-- name: exists
 -- A row when the organization has such a user.
 select 1
 from users u

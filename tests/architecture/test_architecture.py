@@ -62,7 +62,7 @@ def test_policies_and_grants_stand_in_policy_files_alone():
         assert "create policy" not in path.read_text()
     tables = {path.stem for path in (ROOT / "sql" / "policies").glob("*.sql")}
     made = {line.split()[2] for path in (ROOT / "migrations").glob("*.sql") for line in path.read_text().splitlines()
-            if line.startswith("create table") and "auth." not in line and "ctx." not in line}  # fmt: skip
+            if line.startswith("create table") and "auth." not in line and "context." not in line}  # fmt: skip
     assert tables == made | {"auth", "context"}
 
 

@@ -11,10 +11,10 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg.rows import dict_row
 
-from app.database import statements as sql
+from app.database import statements
 from app.security.tokens import Caller
 
-Given = dict[str, Any]
+Params = dict[str, Any]
 LARGEST, SMALLEST = "tenant-1", "tenant-20"
 MONTH = timedelta(days=30)
 NOWHERE = UUID(int=0)
@@ -91,8 +91,8 @@ EXEMPT = [
     Exempt("audit_logs.*", "patient", "action*", (0, 180), OWN_TRAIL),
     Exempt("audit_logs.*", "admin", "action, *", (2_000, 59_000), ONE_OF_TWO),
     Exempt("organizations.change", "admin", "", (310, 310), "PostgreSQL lists every time zone to find one name"),
-    Exempt("idempotency_keys.keep", "*", "", (630, 6_300), "what is kept is measured, every five seconds at most"),
-    Exempt("queue.run", "system", "", (180, 1_800), ONE_OF_TWO),
+    Exempt("idempotency_keys.store", "*", "", (630, 6_300), "what is kept is measured, every five seconds at most"),
+    Exempt("queue.process", "system", "", (180, 1_800), ONE_OF_TWO),
     Exempt("*.count", "admin", "*", (26_000, 160_000), COUNTED, scans=True),
 ]
 
@@ -100,15 +100,15 @@ OPERATIONS = {
     "create claim": "claims.create",
     "list claims": "claims.list claims.count",
     "read claim": "claims.get",
-    "change claim status": "claims.find claims.move claims.note claims.keep",
-    "bulk status update": "claims.move_all",
+    "change claim status": "claims.exists claims.update_status claims.update_notes claims.lock_unchanged",
+    "bulk status update": "claims.update_status_bulk",
     "claim statistics": "claims.stats",
-    "assign claim": "claims.find claims.assign",
-    "take next claim": "claims.take_next",
+    "assign claim": "claims.exists claims.assign",
+    "take next claim": "claims.assign_next",
     "import claims": "claims.import_lines",
     "export claims": "claims.record_export claims.list",
     "list patients": "patients.list_newest patients.count",
-    "read patient": "patients.get patients.find",
+    "read patient": "patients.get patients.exists",
     "create patient": "patients.create patients.get_by_member_number",
     "change patient": "patients.get patients.change",
     "set care relationship": "patients.set_care",
@@ -118,7 +118,7 @@ OPERATIONS = {
     "create provider": "providers.create",
     "change provider": "providers.get providers.change",
     "list users": "users.list_newest users.count",
-    "change user": "users.find users.change",
+    "change user": "users.exists users.change",
     "reassign a user's claims": "users.reassign",
     "invite": "invitations.create",
     "list invitations": "invitations.list_newest invitations.count",
@@ -127,11 +127,11 @@ OPERATIONS = {
     "change organization": "organizations.change",
     "search diagnosis codes": "diagnosis_codes.list diagnosis_codes.count",
     "create status event": "patient_status_events.create patient_status_events.get_by_key",
-    "status history": "patient_status_events.find_patient patient_status_events.list_newest patient_status_events.count",
+    "status history": "patient_status_events.patient_exists patient_status_events.list_newest patient_status_events.count",
     "list jobs": "job_processing_logs.list_newest job_processing_logs.count",
     "retry job": "job_processing_logs.retry",
     "audit log": "audit_logs.record_reading audit_logs.list_newest audit_logs.count",
-    "who am I": "auth.me auth.record_login idempotency_keys.take idempotency_keys.keep",
+    "who am I": "auth.me auth.record_login idempotency_keys.reserve idempotency_keys.store",
     "change password": "auth.find_password auth.set_password",
     "log out": "auth.log_out",
 }
@@ -230,7 +230,7 @@ def people(root: psycopg.Connection[Any], tenant: str) -> list[Person]:
     return found
 
 
-def single_filters(rows: dict[str, Any]) -> Iterator[Given]:
+def single_filters(rows: dict[str, Any]) -> Iterator[Params]:
     """Every filter that GET /api/claims has beside the status, each alone."""
     at, day = rows["created_at"], rows["service_date"]
     yield {}
@@ -242,18 +242,18 @@ def single_filters(rows: dict[str, Any]) -> Iterator[Given]:
     yield from [{"amount_min": rows["amount_cents"]}, {"amount_max": rows["amount_cents"]}]
 
 
-def claim_filters(rows: dict[str, Any]) -> Iterator[Given]:
+def claim_filters(rows: dict[str, Any]) -> Iterator[Params]:
     """Each filter alone and with a status of either end of a claim's life; and the pairs that people work with."""
-    states: list[Given] = [{}, {"status": "submitted"}, {"status": "paid"}, {"statuses": OPEN}]
+    states: list[Params] = [{}, {"status": "submitted"}, {"status": "paid"}, {"statuses": OPEN}]
     yield from (one | state for one in single_filters(rows) for state in states)
     yield from ({"status": one} for one in ("under_review", "reversed"))
     days = {"service_date_from": rows["service_date"] - MONTH, "service_date_to": rows["service_date"]}
     yield from ({name: rows[name]} | days for name in ("patient_id", "provider_id"))
 
 
-def claim_lists(rows: dict[str, Any], *, in_every_order: bool) -> Iterator[tuple[sql.Query, Given]]:
+def claim_lists(rows: dict[str, Any], *, in_every_order: bool) -> Iterator[tuple[statements.Statement, Params]]:
     """The first page of every choice of filters, with its count; of every order one page deep in it and one by offset."""
-    queries = sql.load("claims")
+    queries = statements.load("claims")
     every = dict.fromkeys(queries.list.options) | {"limit": 20}
     orders = list(queries.list.sorted.values()) if in_every_order else [queries.list]
     for filters in claim_filters(rows):
@@ -264,9 +264,11 @@ def claim_lists(rows: dict[str, Any], *, in_every_order: bool) -> Iterator[tuple
         yield query, every | {"offset": 40}
 
 
-def pages(resource: str, rows: dict[str, Any], *filters: Given, **always: Any) -> Iterator[tuple[sql.Query, Given]]:
+def pages(
+    resource: str, rows: dict[str, Any], *filters: Params, **always: Any
+) -> Iterator[tuple[statements.Statement, Params]]:
     """A list newest first: its first page, one deep in it and one by offset, and its count."""
-    queries = sql.load(resource)
+    queries = statements.load(resource)
     every = dict.fromkeys(queries.list_newest.options) | {"limit": 20} | always
     after = json.dumps([rows["created_at"], NOWHERE], default=str)
     for one in ({}, *filters):
@@ -276,7 +278,7 @@ def pages(resource: str, rows: dict[str, Any], *filters: Given, **always: Any) -
     yield queries.list_newest, every | {"offset": 40}
 
 
-def trail_filters(rows: dict[str, Any]) -> Iterator[Given]:
+def trail_filters(rows: dict[str, Any]) -> Iterator[Params]:
     at = rows["created_at"]
     times = {"at_from": at - MONTH, "at_to": at}
     one_row = {"entity": "claims", "entity_id": rows["claim_id"]}
@@ -288,10 +290,10 @@ def trail_filters(rows: dict[str, Any]) -> Iterator[Given]:
     yield from [{"actor_user_id": rows["processor_id"]} | times, {"entity": "claims", "action": "create"} | times]
 
 
-def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[sql.Query, Given]]:
+def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[statements.Statement, Params]]:
     """Every statement that runs as one of the product's roles, each time with all of its parameters."""
     rows = person.rows
-    load = sql.load
+    load = statements.load
     claims, patients, providers, users = load("claims"), load("patients"), load("providers"), load("users")
     yield from claim_lists(rows, in_every_order=in_every_order)
     new = {
@@ -300,21 +302,21 @@ def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[sql.Qu
     }  # fmt: skip
     yield claims.create, new
     one = {"claim_id": rows["claim_id"]}
-    for query in (claims.get, claims.find):
+    for query in (claims.get, claims.exists):
         yield query, one
     for versions in (None, [1, 2, 3, 4]):
         to_move = {"claim_id": rows["movable"], "versions": versions}
         status = "submitted" if person.caller.role == "provider" else "pending_info"
-        yield claims.move, to_move | {
+        yield claims.update_status, to_move | {
             "status": status, "reason": "Why", "denial_reason": None, "denial_code": None, "approved_cents": None,
             "set_notes": None, "notes": None,
         }  # fmt: skip
-        yield claims.note, to_move | {"notes": "Noted"}
-        yield claims.keep, to_move
+        yield claims.update_notes, to_move | {"notes": "Noted"}
+        yield claims.lock_unchanged, to_move
         yield claims.assign, to_move | {"user_id": rows["processor_id"]}
-    yield claims.take_next, {}
+    yield claims.assign_next, {}
     yield (
-        claims.move_all,
+        claims.update_status_bulk,
         {"claim_ids": rows["recent"] or [], "status": "pending_info", "reason": "Why", "denial_reason": None},
     )
     days = {"service_date_from": rows["service_date"] - MONTH, "service_date_to": rows["service_date"]}
@@ -345,7 +347,7 @@ def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[sql.Qu
     }
     yield patients.create, person_
     yield patients.get_by_member_number, {"member_number": "M-10"}
-    yield from ((query, patient) for query in (patients.get, patients.find))
+    yield from ((query, patient) for query in (patients.get, patients.exists))
     yield patients.change, {**person_, **patient, "set_email": True, "set_phone": True}
     yield patients.set_care, patient | {"provider_id": rows["provider_id"]}
     yield patients.end_care, patient | {"provider_id": rows["provider_id"]}
@@ -355,7 +357,7 @@ def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[sql.Qu
     yield providers.get, provider
     yield providers.change, provider | fields | {"set_specialty": True, "set_email": None}
     somebody = {"user_id": rows["other_user_id"]}
-    yield users.find, somebody
+    yield users.exists, somebody
     unchanged = {"role": None, "provider_id": None, "patient_id": None, "set_provider_id": None, "set_patient_id": None}
     yield users.change, {**somebody, **unchanged, "active": False}
     # Of somebody who has none: watching each claim's triggers would take longer than a statement may.
@@ -372,15 +374,15 @@ def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[sql.Qu
     }  # fmt: skip
     yield events.create, event | {"idempotency_key": "new"}
     yield events.get_by_key, event
-    yield events.find_patient, patient
+    yield events.patient_exists, patient
 
     organization, keys, auth = load("organizations"), load("idempotency_keys"), load("auth")
     yield organization.get, {}
     settings = ("slug", "claim_amount_limit_cents", "auto_approve_limit_cents", "decision_days", "appeal_window_days")
     yield organization.change, dict.fromkeys(settings) | {"name": "New", "timezone": "Europe/Berlin"}
     key = {"path": "/api/claims", "key": "new", "body_hash": b""}
-    yield keys.take, key
-    yield keys.keep, key | {"status": 201, "headers": "{}", "body": b"{}"}
+    yield keys.reserve, key
+    yield keys.store, key | {"status": 201, "headers": "{}", "body": b"{}"}
     for query in (auth.me, auth.record_login):
         yield query, {}
     own = {"caller": person.caller.user_id}
@@ -394,23 +396,23 @@ def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[sql.Qu
     yield from codes()
 
 
-def codes() -> Iterator[tuple[sql.Query, Given]]:
-    queries = sql.load("diagnosis_codes")
+def codes() -> Iterator[tuple[statements.Statement, Params]]:
+    queries = statements.load("diagnosis_codes")
     for search in (None, "E11", "fem fract", "unspecified"):
         yield queries.list, {"search": search, "limit": 20, "after": None, "offset": None}
         yield queries.count, {"search": search}
     yield queries.list, {"search": None, "limit": 20, "after": '["E11.9", "-infinity"]', "offset": None}
 
 
-def at_the_door(person: Person) -> Iterator[tuple[sql.Query, Given]]:
+def at_the_door(person: Person) -> Iterator[tuple[statements.Statement, Params]]:
     """Every statement that runs before there is a caller."""
-    auth, limits, audit_logs = sql.load("auth"), sql.load("rate_limits"), sql.load("audit_logs")
+    auth, limits, audit_logs = statements.load("auth"), statements.load("rate_limits"), statements.load("audit_logs")
     tenant, user_id = person.caller.organization_id, person.caller.user_id
     email = person.rows["email"]
     for slug in (None, person.tenant):
         yield auth.find_logins, {"email": email, "slug": slug}
-        yield auth.login_failed, {"email": email, "slug": slug, "request_id": "plans", "address": ""}
-    yield auth.find_hash, {"email": email}
+        yield auth.record_failed_login, {"email": email, "slug": slug, "request_id": "plans", "address": ""}
+    yield auth.find_password_hash, {"email": email}
     yield auth.register, {"organization": "New", "email": "new@example.org", "name": "New", "password_hash": "new"}
     invitation = {"tenant": tenant, "token_hash": person.rows["token_hash"]}
     yield auth.find_invitation, invitation
@@ -425,29 +427,29 @@ def at_the_door(person: Person) -> Iterator[tuple[sql.Query, Given]]:
         audit_logs.record_denial,
         denied | {"tenant": tenant, "user_id": user_id, "request_id": "plans", "address": ""},
     )
-    yield limits.take, {"subject": "login as", "want": 1, "limit": 10, "seconds": 60}
-    windows = {"account": "login as", "address": "login from", "account_began": 1, "address_began": 1}
-    yield limits.forgive, windows
-    yield sql.load("health").queue, {}
-    yield sql.load("health").probe, {"kid": "test"}
+    yield limits.consume, {"subject": "login as", "want": 1, "limit": 10, "seconds": 60}
+    windows = {"account": "login as", "address": "login from", "account_window": 1, "address_window": 1}
+    yield limits.refund, windows
+    yield statements.load("health").queue, {}
+    yield statements.load("health").probe, {"kid": "test"}
 
 
-def of_jobs(person: Person) -> Iterator[tuple[sql.Query, Given]]:
+def of_jobs(person: Person) -> Iterator[tuple[statements.Statement, Params]]:
     """Every statement of the jobs that runs within an event of this patient."""
-    jobs = sql.load("queue")
+    jobs = statements.load("queue")
     for event_id in person.rows["events"].values():
         attempt = {"event_id": UUID(event_id), "token": uuid4()}
         for more in (0, 50):
-            yield jobs.run, attempt | {"more": more}
-        yield jobs.fail, attempt | {"error": "TimeoutError", "permanent": False}
+            yield jobs.process, attempt | {"more": more}
+        yield jobs.record_failure, attempt | {"error": "TimeoutError", "permanent": False}
 
 
-def of_workers() -> Iterator[tuple[sql.Query, Given]]:
+def of_workers() -> Iterator[tuple[statements.Statement, Params]]:
     """What a worker asks in nobody's name."""
-    jobs = sql.load("queue")
+    jobs = statements.load("queue")
     yield jobs.rescue, {"stalled_after": timedelta(seconds=30), "overdue_after": timedelta(minutes=10)}
-    yield jobs.forget, {"completed_hours": 24, "failed_hours": 720, "at_most": 1000}
-    yield jobs.fold, {}
-    yield jobs.close_denials, {"at_most": 100}
-    yield jobs.heads, {}
-    yield jobs.allow, {"milliseconds": "0"}
+    yield jobs.delete_old, {"completed_hours": 24, "failed_hours": 720, "at_most": 1000}
+    yield jobs.apply_totals, {}
+    yield jobs.flush_denials, {"at_most": 100}
+    yield jobs.audit_heads, {}
+    yield jobs.set_statement_timeout, {"milliseconds": "0"}

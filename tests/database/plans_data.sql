@@ -207,7 +207,7 @@ select organization_id, pg_temp.id(since, 6, base + 1 + k % providers), '/api/cl
     convert_to(repeat('x', 600), 'UTF8'), now() - k * interval '25 hours' / (claims / 30 + 1)
 from tenants, generate_series(1, claims / 30) as k;
 
-insert into auth.windows (subject, started_at, used, granted)
+insert into auth.rate_limits (subject, started_at, used, granted)
 select sha256(convert_to('counted ' || k, 'UTF8')), now() - k * interval '1 second', 1, 1
 from generate_series(1, current_setting('plans.claims')::integer / 10) as k;
 
@@ -215,4 +215,4 @@ do $$ declare one record; begin
     for one in select * from later loop execute one.definition; end loop;
 end $$;
 reset session_replication_role;
-select recount_claim_tallies();
+select rebuild_claim_totals();

@@ -18,9 +18,9 @@ import psycopg
 import pytest
 
 from app.config import Settings
-from app.database import statements as sql
-from app.database.context import ENTER
-from app.database.statements import Query
+from app.database import statements
+from app.database.context import BEGIN_CONTEXT
+from app.database.statements import Statement
 from tests.conftest import SIGNER, load_all_codes, settings_for
 from tests.database import plan_cases as cases
 from tests.database.plan_cases import EXEMPT, LARGEST, SMALLEST, Exempt, Person
@@ -51,7 +51,7 @@ WATCHED = {
     "auto_explain.log_format": "json",
     "auto_explain.log_level": "notice",
 }
-ENTER_JOB = "select set_config('role', ctx.enter_job(%(organization_id)s, %(event_id)s), true)"
+ENTER_JOB = "select set_config('role', context.begin_job(%(organization_id)s, %(event_id)s), true)"
 """As jobs/execution.py has it; that module wants a worker's settings."""
 Node = dict[str, Any]
 
@@ -145,7 +145,7 @@ class Seen(NamedTuple):
     plan: Node
 
 
-class Watch:
+class ConnectionMonitor:
     """A connection of one login, on which statements are prepared as in production and undone as soon as they ran."""
 
     def __init__(self, url: str, role: str, mode: str) -> None:
@@ -157,14 +157,14 @@ class Watch:
         self.ran: set[str] = set()
 
     def run(
-        self, person: Person, enter: tuple[str, Any], asked: Iterable[tuple[Query, Any]], times: int
+        self, person: Person, enter: tuple[str, Any], asked: Iterable[tuple[Statement, Any]], times: int
     ) -> Iterator[Seen]:
         """The plans of each statement's last run of so many."""
         self._connection.rollback()
-        entering, context = enter
+        sign_context, context = enter
         # A transaction's time stands still: what is signed as it begins holds to its end.
-        self._connection.execute(entering, self._proven(context))
-        for query, given in [(query, self._proven(SIGNER.calling(query, given))) for query, given in asked]:
+        self._connection.execute(sign_context, self._proven(context))
+        for query, given in [(query, self._proven(SIGNER.sign_call(query, given))) for query, given in asked]:
             for _ in range(times):
                 self._notices.clear()
                 try:
@@ -187,7 +187,7 @@ class Watch:
             given | {"proof": given["proof"](self._connection.info.backend_pid)} if "proof" in (given or ()) else given
         )
 
-    def _run_once(self, query: Query, given: Any) -> None:
+    def _run_once(self, query: Statement, given: Any) -> None:
         text = f"/* {self._role} */ {query.text(given)}"
         if query.name.split(".")[1] in ("list", "list_newest", "count"):
             self._connection.execute(text, given, prepare=True)  # nothing to undo
@@ -206,7 +206,7 @@ ROLES = (*PRODUCT, "door", "system", "worker")
 
 def asked_by(
     role: str, person: Person, *, in_every_order: bool
-) -> tuple[tuple[str, Any], list[tuple[Query, Any]]] | None:
+) -> tuple[tuple[str, Any], list[tuple[Statement, Any]]] | None:
     """How this person comes in in that role, and what is asked then; None where it does not."""
     if role == "door" and person.caller.role == "admin":
         return ("select 1", None), list(cases.at_the_door(person))
@@ -217,7 +217,7 @@ def asked_by(
         return ("select 1", None), list(cases.of_workers())
     if role != person.caller.role:
         return None
-    context = SIGNER.entering(person.caller, request_id="plans", address="", source="api", read_only=False)
+    context = SIGNER.sign_context(person.caller, request_id="plans", address="", source="api", read_only=False)
     may = cases.run_by(role)
     asked = [
         (query, given)
@@ -225,10 +225,10 @@ def asked_by(
         if statement(query) in may
     ]
     assert {statement(query) for query, _ in asked} == may  # nothing that the matrix allows goes unseen
-    return (ENTER, context), asked
+    return (BEGIN_CONTEXT, context), asked
 
 
-def statement(query: Query) -> str:
+def statement(query: Statement) -> str:
     """Its name, whatever the order."""
     return ".".join(query.name.split(".")[:2])
 
@@ -251,7 +251,7 @@ class Court:
         With few claims not all of it: lists in every order as the busiest of the largest tenant only.
         """
         url = self._settings.worker_database_url if role in ("system", "worker") else self._settings.api_database_url
-        with closing(Watch(str(url), role, mode)) as watch:
+        with closing(ConnectionMonitor(str(url), role, mode)) as watch:
             for person in (*self._people[order[0]], *self._people[order[1]]):
                 is_busy, is_custom = person.work == "busy", mode == "force_custom_plan"
                 if not (FULL or is_busy or (is_custom and person.tenant == LARGEST)):
@@ -295,14 +295,14 @@ class Court:
         return [line for line in EXEMPT if not line.scans and line.most[FULL] and line not in self.used]
 
 
-def first_and_next_pages(person: Person) -> Iterator[tuple[Query, Any]]:
+def first_and_next_pages(person: Person) -> Iterator[tuple[Statement, Any]]:
     """As most callers ask for them, and what a total is counted by."""
     after = json.dumps([person.rows["created_at"], person.rows["claim_id"]], default=str)
     status = {"status": "submitted"}
-    for query in (sql.load("claims").list, sql.load("patients").list_newest):
+    for query in (statements.load("claims").list, statements.load("patients").list_newest):
         for more in ({}, status, {"after": after}, {**status, "after": after}):
             yield query, {"limit": 20, **more}
-    yield sql.load("claims").count, status
+    yield statements.load("claims").count, status
 
 
 def test_pages_are_not_planned_each_time(planted: Settings) -> None:
@@ -313,20 +313,20 @@ def test_pages_are_not_planned_each_time(planted: Settings) -> None:
         root.execute("grant execute on function pg_prepared_statement() to claims_api")  # in this test's database alone
     with psycopg.connect(str(planted.api_database_url), options=QUIET, prepare_threshold=0, autocommit=True) as api:
 
-        def run(person: Person, asked: Iterable[tuple[Query, Any]]) -> list[Any]:
-            context = SIGNER.entering(person.caller, request_id="plans", address="", source="api", read_only=True)
+        def run(person: Person, asked: Iterable[tuple[Statement, Any]]) -> list[Any]:
+            context = SIGNER.sign_context(person.caller, request_id="plans", address="", source="api", read_only=True)
             context["proof"] = context["proof"](api.info.backend_pid)
             for query, given in asked:
                 for _ in range(8):
                     with api.transaction():
-                        api.execute(ENTER, context)
+                        api.execute(BEGIN_CONTEXT, context)
                         api.execute(f"/* {person.caller.role} */ {query.text(given)}", given)
             return api.execute("select statement from pg_prepared_statements where custom_plans > 5").fetchall()
 
         for person in people:
             assert not run(person, first_and_next_pages(person))
         # Control: an offset that is a parameter.
-        assert run(people[0], [(sql.load("claims").list, {"limit": 20, "status": "submitted", "offset": 0})])
+        assert run(people[0], [(statements.load("claims").list, {"limit": 20, "status": "submitted", "offset": 0})])
 
 
 def test_every_statement_reads_little_more_than_it_gives(planted: Settings) -> None:
@@ -336,7 +336,7 @@ def test_every_statement_reads_little_more_than_it_gives(planted: Settings) -> N
     assert not faults, f"{len(faults)} faults:\n\n" + "\n\n".join(faults)
     assert not (idle := court.unused()), "nothing needs these exceptions any more:\n" + "\n".join(map(str, idle))
     assert court.ran | {"queue.seal"} == {  # sealing reads the whole trail the first time: bench-audit has it
-        statement(one) for path in sql.QUERIES.glob("*.sql") for one in sql.load(path.stem).all.values()
+        statement(one) for path in statements.QUERIES.glob("*.sql") for one in statements.load(path.stem).all.values()
     }
     # Control: a list without its index is found.
     with psycopg.connect(planted.database_url, autocommit=True, options=QUIET) as root:

@@ -8,10 +8,11 @@ from functools import partial
 import psycopg
 import pytest
 
-from app.database import statements as sql
-from app.database.connection import PREPARED_AT_MOST
-from app.database.context import ENTER
-from app.database.pool import WAITING, Pool
+from app.database import statements
+from app.database.admission import MAX_WAITING_CALLS
+from app.database.connection import MAX_PREPARED
+from app.database.context import BEGIN_CONTEXT
+from app.database.pool import Pool
 from app.errors import Unavailable
 from tests.conftest import SIGNER, caller, until
 
@@ -24,15 +25,15 @@ CONTEXT = [
 
 def taking_of(subject: str):
     """A call that leaves a row, as the API signs it: for the backend that it will run on."""
-    take = sql.load("rate_limits").take
-    given = SIGNER.calling(take, {"subject": subject, "want": 1, "limit": 5, "seconds": 60})
+    take = statements.load("rate_limits").consume
+    given = SIGNER.sign_call(take, {"subject": subject, "want": 1, "limit": 5, "seconds": 60})
     return take.text(given), given
 
 
-def entering(who, name):
+def sign_context(who, name):
     """The first statement of a call in this person's context, as the API signs it."""
-    given = SIGNER.entering(caller(who, name), request_id="test", address="", source="api", read_only=False)
-    return ENTER, given
+    given = SIGNER.sign_context(caller(who, name), request_id="test", address="", source="api", read_only=False)
+    return BEGIN_CONTEXT, given
 
 
 @pytest.fixture
@@ -88,13 +89,13 @@ async def test_a_call_is_one_transaction(pool_of, as_root):
     )
     assert rows == [[(1, "ä", b'{"b": 1}')], []]
     taking = taking_of("one")
-    before = as_root.execute("select count(*) from auth.windows").fetchone()
+    before = as_root.execute("select count(*) from auth.rate_limits").fetchone()
     with pytest.raises(psycopg.errors.DivisionByZero):
         await pool.fetch([taking, ("select 1 / %(n)s", {"n": 0}), ("select 1", {})])
-    assert as_root.execute("select count(*) from auth.windows").fetchone() == before
+    assert as_root.execute("select count(*) from auth.rate_limits").fetchone() == before
     (((granted, *_),),) = await pool.fetch([taking])
     assert granted == 1  # control: by itself it leaves a row
-    assert as_root.execute("select count(*) from auth.windows").fetchone() == (before[0] + 1,)
+    assert as_root.execute("select count(*) from auth.rate_limits").fetchone() == (before[0] + 1,)
 
 
 async def test_a_value_that_cant_be_sent_costs_nobody_else_anything(pool_of):
@@ -175,7 +176,7 @@ async def test_waiting_is_bounded_in_time_and_number(pool_of, backends):
     with pytest.raises(Unavailable):
         await pid(pool)
     assert 0.5 < loop.time() - began < 1.5
-    crowd = [asyncio.create_task(pid(pool)) for _ in range(WAITING)]
+    crowd = [asyncio.create_task(pid(pool)) for _ in range(MAX_WAITING_CALLS)]
     await asyncio.sleep(0)
     began = loop.time()
     with pytest.raises(Unavailable):
@@ -188,21 +189,21 @@ async def test_waiting_is_bounded_in_time_and_number(pool_of, backends):
 
 async def test_what_is_slow_leaves_room_for_what_is_quick(pool_of, backends):
     pool = await pool_of(8)
-    slow = [asyncio.create_task(pool.fetch(SLEEP, lane="slow")) for _ in range(4)]
+    slow = [asyncio.create_task(pool.fetch(SLEEP, service_class="slow")) for _ in range(4)]
     await until(is_(lambda: backends("active") == 4))
     with pytest.raises(Unavailable):
-        await pool.fetch(ME, lane="slow")
+        await pool.fetch(ME, service_class="slow")
     assert await pid(pool)
     for one in slow:
         one.cancel()
     await until(is_(lambda: not backends("active")))
-    assert len({(await pool.fetch(ME, lane="slow"))[0][0][0] for _ in range(8)}) >= 1
+    assert len({(await pool.fetch(ME, service_class="slow"))[0][0][0] for _ in range(8)}) >= 1
 
 
 async def test_a_transaction_is_undone_by_whatever_goes_wrong_in_it(pool_of, as_root, backends):
     pool = await pool_of(1)
     taking = [taking_of("held")]
-    held = "select count(*) from auth.windows where subject = sha256('held')"
+    held = "select count(*) from auth.rate_limits where subject = sha256('held')"
 
     async def raising() -> None:
         async with pool.transaction() as transaction:
@@ -214,7 +215,7 @@ async def test_a_transaction_is_undone_by_whatever_goes_wrong_in_it(pool_of, as_
             await transaction.run(taking)
             await transaction.run([("select 1 / 0", {})])
 
-    async def lingering() -> None:
+    async def linger_s() -> None:
         async with pool.transaction() as transaction:
             await transaction.run(taking)
             await transaction.run(SLEEP)
@@ -224,7 +225,7 @@ async def test_a_transaction_is_undone_by_whatever_goes_wrong_in_it(pool_of, as_
             await broken()
         assert await pid(pool)
         assert as_root.execute(held).fetchone() == (0,)
-    task = asyncio.create_task(lingering())
+    task = asyncio.create_task(linger_s())
     await until(is_(lambda: backends("active")))
     task.cancel()
     assert await pid(pool)
@@ -238,7 +239,7 @@ async def test_a_transaction_is_undone_by_whatever_goes_wrong_in_it(pool_of, as_
 
 async def test_no_context_outlives_its_call(pool_of, cast, backends):
     pool = await pool_of(1)
-    inside = [entering(cast, "alma"), *CONTEXT]
+    inside = [sign_context(cast, "alma"), *CONTEXT]
     assert (await pool.fetch(inside))[1][0][:2] == ("claims_admin", str(cast.organization))  # control
     for ending in ([], [("select 1 / 0", {})], SLEEP):
         call = asyncio.create_task(pool.fetch([*inside, *ending]))
@@ -253,10 +254,10 @@ async def test_no_context_outlives_its_call(pool_of, cast, backends):
 async def test_statements_are_kept_prepared_up_to_a_bound(pool_of, as_root):
     as_root.execute("grant execute on function pg_prepared_statement() to claims_api")
     pool = await pool_of(1)
-    for n in range(PREPARED_AT_MOST + 50):
+    for n in range(MAX_PREPARED + 50):
         assert await pool.fetch([(f"select {n}, %(n)s::integer", {"n": n})]) == [[(n, n)]]
     kept = "select count(*) from pg_prepared_statements where statement like 'select %%, $1::integer'"
-    assert PREPARED_AT_MOST - 2 <= (await pool.fetch([(kept, {})]))[0][0][0] <= PREPARED_AT_MOST
+    assert MAX_PREPARED - 2 <= (await pool.fetch([(kept, {})]))[0][0][0] <= MAX_PREPARED
     assert await pool.fetch([("select 0, %(n)s::integer", {"n": 7})]) == [[(0, 7)]]
 
 
@@ -282,7 +283,7 @@ async def test_ten_thousand_in_any_order_each_get_their_own(pool_of, casts, as_r
     async def one(n: int) -> None:
         tenant, name = chance.choice(["north", "south"]), chance.choice(["alma", "ana", "pia", "tom"])
         who, kind = casts[tenant], chance.choices(["good", "failing", "cancelled", "lost"], [85, 9, 5, 1])[0]
-        statements = [entering(who, name), (f"/* {name} */ {said}", {"n": n})]
+        statements = [sign_context(who, name), (f"/* {name} */ {said}", {"n": n})]
         if kind == "failing":
             statements.insert(chance.choice([1, 2]), ("select 1 / %(n)s", {"n": 0}))
         if kind == "lost":
@@ -311,7 +312,7 @@ async def test_ten_thousand_in_any_order_each_get_their_own(pool_of, casts, as_r
     seen = {}
     for tenant, who in casts.items():
         for name in ("alma", "ana", "pia", "tom"):
-            rows = await pool.fetch([entering(who, name), ("select count(*) from claims", {})])
+            rows = await pool.fetch([sign_context(who, name), ("select count(*) from claims", {})])
             seen[tenant, name] = rows[1][0][0]
     assert {seen["north", "alma"], seen["north", "tom"]} == {2, 1}  # control: they see different things
     await asyncio.gather(*(client(range(start, 10_000, 20)) for start in range(20)))

@@ -22,11 +22,11 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
-from app.database.context import ENTER
+from app.database.context import BEGIN_CONTEXT
 from app.dev.postgres import _system_user
 from app.main import create_app
 from app.security.tokens import make_token
-from tests.conftest import KEYS, caller, entering, url_for
+from tests.conftest import KEYS, caller, sign_context, url_for
 from tests.security.test_isolation import TABLES
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -169,7 +169,7 @@ async def test_two_tenants_on_one_connection_see_each_their_own(settings, shared
 def test_whoever_comes_next_on_the_connection_has_no_context(shared, cast):
     with psycopg.connect(shared, prepare_threshold=None) as one, psycopg.connect(shared, prepare_threshold=None) as two:
         for table in TABLES:
-            one.execute(ENTER, entering(cast, "alma"))
+            one.execute(BEGIN_CONTEXT, sign_context(cast, "alma"))
             assert one.execute("select count(*) from claims").fetchone() == (2,)  # control: one is inside
             one.commit()
             found = two.execute("select current_user, current_setting('app.mac', true)").fetchone()

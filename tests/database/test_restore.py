@@ -9,7 +9,7 @@ import pytest
 
 from app.dev.postgres import binaries
 from app.main import create_app
-from app.operations import migrate as schema
+from app.operations import migrate
 from tests.conftest import PASSWORD, embedded_server, settings_for, url_for
 from tests.resources.test_audit_seals import verify
 from tests.security.test_isolation import TABLES as TENANT_TABLES
@@ -51,8 +51,8 @@ def by_backup(settings, as_root):
 
 async def test_a_backup_is_whole_without_the_administrator(settings, as_root, cast, elsewhere, tmp_path, by_backup):
     run("pg_dumpall", "--roles-only", "--no-role-passwords", "-d", by_backup, "-f", tmp_path / "roles.sql")
-    run("pg_dump", "-Fc", "--exclude-table-data=ctx.keys", "-f", tmp_path / "claims.dump", by_backup)
-    assert b"claims_gate" in (tmp_path / "roles.sql").read_bytes()
+    run("pg_dump", "-Fc", "--exclude-table-data=context.keys", "-f", tmp_path / "claims.dump", by_backup)
+    assert b"claims_auth_definer" in (tmp_path / "roles.sql").read_bytes()
 
     with psycopg.connect(elsewhere, autocommit=True) as admin:
         admin.execute("create database restored")
@@ -65,12 +65,12 @@ async def test_a_backup_is_whole_without_the_administrator(settings, as_root, ca
     with psycopg.connect(there.database_url, autocommit=True, options="-c search_path=app") as restored:
         assert contents(restored) == contents(as_root)
         assert min(contents(restored)[name] for name in TENANT_TABLES) > 0  # control
-        assert restored.execute("select count(*) from ctx.keys").fetchone() == (0,)  # no secret was in the dump
-        assert "it came here from another server" in schema.check(
+        assert restored.execute("select count(*) from context.keys").fetchone() == (0,)  # no secret was in the dump
+        assert "it came here from another server" in migrate.check(
             there
         )  # until the schema step has run, nothing starts
-        schema.apply(there)
-        assert schema.check(there) == []
+        migrate.apply(there)
+        assert migrate.check(there) == []
         assert verify(restored) == []
         restored.execute("update patients set first_name = 'restored'")
         assert verify(restored) == []  # transactions are numbered anew: a new era began

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from app.config import read_settings
-from app.operations import migrate as schema
+from app.operations import migrate
 from app.operations.catalog_diff import APPLIED_AND_NOW, MAX_LINES, name_changes
 
 DUMP = """
@@ -33,24 +33,24 @@ def empty(settings, as_root):
 
 
 def test_up_down_up(empty):
-    schema.apply(empty)
+    migrate.apply(empty)
     with psycopg.connect(empty.database_url, autocommit=True) as admin:
         first = admin.execute(DUMP).fetchone()
-        admin.execute("drop schema app cascade; drop schema auth cascade; drop schema ctx cascade")
-        admin.execute((schema.SQL / "deploy" / "roles.sql").read_bytes())
+        admin.execute("drop schema app cascade; drop schema auth cascade; drop schema context cascade")
+        admin.execute((migrate.SQL / "deploy" / "roles.sql").read_bytes())
         admin.execute("delete from schema_admin._yoyo_migration")
-        schema.migrate(empty)
+        migrate.migrate(empty)
         up = admin.execute(DUMP).fetchone()
-        schema.migrate(empty, down=True)
+        migrate.migrate(empty, down=True)
         tables = "select count(*) from pg_class where relkind = 'r' and relnamespace in ('app'::regnamespace, 'auth'::regnamespace)"
         assert admin.execute(tables).fetchone() == (0,)
-        schema.migrate(empty)
+        migrate.migrate(empty)
         assert admin.execute(DUMP).fetchone() == up == first
 
 
 def test_twice_is_once(settings, as_root):
     before = as_root.execute("select applied_at, schema_admin.fingerprint() from schema_admin.state").fetchone()
-    schema.apply(settings)
+    migrate.apply(settings)
     assert as_root.execute("select applied_at, schema_admin.fingerprint() from schema_admin.state").fetchone() == before
 
 
@@ -60,14 +60,14 @@ def test_twice_is_once(settings, as_root):
     "grant delete on claims to claims_admin",
     "grant update (organization_id) on claims to claims_admin",
     "create or replace function app.icd10(code text) returns text language sql immutable return code",
-    "alter function ctx.enter reset search_path",
-    "drop trigger claims_10_move on claims",
+    "alter function context.begin_request reset search_path",
+    "drop trigger claims_10_transition on claims",
     "alter table claims drop constraint claims_amount_check",
 ])  # fmt: skip
 def test_a_change_by_hand_is_found_and_mended(settings, as_root, fault):
-    assert schema.check(settings) == []
+    assert migrate.check(settings) == []
     as_root.execute(fault)
-    assert schema.check(settings)[0].startswith("changed by hand: ")
+    assert migrate.check(settings)[0].startswith("changed by hand: ")
 
 
 DATABASE = "do $$ begin execute format('alter database %I {}', current_database()); end $$"
@@ -97,7 +97,7 @@ BY_HAND = [
     ("alter table claims alter notes set default 'none'", "column app.claims.notes", "text", "text default 'none'"),
     ("alter table claims alter amount_cents drop not null", "column app.claims.amount_cents", "bigint not null", "bigint"),
     ("alter table claims no force row level security", "table app.claims", "kind r", "kind r"),
-    ("alter table claims disable trigger claims_10_move", "trigger app.claims.claims_10_move", "O CREATE", "D CREATE"),
+    ("alter table claims disable trigger claims_10_transition", "trigger app.claims.claims_10_transition", "O CREATE", "D CREATE"),
     ("create rule extra as on delete to claims do instead nothing", "rule app.claims.extra", "missing", "O CREATE RULE extra"),
     ("drop index app.claims_newest", "index app.claims_newest", "CREATE INDEX", "missing"),
     ("alter table claims drop constraint claims_amount_check", "constraint app.claims.claims_amount_check", "CHECK", "missing"),
@@ -108,18 +108,18 @@ BY_HAND = [
     (DATABASE.format("set app.role = admin"), "setting app.role of this database", "missing", "admin"),
     (DATABASE.format("set row_security = off").replace("alter database", "alter role claims_api in database"),
      "setting row_security of role claims_api in this database", "missing", "off"),
-    ("alter role claims_gate bypassrls createdb", "role claims_gate", "inherit", "inherit bypassrls createdb"),
+    ("alter role claims_auth_definer bypassrls createdb", "role claims_auth_definer", "inherit", "inherit bypassrls createdb"),
     ("alter role claims_auditor replication createrole inherit", "role claims_auditor", "login",
      "login inherit replication createrole"),
     ("alter role claims_owner login superuser", "role claims_owner", "inherit", "login inherit superuser"),
-    ("grant claims_gate to claims_admin", "membership of claims_admin in claims_gate", "missing", "inherits, may become it"),
+    ("grant claims_auth_definer to claims_admin", "membership of claims_admin in claims_auth_definer", "missing", "inherits, may become it"),
     ("grant pg_read_all_data to claims_api with admin option", "membership of claims_api in pg_read_all_data",
      "missing", "may become it, may grant it"),
     ("revoke claims_system from claims_worker", "membership of claims_worker in claims_system", "may become it", "missing"),
     ("alter role claims_api set statement_timeout = 0", "setting statement_timeout of role claims_api", "5s", "0"),
     ("alter role claims_admin set app.role = 'admin'", "setting app.role of role claims_admin", "missing", "admin"),
-    ("alter function ctx.verify(text, text) strict", "function ctx.verify(text,text)", "owner claims_owner", "owner claims_owner"),
-    ("alter function ctx.equal(uuid, uuid) cost 1", "function ctx.equal(uuid,uuid)", "owner claims_owner", "owner claims_owner"),
+    ("alter function context.verify_proof(text, text) strict", "function context.verify_proof(text,text)", "owner claims_owner", "owner claims_owner"),
+    ("alter function context.equal(uuid, uuid) cost 1", "function context.equal(uuid,uuid)", "owner claims_owner", "owner claims_owner"),
     ("create or replace function pg_catalog.pg_has_role(name, name, text) returns boolean language sql as 'select true'",
      "functions of pg_catalog", "3", "3"),
     ("alter function pg_catalog.textlike leakproof", "functions of pg_catalog", "3", "3"),
@@ -129,7 +129,7 @@ BY_HAND = [
     ("drop event trigger claims_refuse_ddl; create event trigger claims_refuse_ddl on ddl_command_start when tag in ('GRANT') "
      "execute function schema_admin.refuse_ddl(); alter event trigger claims_refuse_ddl enable always",
      "event trigger claims_refuse_ddl", "on ddl_command_start, enabled", "on ddl_command_start for GRANT, enabled"),
-    ("alter table claim_tallies set unlogged", "table app.claim_tallies", "kind r", "kind r"),
+    ("alter table claim_totals set unlogged", "table app.claim_totals", "kind r", "kind r"),
     ("create cast (text as uuid) with inout as implicit", "cast of text to uuid", "missing", ", context i"),
     ("create operator app.=== (leftarg = text, rightarg = text, function = pg_catalog.texteq)", "operator app.===(text,text)", "missing",
      "runs texteq"),
@@ -175,7 +175,7 @@ def test_what_is_none_of_the_schemas_changes_no_fact(as_root):
 
 def test_check_prints_each_object_that_was_changed_by_hand(settings, as_root, monkeypatch, capsys):
     def check():
-        status = schema.main(["--check"])
+        status = migrate.main(["--check"])
         return status, capsys.readouterr().out.splitlines()
 
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
@@ -184,7 +184,7 @@ def test_check_prints_each_object_that_was_changed_by_hand(settings, as_root, mo
     as_root.execute(
         "grant delete on claims to claims_admin; alter policy users_tenant on users using (true); "
         "create or replace function app.icd10(code text) returns text language sql immutable return code; "
-        "alter table patients add extra text; alter table claims disable trigger claims_10_move; drop index claims_newest"
+        "alter table patients add extra text; alter table claims disable trigger claims_10_transition; drop index claims_newest"
     )
     status, lines = check()
     assert status == 1
@@ -194,7 +194,7 @@ def test_check_prints_each_object_that_was_changed_by_hand(settings, as_root, mo
         "grant on table app.claims to claims_admin",
         "index app.claims_newest",
         "policy app.users.users_tenant",
-        "trigger app.claims.claims_10_move",
+        "trigger app.claims.claims_10_transition",
     ]
     at = lines.index("changed by hand: grant on table app.claims to claims_admin")
     assert lines[at + 1 : at + 3] == ["    was: select", "    is:  delete, select"]
@@ -202,7 +202,7 @@ def test_check_prints_each_object_that_was_changed_by_hand(settings, as_root, mo
 
 def test_check_prints_a_limited_number_of_lines(settings, as_root):
     as_root.execute("drop schema procrastinate cascade")
-    lines = schema.check(settings)
+    lines = migrate.check(settings)
     assert MAX_LINES - 3 < len(lines) <= MAX_LINES
     assert lines[-1].endswith(" more changed by hand")
 
@@ -213,15 +213,15 @@ def test_check_and_schema_work_where_an_earlier_version_stored_no_facts(settings
         "create or replace function schema_admin.fingerprint() returns text language sql return 'of yesterday'; "
         "update schema_admin.state set files = 'of yesterday', catalog = 'of yesterday'"
     )
-    assert schema.check(settings) == ["it was made from other files"]
+    assert migrate.check(settings) == ["it was made from other files"]
     as_root.execute("update schema_admin.state set catalog = 'of another hand'")
-    assert schema.check(settings) == ["it was made from other files", schema.BY_HAND]
+    assert migrate.check(settings) == ["it was made from other files", migrate.BY_HAND]
     as_root.execute("drop function schema_admin.fingerprint")
-    assert schema.check(settings) == ["the schema was never applied"]
-    schema.apply(settings)
-    assert schema.check(settings) == []
+    assert migrate.check(settings) == ["the schema was never applied"]
+    migrate.apply(settings)
+    assert migrate.check(settings) == []
     as_root.execute("drop policy claims_tenant on claims")
-    assert "changed by hand: policy app.claims.claims_tenant" in schema.check(settings)
+    assert "changed by hand: policy app.claims.claims_tenant" in migrate.check(settings)
 
 
 def test_only_claims_owner_reads_the_facts_of_the_schema_step(settings, as_root):
@@ -237,14 +237,14 @@ def test_only_claims_owner_reads_the_facts_of_the_schema_step(settings, as_root)
 
 
 def test_a_function_that_no_file_makes_any_more_goes(settings, as_root):
-    count = "select count(*) from pg_proc where pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'ctx'::regnamespace)"
+    count = "select count(*) from pg_proc where pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'context'::regnamespace)"
     before = as_root.execute(count).fetchone()
-    as_root.execute("create function ctx.enter(uuid, uuid) returns text language sql return 'claims_admin'")
+    as_root.execute("create function context.begin_request(uuid, uuid) returns text language sql return 'claims_admin'")
     as_root.execute("update schema_admin.state set files = 'of yesterday'")
-    schema.apply(settings)
-    assert as_root.execute("select to_regprocedure('ctx.enter(uuid, uuid)')").fetchone() == (None,)
+    migrate.apply(settings)
+    assert as_root.execute("select to_regprocedure('context.begin_request(uuid, uuid)')").fetchone() == (None,)
     assert as_root.execute(count).fetchone() == before  # control: all others stand, those of migrations too
-    assert schema.check(settings) == []
+    assert migrate.check(settings) == []
 
 
 @dataclass
@@ -303,22 +303,22 @@ def test_the_example_secret_is_refused_in_production():
 
 
 def test_check_names_a_key_that_is_none_of_token_keys(settings, as_root):
-    assert schema.check(settings) == []
-    as_root.execute("insert into ctx.keys values ('planted', repeat('x', 64)::bytea, repeat('y', 64)::bytea)")
-    assert schema.check(settings) == ["ctx.keys: planted is none of TOKEN_KEYS"]
+    assert migrate.check(settings) == []
+    as_root.execute("insert into context.keys values ('planted', repeat('x', 64)::bytea, repeat('y', 64)::bytea)")
+    assert migrate.check(settings) == ["context.keys: planted is none of TOKEN_KEYS"]
     as_root.execute(
-        "delete from ctx.keys where kid = 'planted'; update ctx.keys set inner_pad = outer_pad where kid <> 'self'"
+        "delete from context.keys where kid = 'planted'; update context.keys set inner_pad = outer_pad where kid <> 'self'"
     )
-    assert schema.check(settings) == ["ctx.keys: test is none of TOKEN_KEYS"]
+    assert migrate.check(settings) == ["context.keys: test is none of TOKEN_KEYS"]
 
 
 def test_a_function_that_stays_keeps_no_owner_and_no_grant(settings, as_root):
     """Policies, triggers and defaults keep their functions from being dropped; an earlier version may have granted them otherwise."""
     before = [fact for (fact,) in as_root.execute("select schema_admin.facts()")]
     as_root.execute(
-        "alter function ctx.entered owner to claims_gate; grant execute on function ctx.same to claims_usher, claims_auditor; "
-        "grant execute on function app.uuid7 to public; alter function app.audit_row owner to claims_gate"
+        "alter function context.required_id owner to claims_auth_definer; grant execute on function context.matches to claims_context_definer, claims_auditor; "
+        "grant execute on function app.uuid7 to public; alter function app.audit_row owner to claims_auth_definer"
     )
     assert name_changes(before, [fact for (fact,) in as_root.execute("select schema_admin.facts()")]) != []  # control
-    schema.apply(settings)
+    migrate.apply(settings)
     assert name_changes(before, [fact for (fact,) in as_root.execute("select schema_admin.facts()")]) == []

@@ -12,11 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.database import server_version as versions
-from app.database.server_version import Unsafe, lacking
+from app.database import server_version
+from app.database.server_version import UnsafeDatabase, missing_fixes
 from app.dev.postgres import Embedded
 from app.main import create_app
-from app.operations import migrate as schema
+from app.operations import migrate
 from tests.conftest import KEYS, settings_for
 from tests.operations.test_process_failures import free_port
 from tests.operations.test_run import wait_for
@@ -28,31 +28,31 @@ INSTALLED = Path("/usr/lib/postgresql")
     ("patched", "needed"), [(150019, "15.19"), (160015, "16.15"), (170011, "17.11"), (180006, "18.6")]
 )
 def test_the_minor_version_with_the_fixes_is_named(patched, needed):
-    assert lacking(patched) is None
-    assert lacking(patched + 1) is None
+    assert missing_fixes(patched) is None
+    assert missing_fixes(patched + 1) is None
     for behind in (patched - 1, patched // 10_000 * 10_000):
-        said = lacking(behind)
+        said = missing_fixes(behind)
         assert said
         assert f"{needed} or newer is needed" in said
 
 
 def test_a_major_version_of_the_future_is_not_warned_about():
-    assert lacking(190000) is None
+    assert missing_fixes(190000) is None
 
 
 @pytest.mark.parametrize("version", [140023, 90624])
 def test_a_major_version_before_15_is_refused(version):
-    with pytest.raises(Unsafe, match="too old: 15 or newer is needed"):
-        lacking(version)
+    with pytest.raises(UnsafeDatabase, match="too old: 15 or newer is needed"):
+        missing_fixes(version)
 
 
 async def test_schema_step_and_api_refuse_what_is_too_old(settings, monkeypatch, capsys):
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
-    assert schema.main(["--check"]) == 0  # control
-    monkeypatch.setattr(versions, "OLDEST", 99)
-    assert schema.main(["--check"]) == 2
+    assert migrate.main(["--check"]) == 0  # control
+    monkeypatch.setattr(server_version, "OLDEST", 99)
+    assert migrate.main(["--check"]) == 2
     assert "too old: 99 or newer is needed" in capsys.readouterr().err
-    with pytest.RaisesGroup(pytest.RaisesExc(Unsafe, match="too old")):
+    with pytest.RaisesGroup(pytest.RaisesExc(UnsafeDatabase, match="too old")):
         async with create_app(settings).lifespan():
             pass
 
@@ -62,7 +62,7 @@ def behind() -> Path | None:
     for folder in sorted(INSTALLED.glob("*/bin")):
         said = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True).stdout
         major, minor = map(int, re.findall(r"\d+", said)[:2])
-        if major >= versions.OLDEST and lacking(major * 10_000 + minor):
+        if major >= server_version.OLDEST and missing_fixes(major * 10_000 + minor):
             return folder
     return None
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from app.database import statements as sql
+from app.database import statements
 
 ROOT = Path(__file__).parents[2]
-QUERIES = [query for path in sorted(sql.QUERIES.glob("*.sql")) for query in sql.load(path.stem).all.values()]
+QUERIES = [
+    query for path in sorted(statements.QUERIES.glob("*.sql")) for query in statements.load(path.stem).all.values()
+]
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.name)
@@ -38,9 +40,9 @@ def test_every_query_is_used(query):
 
 @pytest.mark.parametrize("value", ["paid' or true --", "", "Paid", True, 1.5, ["paid"]])
 def test_nothing_but_integers_and_words_is_written_out(value):
-    assert "= 'paid'" in sql.load("claims").count.text({"status": "paid"})  # control
+    assert "= 'paid'" in statements.load("claims").count.text({"status": "paid"})  # control
     with pytest.raises(ValueError, match="written out"):
-        sql.load("claims").count.text({"status": value})
+        statements.load("claims").count.text({"status": value})
 
 
 def test_a_fault_in_a_query_is_found(as_root):

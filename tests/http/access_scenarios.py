@@ -64,7 +64,7 @@ class Scenario(NamedTuple):
     query: str = ""
 
 
-async def listed(answer: httpx.Response, stage: Stage) -> set[str]:
+async def length_prefixed(answer: httpx.Response, stage: Stage) -> set[str]:
     return stage.read(one["id"] for one in answer.json()["data"])
 
 
@@ -155,7 +155,7 @@ SCENARIOS: dict[tuple[str, str], Scenario] = {
         Try("alma", 201, (), TOMS), Try("alma", 201, (), TINAS), Try("ana", 201, (), TOMS), Try("ben", 201, (), TINAS),
         Try("ana", 403, (), TOMS_WITH_BEN), Try("ana", 400, (), TINAS), Try("ana", 400, (), claim("tina", "ana")),
     ]),
-    ("GET", "/api/claims"): Scenario(CLAIMS_SEEN, listed),
+    ("GET", "/api/claims"): Scenario(CLAIMS_SEEN, length_prefixed),
     ("GET", "/api/claims/{id}"): Scenario([
         *(Try(who, 200, ANAS) for who in ("alma", "pia", "ana", "tom")), *(Try(who, 200, BENS) for who in ("alma", "ben", "tina")),
         *(Try(who, 404, BENS) for who in ("pia", "ana", "tom")), *(Try(who, 404, ANAS) for who in ("paul", "ben", "tina")),
@@ -179,7 +179,7 @@ SCENARIOS: dict[tuple[str, str], Scenario] = {
         Try("ana", {"1 created", "2 FORBIDDEN"}, (), [TOMS, TOMS_WITH_BEN]),
     ], imported, south={"1 VALIDATION_ERROR", "2 VALIDATION_ERROR"}),
     ("GET", "/api/claims/export"): Scenario(CLAIMS_SEEN, exported),
-    ("GET", "/api/patients"): Scenario(PATIENTS_SEEN, listed),
+    ("GET", "/api/patients"): Scenario(PATIENTS_SEEN, length_prefixed),
     ("GET", "/api/patients/{id}"): Scenario(PATIENTS_READ),
     ("POST", "/api/patients"): Scenario([
         Try("alma", {"alma"}, (), A_PATIENT), Try("ana", {"alma", "ana"}, (), A_PATIENT | {"memberNumber": "M-10"}),
@@ -190,7 +190,7 @@ SCENARIOS: dict[tuple[str, str], Scenario] = {
     ("DELETE", "/api/patients/{id}/providers/{providerId}"): Scenario([Try("alma", 204, (*TOM, "ana_provider"))]),
     ("GET", "/api/providers"): Scenario(seen_by(
         alma=PROVIDERS, pia=PROVIDERS, paul=PROVIDERS, ana=PROVIDERS, tom={"ana_provider"}, tina={"ben_provider"},
-    ), listed),
+    ), length_prefixed),
     ("GET", "/api/providers/{id}"): Scenario([
         *(Try(who, 200, ("ana_provider",)) for who in ("alma", "pia", "paul", "ana", "ben", "tom")),
         Try("tina", 404, ("ana_provider",)), Try("tina", 200, ("ben_provider",)), Try("tom", 404, ("ben_provider",)),
@@ -200,11 +200,11 @@ SCENARIOS: dict[tuple[str, str], Scenario] = {
         Try("alma", 200, ("ana_provider",), NAME), Try("ana", 200, ("ana_provider",), NAME), Try("alma", 200, ("ben_provider",), NAME),
         Try("ana", 403, ("ben_provider",), NAME), Try("ben", 403, ("ana_provider",), NAME),
     ]),
-    ("GET", "/api/users"): Scenario(seen_by(alma=set(ROLE)), listed),
+    ("GET", "/api/users"): Scenario(seen_by(alma=set(ROLE)), length_prefixed),
     ("PATCH", "/api/users/{id}"): Scenario([Try("alma", 200, ("paul",), {"active": False})]),
     ("POST", "/api/users/{id}/reassign-claims"): Scenario([Try("alma", 200, ("pia",), {"toUserId": None})]),
     ("POST", "/api/invitations"): Scenario([Try("alma", 201, (), {"email": "neu@north.test", "role": "admin"})]),
-    ("GET", "/api/invitations"): Scenario(seen_by(alma={"invitation"}), listed),
+    ("GET", "/api/invitations"): Scenario(seen_by(alma={"invitation"}), length_prefixed),
     ("DELETE", "/api/invitations/{id}"): Scenario([Try("alma", 204, ("invitation",))]),
     ("GET", "/api/organization"): Scenario(seen_by(
         alma={"id", "slug", "name", "settings"}, pia={"id", "slug", "name", "settings"}, ana={"id", "slug", "name"},
@@ -217,7 +217,7 @@ SCENARIOS: dict[tuple[str, str], Scenario] = {
         Try("ana", 400, (), admitted("tina")), Try("ben", 400, (), admitted("tom")),
     ]),
     ("GET", "/api/patient-status/history/{patientId}"): Scenario(PATIENTS_READ),
-    ("GET", "/api/jobs"): Scenario(seen_by(alma={"toms_job"}), listed),
+    ("GET", "/api/jobs"): Scenario(seen_by(alma={"toms_job"}), length_prefixed),
     ("POST", "/api/jobs/{id}/retry"): Scenario([Try("alma", 202, ("toms_job",))]),
     ("GET", "/api/audit-logs"): Scenario(
         seen_by(alma={*PATIENTS, "none"}, tom={*TOM}, tina={*TINA}), concerned, query="?limit=100",

@@ -9,9 +9,8 @@ import jwt
 import msgspec
 import pytest
 
-from app.http.schemas import Answer
-from app.resources import auth, patients, providers
-from app.resources import patient_status_events as patient_status
+from app.http.envelope import Envelope
+from app.resources import auth, patient_status_events, patients, providers
 from app.resources.claims import routes as claims
 from app.security.tokens import make_token
 from tests.conftest import KEYS, PASSWORD, caller
@@ -197,13 +196,13 @@ async def test_a_cursor_is_its_callers_and_its_lists_alone(as_user):
     ("/api/claims/{anas_claim}", claims.ClaimWithHistory), ("/api/patients", list[patients.Patient]),
     ("/api/patients/{tom_patient}", patients.Patient), ("/api/providers", list[providers.Provider]),
     ("/api/providers/{ana_provider}", providers.Provider), ("/api/auth/me", auth.Me),
-    ("/api/patient-status/history/{tom_patient}", list[patient_status.Event]),
+    ("/api/patient-status/history/{tom_patient}", list[patient_status_events.Event]),
 ])  # fmt: skip
 async def test_every_answer_is_what_its_struct_says(as_user, cast, path, shape):
     for who in ("alma", "pia", "ana", "tom"):
         answer = await as_user(who).get(path.format(**cast.ids))
         assert answer.status_code == 200
-        msgspec.json.decode(answer.content, type=Answer[shape], strict=True)
+        msgspec.json.decode(answer.content, type=Envelope[shape], strict=True)
 
 
 async def test_providers_have_a_check_digit(as_user):
@@ -262,7 +261,7 @@ async def test_readiness_names_a_schema_that_was_changed_by_hand(client, as_root
     parts = ("database", "schema", "keys", "clock", "queue", "workers")
     assert (await client.get("/health/ready")).json() == dict.fromkeys(parts, "ok")
     as_root.execute("alter table claims no force row level security")
-    client._transport.app.state.seen = (0.0, ("", "", ""))
+    client._transport.app.state.health = (0.0, ("", "", ""))
     answer = await client.get("/health/ready")
     assert (answer.status_code, answer.json()["schema"] == "ok") == (503, False)
     assert (await client.get("/health")).status_code == 200

@@ -104,7 +104,7 @@ async def test_what_is_no_address_is_stored_and_counted_nowhere(settings, as_roo
         assert spent(as_root, f"address:{address}") is not None
         assert spent(as_root, f"login from:{address}") is not None
     # One account, one user, and for each of the two addresses its requests and its logins: nothing else was counted.
-    assert as_root.execute("select count(*) from auth.windows").fetchone() == (6,)
+    assert as_root.execute("select count(*) from auth.rate_limits").fetchone() == (6,)
 
 
 async def test_only_a_proxy_is_believed(settings, as_root, cast):

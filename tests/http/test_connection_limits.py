@@ -17,13 +17,27 @@ import pytest
 import uvicorn
 
 from app.security.client_address import Proxies
-from app.server.graceful import Server
-from app.server.limits import LONGEST_PATH, PIECE, Bounded, Bounds, Watch, room_for_connections
+from app.server.graceful import GracefulServer
+from app.server.limits import (
+    CHUNK_BYTES,
+    MAX_PATH_BYTES,
+    ConnectionLimits,
+    ConnectionMonitor,
+    LimitedHttpProtocol,
+    default_max_connections,
+)
 from tests.conftest import until
-from tests.http.test_response_headers import ALWAYS
+from tests.http.test_response_headers import SECURITY_HEADERS
 from tests.load.harness import served
 
-SHORT = Bounds(head_time=0.4, body_grace=0.4, body_credit=0.6, answer_time=0.5, lingering=0.2, look_every=0.02)
+SHORT = ConnectionLimits(
+    head_timeout_s=0.4,
+    body_grace_s=0.4,
+    max_body_pause_s=0.6,
+    response_timeout_s=0.5,
+    linger_s=0.2,
+    check_interval_s=0.02,
+)
 LATEST = 5.0
 """Seconds that a busy machine may take to end something."""
 HOST = b"Host: a\r\n"
@@ -38,7 +52,7 @@ def anyio_backend() -> Any:
     return "asyncio", {"use_uvloop": True}  # as it is in production
 
 
-def changed(**bounds: Any) -> Bounds:
+def changed(**bounds: Any) -> ConnectionLimits:
     """The short ones, some of them otherwise."""
     return msgspec.structs.replace(SHORT, **bounds)
 
@@ -81,7 +95,7 @@ class App:
 class Served:
     """A running server: its app, its port, and connections to it."""
 
-    def __init__(self, app: App, server: Server, port: int) -> None:
+    def __init__(self, app: App, server: GracefulServer, port: int) -> None:
         self.app, self.server, self.port = app, server, port
         self._clients: list[Client] = []
 
@@ -143,20 +157,20 @@ class Client:
         assert (got, body["error"]["code"], body["success"]) == (status, code, False)
         assert self.headers["connection"] == "close"
         assert body["meta"]["requestId"] == self.headers["x-request-id"]
-        for name, value in ALWAYS.items():
+        for name, value in SECURITY_HEADERS.items():
             assert self.headers[name.lower()] == value
         assert await self.ended() == b""
 
 
 @asynccontextmanager
-async def serving(bounds: Bounds = SHORT, proxies: str = "") -> AsyncIterator[Served]:
+async def serving(bounds: ConnectionLimits = SHORT, proxies: str = "") -> AsyncIterator[Served]:
     app, listener = App(), socket.create_server(("127.0.0.1", 0), backlog=512)
-    watch = Watch(Proxies(proxies), bounds)
+    watch = ConnectionMonitor(Proxies(proxies), bounds)
     config = uvicorn.Config(
-        app, http=partial(Bounded, watch=watch), ws="none", lifespan="off", log_level="info", log_config=None, access_log=False,
+        app, http=partial(LimitedHttpProtocol, monitor=watch), ws="none", lifespan="off", log_level="info", log_config=None, access_log=False,
         timeout_graceful_shutdown=1, timeout_keep_alive=1,
     )  # fmt: skip
-    server = Server(config)
+    server = GracefulServer(config)
     running = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await until_true(lambda: server.started)
@@ -188,7 +202,7 @@ async def test_a_head_has_64_kib(pieces):
         size = len(data) // pieces + 1
         return [data[at : at + size] for at in range(0, len(data), size)]
 
-    async with serving(changed(head_time=LATEST)) as to:
+    async with serving(changed(head_timeout_s=LATEST)) as to:
         assert (await to.ask(*cut(head_of(2**16))))[0] == 200  # control
         blanks = GET + b"A:" + b" " * 2**16 + b"a\r\n" + CLOSE
         line = b"GET /x?" + b"q" * 2**16 + b" HTTP/1.1\r\n" + HOST + CLOSE
@@ -202,12 +216,14 @@ async def test_a_head_has_64_kib(pieces):
 
 
 async def test_a_later_head_has_64_kib_too():
-    async with serving(changed(head_time=LATEST)) as to:
+    async with serving(changed(head_timeout_s=LATEST)) as to:
         client = await to.connect()
         for _ in range(3):
             await client.send(head_of(2**16).replace(b"Connection: close", b"Connection: alive"))
             assert (await client.answer())[0] == 200
-        await client.send(POST + b"Content-Length: 100000\r\n\r\n" + b"b" * 100_000 + GET + b"a" * (2**16 + PIECE))
+        await client.send(
+            POST + b"Content-Length: 100000\r\n\r\n" + b"b" * 100_000 + GET + b"a" * (2**16 + CHUNK_BYTES)
+        )
         assert (await client.answer())[1]["body"] == 100_000
         assert await client.ended() == b""  # refused while the one before was being answered
         assert len(to.app.asked) == 4
@@ -255,7 +271,7 @@ async def test_a_connection_that_sends_nothing_is_closed():
     async with serving() as to:
         begun, client = time.monotonic(), await to.connect()
         assert await client.ended() == b""
-        assert time.monotonic() - begun >= SHORT.head_time - 0.01
+        assert time.monotonic() - begun >= SHORT.head_timeout_s - 0.01
         await until_true(lambda: to.open() == 0)
 
 
@@ -281,7 +297,7 @@ async def test_a_slow_head_is_408(parts, later):
         begun = time.monotonic()
         sending = asyncio.create_task(client.trickle(parts, 0.03))
         await client.is_refused(408, "REQUEST_TIMEOUT")
-        assert time.monotonic() - begun >= SHORT.head_time - 0.01
+        assert time.monotonic() - begun >= SHORT.head_timeout_s - 0.01
         await sending
         assert len(to.app.asked) == later
         await until_true(lambda: to.open() == 0)
@@ -294,11 +310,11 @@ async def test_a_slow_head_counts_from_the_connections_start():
         await asyncio.sleep(0.3)
         await client.send(b"GET")
         await client.is_refused(408, "REQUEST_TIMEOUT")
-        assert time.monotonic() - begun < SHORT.head_time + 0.25
+        assert time.monotonic() - begun < SHORT.head_timeout_s + 0.25
 
 
 async def test_a_slow_body_is_408():
-    bounds = changed(body_rate=1000.0)
+    bounds = changed(min_body_rate=1000.0)
     async with serving(bounds) as to:
         client = await to.connect()
         await client.send(POST + b"Content-Length: 3000\r\n\r\n")
@@ -319,7 +335,7 @@ async def test_a_body_that_came_fast_excuses_no_long_silence():
         begun, client = time.monotonic(), await to.connect()
         await client.send(POST + b"Content-Length: 1000000\r\n\r\n" + b"b" * 500_000)
         await client.is_refused(408, "REQUEST_TIMEOUT")
-        assert SHORT.body_credit - 0.05 <= time.monotonic() - begun < 3
+        assert SHORT.max_body_pause_s - 0.05 <= time.monotonic() - begun < 3
 
 
 async def test_a_body_that_trickles_after_its_answer_ends_the_connection():
@@ -343,7 +359,7 @@ async def test_time_in_which_the_server_does_not_read_is_its_own():
                 await client.send(body)
             else:
                 assert not client.reader._buffer
-            await asyncio.sleep(3 * SHORT.body_grace)
+            await asyncio.sleep(3 * SHORT.body_grace_s)
             to.app.go.set()
             if head:
                 assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -361,7 +377,7 @@ async def test_a_client_that_reads_nothing_is_let_go():
             await client.send(GET + b"\r\n")
         begun, had = time.monotonic(), 0
         slow.writer.transport.resume_reading()
-        while time.monotonic() - begun < 4 * SHORT.answer_time:  # control: it reads, if slowly
+        while time.monotonic() - begun < 4 * SHORT.response_timeout_s:  # control: it reads, if slowly
             had += len(await slow.reader.read(200_000))
             await asyncio.sleep(0.02)
         await until_true(lambda: to.open() == 1)
@@ -369,7 +385,7 @@ async def test_a_client_that_reads_nothing_is_let_go():
 
 
 async def test_unfinished_heads_of_an_address_are_bounded():
-    bounds = changed(heads_an_address=3, head_time=60.0)
+    bounds = changed(max_heads_per_address=3, head_timeout_s=60.0)
     async with serving(bounds) as to:
         first = [await to.connect() for _ in range(3)]
         other = await to.connect("127.0.0.2")
@@ -389,7 +405,7 @@ async def test_unfinished_heads_of_an_address_are_bounded():
 
 
 async def test_a_proxys_heads_are_not_counted():
-    async with serving(changed(heads_an_address=3, head_time=60.0), proxies="127.0.0.0/30") as to:
+    async with serving(changed(max_heads_per_address=3, head_timeout_s=60.0), proxies="127.0.0.0/30") as to:
         clients = [await to.connect() for _ in range(10)]
         for client in clients:
             await client.send(GET + b"\r\n")
@@ -397,7 +413,7 @@ async def test_a_proxys_heads_are_not_counted():
 
 
 async def test_connections_of_a_process_are_bounded():
-    async with serving(changed(connections=5, head_time=60.0)) as to:
+    async with serving(changed(connections=5, head_timeout_s=60.0)) as to:
         served_once = await to.connect()
         await served_once.send(GET + b"\r\n")
         assert (await served_once.answer())[0] == 200
@@ -416,7 +432,7 @@ async def test_connections_of_a_process_are_bounded():
 
 def test_there_are_files_left_beside_the_connections():
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    assert soft // 2 < room_for_connections() < soft
+    assert soft // 2 < default_max_connections() < soft
 
 
 async def test_what_is_no_http_is_400_in_the_envelope(caplog):
@@ -467,7 +483,7 @@ async def test_an_upgrade_is_answered_like_any_other_request(caplog):
 
 async def test_a_path_longer_than_any_is_not_found():
     async with serving() as to:
-        longest = b"/" + b"a" * (LONGEST_PATH - 1)
+        longest = b"/" + b"a" * (MAX_PATH_BYTES - 1)
         for path in (longest, longest + b"?q=" + b"a" * 5000):
             assert (await to.ask(b"GET " + path + b" HTTP/1.1\r\n" + HOST + CLOSE))[0] == 200  # controls
         client = await to.connect()

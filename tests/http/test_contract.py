@@ -64,7 +64,7 @@ def test_the_api_keeps_its_own_contract(settings, as_root, cast, who, tmp_path):
             "CONTRACT_SPARE": str(tmp_path / "spare"),
             "CONTRACT_FACTS": json.dumps(facts(cast)),
             "SCHEMATHESIS_HOOKS": "tests.http.contract_hooks",
-            "PYTHONPATH": str(HERE.parent),
+            "PYTHONPATH": str(HERE.parents[1]),
         }
         done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=1700)
         print(done.stdout[-3000:])

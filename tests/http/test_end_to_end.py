@@ -148,10 +148,10 @@ async def test_an_event_and_its_job_stand_or_fall_together(as_role, as_root, cas
 
 async def test_a_job_of_another_tenants_event_does_nothing(settings, cast, other):
     with psycopg.connect(settings.worker_database_url) as connection:
-        connection.execute("select ctx.enter_job(%s, %s)", [cast.organization, cast.toms_event])  # control
+        connection.execute("select context.begin_job(%s, %s)", [cast.organization, cast.toms_event])  # control
         connection.rollback()
         with pytest.raises(psycopg.errors.InvalidAuthorizationSpecification):
-            connection.execute("select ctx.enter_job(%s, %s)", [cast.organization, other.toms_event])
+            connection.execute("select context.begin_job(%s, %s)", [cast.organization, other.toms_event])
 
 
 async def test_only_who_treats_a_patient_reports_about_it(as_user, cast, other):

@@ -11,11 +11,13 @@ from uuid import uuid4
 
 import pytest
 
-from app.database.fair_queue import FairQueue, Gate
-from app.database.pool import DEARER
-from app.database.session import Session
+from app.database.fair_queue import FairQueue
+from app.database.pool import EXPENSIVE_COST_S
+from app.database.session import DatabaseSession
 from app.errors import RateLimited, Unavailable
-from app.http import concurrency as turns
+from app.http import concurrency
+from app.http.concurrency import FairSemaphore
+from app.http.responses import Responder
 from app.resources.claims import routes as claims
 from app.security.tokens import make_token
 from tests.conftest import KEYS, As, caller, until
@@ -58,31 +60,33 @@ def test_what_may_not_pass_holds_up_no_other():
     assert queue.pop(lambda key: key == A2) == (A2, A2)
     assert queue.pop(lambda key: key == B) is None
     queue.drop(A, A)
-    assert (len(queue), queue.waiting(A), queue.waiting(A2)) == (1, 1, 0)
+    assert (len(queue), queue.count(A), queue.count(A2)) == (1, 1, 0)
     queue.drop(A, A)
     queue.drop(A, A)
     assert (len(queue), queue.pop()) == (0, None)
 
 
-def gate(**changed):
-    return Gate(**{"in_all": 100, "of_group": 3, "of_member": 2, "waiting": 2, "patience": 5.0} | changed)
+def semaphore(**changed):
+    return FairSemaphore(
+        **{"total": 100, "per_group": 3, "per_member": 2, "max_waiting": 2, "timeout_s": 5.0} | changed
+    )
 
 
-async def test_a_gate_counts_users_and_organizations():
-    one = gate()
-    assert [one.may_enter(A) for _ in range(3)] == [True, True, False]
-    assert [one.may_enter(A2) for _ in range(2)] == [True, False]  # the organization's third
-    assert [one.may_enter(B) for _ in range(3)] == [True, True, False]  # control: another organization's
-    one.leave(A)
-    assert one.may_enter(A2)
-    assert not one.may_enter(A)
+async def test_a_semaphore_counts_users_and_organizations():
+    one = semaphore()
+    assert [one.try_acquire(A) for _ in range(3)] == [True, True, False]
+    assert [one.try_acquire(A2) for _ in range(2)] == [True, False]  # the organization's third
+    assert [one.try_acquire(B) for _ in range(3)] == [True, True, False]  # control: another organization's
+    one.release(A)
+    assert one.try_acquire(A2)
+    assert not one.try_acquire(A)
 
 
-async def test_a_gate_lets_pass_in_turn_and_bounds_those_who_wait():
-    one, passed = gate(of_group=2), []
+async def test_a_semaphore_lets_pass_in_turn_and_bounds_those_who_wait():
+    one, passed = semaphore(per_group=2), []
 
     async def enter(key):
-        await one.enter(key)
+        await one.acquire(key)
         passed.append(key)
 
     await enter(A)
@@ -90,89 +94,91 @@ async def test_a_gate_lets_pass_in_turn_and_bounds_those_who_wait():
     waiting = [asyncio.create_task(enter(key)) for key in (A, A, A2)]
     await asyncio.sleep(0)
     with pytest.raises(RateLimited) as refused:
-        await one.enter(A)
+        await one.acquire(A)
     assert refused.value.headers["Retry-After"] == "1"
     passed.clear()
     for _ in range(2):
-        one.leave(A)
+        one.release(A)
         await until(is_(lambda: len(passed)))
     await asyncio.sleep(0)
     assert passed == [A, A2]
-    one.leave(A)
+    one.release(A)
     await until(is_(lambda: len(passed) == 3))
     await asyncio.gather(*waiting)
 
 
 async def test_one_that_gives_up_takes_no_place():
-    one = gate(of_member=1, patience=0.05)
-    assert one.may_enter(A)
+    one = semaphore(per_member=1, timeout_s=0.05)
+    assert one.try_acquire(A)
     with pytest.raises(RateLimited):
-        await one.enter(A)
-    given_up = [asyncio.create_task(one.enter(A)) for _ in range(2)]
+        await one.acquire(A)
+    given_up = [asyncio.create_task(one.acquire(A)) for _ in range(2)]
     await asyncio.sleep(0)
     for task in given_up:
         task.cancel()
     await asyncio.wait(given_up)
-    one.leave(A)
-    assert one.may_enter(A)
-    full = gate(in_all=1, patience=0.05)
-    assert full.may_enter(A)
+    one.release(A)
+    assert one.try_acquire(A)
+    full = semaphore(total=1, timeout_s=0.05)
+    assert full.try_acquire(A)
     with pytest.raises(Unavailable):  # what it waits for is not its own
-        await full.enter(B)
-    full.leave(A)
-    assert full.may_enter(B)
+        await full.acquire(B)
+    full.release(A)
+    assert full.try_acquire(B)
 
 
 async def test_turn_and_end_of_patience_at_once_lose_no_place():
-    one = gate(of_member=1)
-    assert one.may_enter(A)
-    waiting = asyncio.create_task(one.enter(A))
+    one = semaphore(per_member=1)
+    assert one.try_acquire(A)
+    waiting = asyncio.create_task(one.acquire(A))
     await asyncio.sleep(0)
-    one.leave(A)  # gives it its turn
+    one.release(A)  # gives it its turn
     waiting.cancel()  # before it hears of it
     await asyncio.wait([waiting])
-    assert one.may_enter(A)
+    assert one.try_acquire(A)
 
 
 @pytest.fixture
 def held(monkeypatch):
     """Statements of statistics wait for the event; how many are under way."""
-    go, under_way, one = asyncio.Event(), [], Session.one
+    go, under_way, one = asyncio.Event(), [], Responder.one
 
     async def waiting(self, query, *more, **given):
         if query is claims.queries.stats:
-            under_way.append(self._about.caller.user_id)
+            under_way.append(self.session.context.caller.user_id)
             await go.wait()
         return await one(self, query, *more, **given)
 
-    monkeypatch.setattr(Session, "one", waiting)
+    monkeypatch.setattr(Responder, "one", waiting)
     return go, under_way
 
 
 async def test_sixteen_requests_of_a_user_are_under_way(as_user, cast, held):
     """The others wait; another user of the same organization passes, and one of another organization."""
     go, under_way = held
-    running = [asyncio.create_task(as_user("alma").get("/api/claims/stats")) for _ in range(turns.OF_A_USER + 4)]
-    await until(is_(lambda: len(under_way) == turns.OF_A_USER))
+    running = [
+        asyncio.create_task(as_user("alma").get("/api/claims/stats")) for _ in range(concurrency.MAX_PER_USER + 4)
+    ]
+    await until(is_(lambda: len(under_way) == concurrency.MAX_PER_USER))
     for other in (as_user("pia"), as_user("alma", "south")):
         assert (await other.get("/api/auth/me")).status_code == 200
-    assert under_way == [cast.alma] * turns.OF_A_USER
+    assert under_way == [cast.alma] * concurrency.MAX_PER_USER
     waits = asyncio.create_task(as_user("alma").get("/api/auth/me"))
     await asyncio.wait([waits], timeout=0.2)
     assert not waits.done()
     go.set()
     assert {answer.status_code for answer in await asyncio.gather(*running, waits)} == {200}
-    assert len(under_way) == turns.OF_A_USER + 4
+    assert len(under_way) == concurrency.MAX_PER_USER + 4
 
 
 async def test_those_who_wait_too_long_or_are_too_many_get_429(settings, as_root, cast, held, monkeypatch):
     go, under_way = held
-    monkeypatch.setattr(turns, "PATIENCE", 0.3)
-    monkeypatch.setattr(turns, "WAITING", 5)
+    monkeypatch.setattr(concurrency, "MAX_WAIT_S", 0.3)
+    monkeypatch.setattr(concurrency, "MAX_WAITING", 5)
     async with instance(settings) as client:
         alma = As(client, make_token(caller(cast, "alma"), KEYS))
-        running = [asyncio.create_task(alma.get("/api/claims/stats")) for _ in range(turns.OF_A_USER)]
-        await until(is_(lambda: len(under_way) == turns.OF_A_USER))
+        running = [asyncio.create_task(alma.get("/api/claims/stats")) for _ in range(concurrency.MAX_PER_USER)]
+        await until(is_(lambda: len(under_way) == concurrency.MAX_PER_USER))
         refused = await asyncio.gather(*(alma.get("/api/auth/me") for _ in range(8)))
         assert [one.status_code for one in refused] == [429] * 8
         assert all(one.json()["error"]["code"] == "RATE_LIMITED" for one in refused)
@@ -184,7 +190,7 @@ async def test_those_who_wait_too_long_or_are_too_many_get_429(settings, as_root
 
 async def test_a_user_whose_streams_run_may_still_ask(as_user, cast, monkeypatch):
     """Imports and exports have turns of their own."""
-    go, under_way, rows = asyncio.Event(), [], Session.rows
+    go, under_way, rows = asyncio.Event(), [], DatabaseSession.rows
 
     async def waiting(self, *queries, **given):
         if queries[0] is claims.queries.record_export:
@@ -192,12 +198,12 @@ async def test_a_user_whose_streams_run_may_still_ask(as_user, cast, monkeypatch
             await go.wait()
         return await rows(self, *queries, **given)
 
-    monkeypatch.setattr(Session, "rows", waiting)
+    monkeypatch.setattr(DatabaseSession, "rows", waiting)
     alma = as_user("alma")
     exports = [asyncio.create_task(alma.get("/api/claims/export")) for _ in range(20)]
-    await until(is_(lambda: len(under_way) == turns.STREAMS_OF_A_USER))
+    await until(is_(lambda: len(under_way) == concurrency.MAX_STREAMS_PER_USER))
     assert (await alma.get("/api/auth/me")).status_code == 200
-    assert len(under_way) == turns.STREAMS_OF_A_USER
+    assert len(under_way) == concurrency.MAX_STREAMS_PER_USER
     go.set()
     assert {answer.status_code for answer in await asyncio.gather(*exports)} == {200}
 
@@ -205,9 +211,9 @@ async def test_a_user_whose_streams_run_may_still_ask(as_user, cast, monkeypatch
 async def test_heavy_calls_leave_room_for_quick_ones_and_take_turns(pool_of, backends):  # noqa: F811
     pool = await pool_of(8)
     one, two = (uuid4(), uuid4()), (uuid4(), uuid4())
-    heavy = [asyncio.create_task(pool.fetch(SLEEP, lane="heavy", key=one)) for _ in range(6)]
+    heavy = [asyncio.create_task(pool.fetch(SLEEP, service_class="heavy", key=one)) for _ in range(6)]
     await until(is_(lambda: backends("active") == 1))
-    ended = asyncio.create_task(pool.fetch(ME, lane="heavy", key=two))
+    ended = asyncio.create_task(pool.fetch(ME, service_class="heavy", key=two))
     for _ in range(20):
         assert await pool.fetch(ME, key=two)
     assert backends("active") == 1
@@ -223,7 +229,7 @@ async def test_a_statement_that_is_dear_to_its_user_waits_among_its_like(pool_of
     """It is quick again once it takes less; the same statement of another user always was."""
     pool = await pool_of(8)
     one, two = (uuid4(), uuid4()), (uuid4(), uuid4())
-    often = [("select pg_sleep(%(seconds)s)", {"seconds": 4 * DEARER + 0.02})]
+    often = [("select pg_sleep(%(seconds)s)", {"seconds": 4 * EXPENSIVE_COST_S + 0.02})]
     once = [("select pg_sleep(%(seconds)s)", {"seconds": 0})]
     await pool.fetch(often, key=one)
     sleeping = [("select pg_sleep(%(seconds)s)", {"seconds": 60})]
@@ -236,28 +242,28 @@ async def test_a_statement_that_is_dear_to_its_user_waits_among_its_like(pool_of
     await asyncio.wait([*dear, *quick])
     for _ in range(12):
         await pool.fetch(once, key=one)
-    assert not pool._costs.get((one, once[0][0]))
+    assert not pool._costs._costs.get((one, once[0][0]))
 
 
 async def test_lists_that_jump_far_are_heavy(as_user, monkeypatch):
-    lanes, rows = [], Session.rows
+    classes, rows = [], DatabaseSession.rows
 
     async def noted(self, *queries, **given):
-        lanes.append(self._about.lane)
+        classes.append(self.context.service_class)
         return await rows(self, *queries, **given)
 
-    monkeypatch.setattr(Session, "rows", noted)
+    monkeypatch.setattr(DatabaseSession, "rows", noted)
     for path in ("/api/claims?offset=1000", "/api/audit-logs?offset=10000", "/api/claims/export"):
         assert (await as_user("alma").get(path)).status_code == 200
-    assert set(lanes) == {"heavy"}
-    lanes.clear()
+    assert set(classes) == {"heavy"}
+    classes.clear()
     for path in ("/api/claims?offset=20", "/api/claims"):
         assert (await as_user("alma").get(path)).status_code == 200
-    assert set(lanes) == {"quick"}  # control
+    assert set(classes) == {"quick"}  # control
 
 
 async def test_one_users_load_is_not_anothers(settings, as_root, casts):
-    """In short what `make bench-fairness` measures: 64 connections of deep pages, then of bulk updates, and a user of another organization.
+    """In short what `make bench NAME=fairness` measures: 64 connections of deep pages, then of bulk updates, and a user of another organization.
 
     Medians with some room: the machine does other things, too. Served in the order they came, every request of the other user waited for
     seconds or was refused.

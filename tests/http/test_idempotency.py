@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.conftest import PASSWORD
-from tests.resources.test_auth import call, is_in, plant, refresh
+from tests.resources.test_auth import call, is_in, refresh, seed_login
 from tests.security.attacks.cases import described, event, npi, patient, send, stored
 
 IMPORT = "/api/claims/import"
@@ -170,7 +170,7 @@ async def test_a_malformed_key_is_named(operations, as_user, as_root, cast):
 
 
 async def test_no_key_is_taken_where_the_answer_holds_a_secret(client, as_user, as_root, cast):
-    tokens = plant(as_root, cast, "ana")
+    tokens = seed_login(as_root, cast, "ana")
     headers = keyed() | {"Authorization": f"Bearer {tokens['accessToken']}"}
     before = everything(as_root)
     secret = {

@@ -12,13 +12,15 @@ KEPT = "idempotency_keys where key <> 'cast'"
 
 
 def allow(as_root, size: int) -> None:
-    as_root.execute(f"create or replace function answers_quota() returns bigint language sql immutable return {size}")
+    as_root.execute(
+        f"create or replace function idempotency_quota() returns bigint language sql immutable return {size}"
+    )
 
 
 def pass_time(as_root, time: str) -> None:
     as_root.execute("update idempotency_keys set created_at = created_at - %s::interval", [time])
     as_root.execute(
-        "update auth.kept_answers set full_until = full_until - %(time)s::interval, "
+        "update auth.idempotency_usage set full_until = full_until - %(time)s::interval, "
         "measured_again = measured_again - %(time)s::interval",
         {"time": time},
     )
@@ -92,7 +94,7 @@ async def test_a_kept_answer_is_given_back_where_nothing_new_fits(as_user, as_ro
 
 async def test_what_is_kept_is_measured_now_and_then(as_user, as_root):
     measured = (
-        "select measured_again, measured_again - clock_timestamp() between '4 s' and '6 s' from auth.kept_answers"
+        "select measured_again, measured_again - clock_timestamp() between '4 s' and '6 s' from auth.idempotency_usage"
     )
     alma = as_user("alma")
     await keep(alma, "1")
@@ -113,7 +115,7 @@ async def test_none_waits_for_another_ones_measuring_or_for_a_row_that_goes(as_u
     pass_time(as_root, "2 hours")
     allow(as_root, 1300)
     holder = as_role("pia")
-    holder.execute("select take_key('/x', 'held', ''), keep_answer('/x', 'held', 200, '{}', '')")
+    holder.execute("select reserve_idempotency_key('/x', 'held', ''), store_response('/x', 'held', 200, '{}', '')")
     assert as_root.execute(
         "select count(*) from pg_locks where locktype = 'advisory' and pid = %s", [holder.info.backend_pid]
     ).fetchone() == (1,)  # control: it measures, and has not committed yet
@@ -129,12 +131,12 @@ async def test_none_waits_for_another_ones_measuring_or_for_a_row_that_goes(as_u
 async def test_no_role_of_the_product_raises_the_quota(as_role, as_root):
     for who in ("alma", "pia", "ana", "tom"):
         for statement in (
-            "create or replace function app.answers_quota() returns bigint language sql immutable return 9e9::bigint",
-            "update auth.kept_answers set full_until = null",
-            "select app.bound_answers()",
+            "create or replace function app.idempotency_quota() returns bigint language sql immutable return 9e9::bigint",
+            "update auth.idempotency_usage set full_until = null",
+            "select app.limit_stored_responses()",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 as_role(who).execute(statement)
     with as_root.transaction(force_rollback=True):  # control
-        as_root.execute("update auth.kept_answers set full_until = null")
-        as_root.execute("select app.answers_quota()")
+        as_root.execute("update auth.idempotency_usage set full_until = null")
+        as_root.execute("select app.idempotency_quota()")

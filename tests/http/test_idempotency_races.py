@@ -41,7 +41,9 @@ async def test_a_key_in_flight_is_waited_for(as_user, as_role, as_root):
 
     def hold() -> psycopg.Connection:
         holder = as_role("alma")
-        taken = holder.execute("select * from take_key('/api/providers', 'k', %s)", [hashlib.sha256(raw).digest()])
+        taken = holder.execute(
+            "select * from reserve_idempotency_key('/api/providers', 'k', %s)", [hashlib.sha256(raw).digest()]
+        )
         assert taken.fetchall() == []
         return holder
 
@@ -60,7 +62,7 @@ async def test_a_key_in_flight_is_waited_for(as_user, as_role, as_root):
     assert list(refused.json()["error"]["details"]["fields"]) == ["Idempotency-Key"]
     duplicate = asyncio.create_task(post())
     await until(waiting)
-    holder.execute("select keep_answer('/api/providers', 'k', 201, '{\"ETag\": \"x\"}', 'the first answer')")
+    holder.execute("select store_response('/api/providers', 'k', 201, '{\"ETag\": \"x\"}', 'the first answer')")
     holder.commit()
     answer = await duplicate
     assert (answer.status_code, answer.content, answer.headers["ETag"]) == (201, b"the first answer", "x")
@@ -100,7 +102,7 @@ async def test_an_import_sent_again_or_cut_off_doubles_nothing(as_user, as_root,
 
 async def test_duplicates_of_a_key_in_flight_take_no_connections(settings, as_user, as_role, as_root):
     holder = as_role("alma")
-    holder.execute("select * from take_key('/api/patients', 'held', '')")
+    holder.execute("select * from reserve_idempotency_key('/api/patients', 'held', '')")
     new = {"memberNumber": "M-77", "firstName": "Nils", "lastName": "New", "dateOfBirth": "2000-01-01"}
     alma = as_user("alma")
     waiting = [

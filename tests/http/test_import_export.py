@@ -9,11 +9,12 @@ import httpx
 import psycopg
 import pytest
 
-from app.http import ndjson as streams
+from app.http import csv as csv_response
+from app.http import ndjson
 from app.security.tokens import make_token
 from tests.conftest import KEYS, caller
 from tests.load.harness import served
-from tests.load.streams import Watch
+from tests.load.streams import MemoryWatch
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -96,7 +97,7 @@ async def test_a_provider_brings_in_its_own_claims_alone(as_user, cast):
 
 
 @pytest.mark.parametrize(("content", "type_", "status"), [
-    (b"", "application/x-ndjson", 400), (b"{}", "text/csv", 415), (b"\n" * (streams.MOST_LINES + 1), "application/x-ndjson", 413),
+    (b"", "application/x-ndjson", 400), (b"{}", "text/csv", 415), (b"\n" * (ndjson.MAX_LINES + 1), "application/x-ndjson", 413),
 ])  # fmt: skip
 async def test_a_body_that_is_no_import(as_user, as_root, content, type_, status):
     before = counted(as_root)
@@ -113,22 +114,22 @@ async def test_a_line_too_long_fails_alone(as_user, cast):
 async def test_an_export_holds_what_the_list_holds(as_user, cast):
     for who in ("alma", "pia", "ana", "tom"):
         for query in ("", "?status=submitted&sort=amount"):
-            listed = (await as_user(who).get(f"/api/claims{query}")).json()["data"]
+            length_prefixed = (await as_user(who).get(f"/api/claims{query}")).json()["data"]
             out = await as_user(who)("GET", f"/api/claims/export{query}", headers={"Accept": "application/x-ndjson"})
-            assert [json.loads(one) for one in out.text.splitlines()] == listed
+            assert [json.loads(one) for one in out.text.splitlines()] == length_prefixed
             table = await as_user(who)("GET", f"/api/claims/export{query}", headers={"Accept": "text/csv"})
             rows = list(csv.DictReader(io.StringIO(table.text)))
-            assert [one["id"] for one in rows] == [one["id"] for one in listed]
+            assert [one["id"] for one in rows] == [one["id"] for one in length_prefixed]
             assert table.headers["Content-Type"].startswith("text/csv")
-            assert [one["amount"] for one in rows] == [f"{one['amount']:.2f}" for one in listed]
+            assert [one["amount"] for one in rows] == [f"{one['amount']:.2f}" for one in length_prefixed]
 
 
 async def test_an_export_is_longer_than_a_page_and_is_recorded(as_user, as_root, cast):
-    lines = [line(cast, claimNumber=f"E-{n:04}") for n in range(2 * streams.PAGE)]
+    lines = [line(cast, claimNumber=f"E-{n:04}") for n in range(2 * ndjson.PAGE_SIZE)]
     await bring(as_user("alma"), *lines)
     out = await as_user("alma").get("/api/claims/export?claimNumber=E-&sort=serviceDate")
     numbers = [json.loads(one)["claimNumber"] for one in out.text.splitlines()]
-    assert sorted(numbers) == [f"E-{n:04}" for n in range(2 * streams.PAGE)]
+    assert sorted(numbers) == [f"E-{n:04}" for n in range(2 * ndjson.PAGE_SIZE)]
     assert as_root.execute("select count(*) from audit_logs where action = 'export'").fetchone() == (1,)
 
 
@@ -186,7 +187,7 @@ def test_memory_stays_flat(settings, cast):
             assert answer.text.count("created") == len(lines)
 
         bring_in(many[:1000])
-        with Watch(pid) as watch:
+        with MemoryWatch(pid) as watch:
             bring_in(many[1000:])
             httpx.get(f"{address}/api/claims/export", headers=headers, timeout=120)
     held = sum(len(one) for one in many) / 2**20
@@ -207,6 +208,6 @@ async def test_other_requests_have_turns_while_a_page_becomes_csv():
         yield [b'{"id": "x"}'] * 250
 
     running = asyncio.create_task(others())
-    rows = b"".join([part async for part in streams.csv(pages(), ["id"])]).count(b"x")
+    rows = b"".join([part async for part in csv_response.rows(pages(), ["id"])]).count(b"x")
     running.cancel()
-    assert (rows, turns >= 250 // streams.AT_A_TIME) == (250, True), turns
+    assert (rows, turns >= 250 // csv_response.ROWS_PER_YIELD) == (250, True), turns

@@ -6,13 +6,13 @@ from typing import Any
 import httpx
 import pytest
 
-from app.http.rate_limits import PARTS, WINDOW
+from app.http.rate_limits import PARTS, WINDOW_S
 from app.security.tokens import make_token
 from tests.conftest import KEYS, caller
 from tests.resources.test_auth import instance
 
 LIMIT = 60
-SPENT = "select used, xmin from auth.windows where subject = sha256(%s)"
+SPENT = "select used, xmin from auth.rate_limits where subject = sha256(%s)"
 
 
 def bearer(cast, who: str) -> dict[str, str]:
@@ -30,7 +30,7 @@ def passed(answers: list[httpx.Response]) -> int:
             assert answer.json()["error"]["code"] == "RATE_LIMITED"
             assert answer.headers["RateLimit-Remaining"] == "0"
             assert answer.headers["Retry-After"] == answer.headers["RateLimit-Reset"]
-            assert 1 <= int(answer.headers["Retry-After"]) <= WINDOW
+            assert 1 <= int(answer.headers["Retry-After"]) <= WINDOW_S
     return sum(answer.status_code != 429 for answer in answers)
 
 
@@ -49,7 +49,7 @@ async def test_two_processes_let_no_more_through_than_the_limit(settings, as_roo
         answers = [answer for answers in both for answer in answers]
         assert passed(answers) == LIMIT - 2 * (LIMIT // 3)
         assert {answer.headers["RateLimit-Limit"] for answer in answers} == {str(LIMIT)}
-        assert {answer.headers["RateLimit-Policy"] for answer in answers} == {f"{LIMIT};w={WINDOW}"}
+        assert {answer.headers["RateLimit-Policy"] for answer in answers} == {f"{LIMIT};w={WINDOW_S}"}
         assert spent(as_root, f"user:{cast.alma}" if kind == "user" else "address:127.0.0.1")[0] == LIMIT
         for client in (one, two):
             assert [(await client.get(path)).status_code for path in ("/health", "/health/ready")] == [200, 200]
@@ -64,7 +64,7 @@ async def test_a_process_alone_has_the_whole_limit_and_counts_it_down(settings, 
             left = [int(answer.headers["RateLimit-Remaining"]) for answer in answers]
             assert left == [*range(limit - 1, -1, -1), 0, 0]
             resets = [int(answer.headers["RateLimit-Reset"]) for answer in answers]
-            assert WINDOW >= resets[0] >= resets[-1] >= 1
+            assert WINDOW_S >= resets[0] >= resets[-1] >= 1
             assert resets == sorted(resets, reverse=True)
 
 
@@ -87,10 +87,10 @@ async def test_a_limit_is_one_users_whatever_the_token_and_the_address(settings,
         new = {"npi": "1679576722", "name": "Cara"}
         refused = await here.post("/api/providers", json=new, headers=bearer(north, "alma"))
         assert (refused.status_code, refused.headers["RateLimit-Limit"]) == (429, "5")
-        listed = await there.get(
+        length_prefixed = await there.get(
             "/api/providers", headers=bearer(north, "ana")
         )  # controls: somebody else is not affected
-        assert {one["npi"] for one in listed.json()["data"]}.isdisjoint({"1679576722"})
+        assert {one["npi"] for one in length_prefixed.json()["data"]}.isdisjoint({"1679576722"})
         assert passed(await ask(there, bearer(south, "alma"), 5)) == 5
         forged = {"Authorization": f"Bearer {make_token(caller(north, 'pia'), {'test': b'x' * 32})}"}
         assert {answer.status_code for answer in await ask(here, forged, 6)} == {401}
@@ -120,14 +120,14 @@ async def test_an_addresss_limit_counts_all_that_comes_from_it(settings, cast):
 
 async def test_the_next_window_begins_anew(settings, as_root, cast):
     headers, limits = bearer(cast, "alma"), {"rate_limit_user": 5}
-    back = "update auth.windows set started_at = started_at - make_interval(secs => %s)"
+    back = "update auth.rate_limits set started_at = started_at - make_interval(secs => %s)"
     async with instance(settings, **limits) as old, instance(settings, **limits) as fresh:
         assert passed(await ask(old, headers, 6)) == 5
-        as_root.execute(back, [WINDOW - 1])
+        as_root.execute(back, [WINDOW_S - 1])
         assert passed(await ask(fresh, headers, 1)) == 0  # control: not yet
     async with instance(settings, **limits) as old, instance(settings, **limits) as fresh:
         # Its last second began while the two started, and may be over.
-        as_root.execute("update auth.windows set started_at = now() - make_interval(secs => %s)", [WINDOW - 1])
+        as_root.execute("update auth.rate_limits set started_at = now() - make_interval(secs => %s)", [WINDOW_S - 1])
         refused = (await ask(old, headers, 1))[0]
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
         as_root.execute(back, [1])
@@ -135,7 +135,7 @@ async def test_the_next_window_begins_anew(settings, as_root, cast):
         for lease in old._transport.app.state.user_limits._leases.values():
             lease.ends = 0.0  # as its second passes
         assert passed(await ask(old, headers, 1)) == 0  # the new window is one for both, too
-        as_root.execute(back, [WINDOW])
+        as_root.execute(back, [WINDOW_S])
         for lease in old._transport.app.state.user_limits._leases.values():
             lease.ends = 0.0
         assert passed(await ask(old, headers, 1)) == 1
@@ -162,4 +162,4 @@ async def test_no_limit_is_no_limit(settings, as_root, cast):
         answers = await ask(client, bearer(cast, "alma"), 20)
         assert passed(answers) == 20
         assert not any(name.startswith("ratelimit") for answer in answers for name in answer.headers)
-        assert as_root.execute("select count(*) from auth.windows").fetchone() == (0,)
+        assert as_root.execute("select count(*) from auth.rate_limits").fetchone() == (0,)

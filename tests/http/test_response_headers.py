@@ -9,11 +9,15 @@ from tests.resources.test_auth import instance
 from tests.security.attacks.cases import claim, failed_fields
 
 NOTHING = "default-src 'none'; frame-ancestors 'none'"
-ALWAYS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": NOTHING, "Referrer-Policy": "no-referrer"}
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": NOTHING,
+    "Referrer-Policy": "no-referrer",
+}
 
 
 def told(answer: httpx.Response) -> dict[str, list[str]]:
-    return {name: answer.headers.get_list(name) for name in ALWAYS}
+    return {name: answer.headers.get_list(name) for name in SECURITY_HEADERS}
 
 
 async def test_every_answer_carries_them_once(client, as_user, cast):
@@ -31,13 +35,16 @@ async def test_every_answer_carries_them_once(client, as_user, cast):
         415: await alma("POST", "/api/claims", content=b"x", headers={"Content-Type": "text/plain"}),
     }
     for status, answer in answers.items():
-        assert (answer.status_code, told(answer)) == (status, {name: [value] for name, value in ALWAYS.items()})
+        assert (answer.status_code, told(answer)) == (
+            status,
+            {name: [value] for name, value in SECURITY_HEADERS.items()},
+        )
     for path in ("/health", "/health/ready", "/openapi.json", "/nowhere", "/api/nowhere", "/docs/static/swagger-ui.css",
                  "/docs/static/nothing.js", "/docs/start.js", "/docs/static/%00", "/"):  # fmt: skip
-        assert told(await client.get(path)) == {name: [value] for name, value in ALWAYS.items()}, path
+        assert told(await client.get(path)) == {name: [value] for name, value in SECURITY_HEADERS.items()}, path
     for kind in ("text/csv", "application/x-ndjson"):
         out = await alma("GET", "/api/claims/export", headers={"Accept": kind})
-        assert (out.status_code, told(out)) == (200, {name: [value] for name, value in ALWAYS.items()})
+        assert (out.status_code, told(out)) == (200, {name: [value] for name, value in SECURITY_HEADERS.items()})
     assert not any("Strict-Transport-Security" in answer.headers for answer in answers.values())
 
 
@@ -45,7 +52,7 @@ async def test_an_answer_of_a_spent_limit_carries_them_too(settings):
     async with instance(settings, rate_limit_address=1) as client:
         answers = [await client.get("/docs") for _ in range(2)]
         assert [answer.status_code for answer in answers] == [200, 429]
-        assert told(answers[1]) == {name: [value] for name, value in ALWAYS.items()}
+        assert told(answers[1]) == {name: [value] for name, value in SECURITY_HEADERS.items()}
 
 
 async def test_the_references_page_loads_its_own_files_and_nothing_else(client):
@@ -54,7 +61,7 @@ async def test_the_references_page_loads_its_own_files_and_nothing_else(client):
     assert policy.pop("img-src") == "'self' data:"
     assert {policy.pop(one) for one in ("script-src", "style-src", "connect-src")} == {"'self'"}
     assert policy == dict.fromkeys(("default-src", "base-uri", "form-action", "frame-ancestors"), "'none'")
-    assert [len(values) for values in told(page).values()] == [1] * len(ALWAYS)
+    assert [len(values) for values in told(page).values()] == [1] * len(SECURITY_HEADERS)
     assert not re.search(
         r"<script(?![^>]* src=)|<style| style=| on[a-z]+=", page.text
     )  # what the policy would not let run
@@ -93,4 +100,4 @@ async def test_a_request_has_exactly_one_host(client, path, hosts):
         "VALIDATION_ERROR",
     )
     assert answer.json()["meta"]["requestId"] == answer.headers["X-Request-Id"]
-    assert told(answer) == {name: [value] for name, value in ALWAYS.items()}
+    assert told(answer) == {name: [value] for name, value in SECURITY_HEADERS.items()}

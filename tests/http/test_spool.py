@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.http import ndjson as streams
-from app.http import spool
+from app.http import ndjson, spool
 from app.http.spool import Disk
 from app.security.tokens import make_token
 from tests.conftest import KEYS, caller, until
@@ -142,7 +141,7 @@ async def test_what_arrives_in_parts_counts_as_it_arrives(app, cast):
 
 
 async def test_a_body_has_its_time(app, cast, monkeypatch):
-    monkeypatch.setattr(streams, "RECEIVED_WITHIN", 0.3)
+    monkeypatch.setattr(ndjson, "RECEIVE_TIMEOUT_S", 0.3)
     async with held(app, cast, "alma", 100) as one:
         await one.task
     assert (one.status, one.headers[b"connection"]) == (408, b"close")
@@ -208,7 +207,7 @@ async def test_nothing_is_held_once_a_body_has_ended(app, cast, monkeypatch, end
             case "cancelled":
                 one.task.cancel()
             case "too many lines":
-                one.send(b"\n" * (streams.MOST_LINES + 1))
+                one.send(b"\n" * (ndjson.MAX_LINES + 1))
             case _:
                 app.state.disk._by_user[cast.ana] = app.state.disk._limit - 100
                 one.send(b"x")

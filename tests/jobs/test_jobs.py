@@ -242,7 +242,7 @@ async def test_only_the_worker_sees_the_queue(settings, as_role, as_root, casts,
     ]
     asked += ["delete from procrastinate.procrastinate_jobs", "select procrastinate.procrastinate_fetch_job_v2(null, null)",
               "select procrastinate.procrastinate_defer_jobs_v1(null)", "select app.rescue_jobs('0', '0')",
-              "select app.forget_jobs(0, 0, 10)"]  # fmt: skip
+              "select app.delete_old_jobs(0, 0, 10)"]  # fmt: skip
     with as_worker(settings) as worker:
         for text in asked[:4]:
             worker.execute(text)  # control
@@ -252,9 +252,9 @@ async def test_only_the_worker_sees_the_queue(settings, as_role, as_root, casts,
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 worker.execute(text)
             worker.execute("rollback to here")
-        waiting = worker.execute("select id, event_id::text from app.waiting_jobs(50)").fetchall()
+        waiting = worker.execute("select id, event_id::text from app.ready_jobs(50)").fetchall()
         assert waiting == [(ids[event], event)]
-        worker.execute("select app.end_jobs(%s)", [list(ids.values())])
+        worker.execute("select app.mark_jobs_succeeded(%s)", [list(ids.values())])
         worker.commit()
     ended_ones = as_root.execute(
         "select id from procrastinate.procrastinate_jobs where status = 'succeeded'"
@@ -264,9 +264,9 @@ async def test_only_the_worker_sees_the_queue(settings, as_role, as_root, casts,
     for name in ("alma", "pia", "ana", "tom"):
         for text in [
             *asked,
-            "select app.waiting_jobs(1)",
-            "select app.end_jobs('{1}')",
-            "select app.run_job(null, null, 0)",
+            "select app.ready_jobs(1)",
+            "select app.mark_jobs_succeeded('{1}')",
+            "select app.process_batch(null, null, 0)",
         ]:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 as_role(name).execute(text)
@@ -295,8 +295,8 @@ READ = "select sum(seq_tup_read + idx_tup_fetch) from pg_stat_xact_user_tables w
     ("asked", "bound"),
     [
         ("select from procrastinate_fetch_job_v2(null::varchar[], null)", 10),
-        ("select from waiting_jobs(50)", 300),
-        ("select forget_jobs(24, 168, 1000)", 10),
+        ("select from ready_jobs(50)", 300),
+        ("select delete_old_jobs(24, 168, 1000)", 10),
         ("select rescue_jobs('8 s', '6 s')", 10),
     ],
 )
@@ -306,19 +306,19 @@ async def test_a_plan_made_while_nothing_waited_serves_when_much_does(settings, 
     as_root.execute("vacuum analyze procrastinate_jobs, procrastinate_events")
     as_root.execute(COUNTERS)
     # An operator needs no job's context.
-    url = settings.database_url if "waiting" in asked else settings.worker_database_url
+    url = settings.database_url if "ready" in asked else settings.worker_database_url
     with psycopg.connect(url, options="-c search_path=procrastinate,app", autocommit=True) as worker:
         worker.execute("select set_config('app.organization_id', %s, false)", [str(cast.organization)])
         for _ in range(10):
             worker.execute(asked)
         as_root.execute(WAITING, {"organization": cast.organization})
-        if asked.startswith(("select forget", "select rescue")):
+        if asked.startswith(("select delete_old", "select rescue")):
             as_root.execute("update procrastinate_jobs set status = 'doing'")
             as_root.execute("update procrastinate_jobs set status = 'succeeded'")
         with worker.transaction():
             before = worker.execute(READ).fetchone()[0]
             found = worker.execute(asked).rowcount
-            assert found == (50 if "waiting" in asked else 1)  # control
+            assert found == (50 if "ready" in asked else 1)  # control
             assert worker.execute(READ).fetchone()[0] - before <= bound
 
 
@@ -354,7 +354,7 @@ async def test_the_queue_forgets_and_the_log_does_not(as_root, cast, world, work
     workers.start()
 
     async def forgotten():
-        left = "select task_name, count(*) from procrastinate_jobs where task_name ~ 'hours|old' group by task_name order by 1"
+        left = "select task_name, count(*) from procrastinate_jobs where task_name ~ 'hours|^old$' group by task_name order by 1"
         return as_root.execute(left).fetchall() in (
             [("167 hours", 3), ("23 hours", 3)],
             [("167 hours", 3), ("169 hours", 1), ("23 hours", 3)],

@@ -20,7 +20,7 @@ where j.args ->> 'event_id' = %s and e.type in ('succeeded', 'failed', 'cancelle
 """
 WITHIN = 15.0
 """Seconds."""
-GIVEN_UP_AFTER = 20  # jobs.run's, which can't be imported without a worker's settings
+MAX_DELIVERIES = 20  # of jobs.execution, which can't be imported without a worker's settings
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ class Scene:
     async def freeze(self, freezing) -> None:
         """A process that waits for jobs, in the midst of two."""
         self.let_go("frozen")
-        self.let_go("poison", GIVEN_UP_AFTER - 1)
+        self.let_go("poison", MAX_DELIVERIES - 1)
         await until(blocked(self.root, 2))
         freezing.send_signal(signal.SIGSTOP)
         self.failed("frozen", "poison")
@@ -161,12 +161,12 @@ async def nothing_runs(as_root) -> bool:
     """No effect is under way, not even for a worker that is gone."""
     text = (
         "select from pg_stat_activity where datname = current_database() and usename = 'claims_worker' "
-        "and query like '%run_job%' and state = 'active'"
+        "and query like '%process_batch%' and state = 'active'"
     )
     return not as_root.execute(text).fetchall()
 
 
-async def test_rescue_knows_upkeep(as_root, cast, workers):
+async def test_rescue_knows_maintenance(as_root, cast, workers):
     """What may take ten minutes is left alone, and what stands in the queue a second time stops no rescue."""
     as_root.execute("set search_path = app, procrastinate")
     alive = "(select min(id) from procrastinate_workers)"
@@ -176,11 +176,11 @@ async def test_rescue_knows_upkeep(as_root, cast, workers):
         "insert into procrastinate_events (job_id, type, at) select id, 'started', now() - %s::interval from job returning job_id"
     )
     one = lambda *given: as_root.execute(insert, given).fetchone()[0]  # noqa: E731
-    long, lost = one("upkeep", None, "10 minutes"), one("upkeep", None, "12 minutes")
-    overdue, double = one("patient_status", None, "7 seconds"), one("upkeep", "twice", "12 minutes")
+    long, lost = one("maintenance", None, "10 minutes"), one("maintenance", None, "12 minutes")
+    overdue, double = one("patient_status", None, "7 seconds"), one("maintenance", "twice", "12 minutes")
     fresh = one("patient_status", None, "0 seconds")
     as_root.execute(
-        "insert into procrastinate_jobs (queue_name, task_name, queueing_lock, scheduled_at) values ('upkeep', 'none', 'twice', 'infinity')"
+        "insert into procrastinate_jobs (queue_name, task_name, queueing_lock, scheduled_at) values ('maintenance', 'none', 'twice', 'infinity')"
     )
     workers.start()
 
@@ -264,7 +264,8 @@ async def test_a_worker_outlives_its_database(own_server):  # noqa: F811
                 "where u.email = 'alma@north.test' and p.first_name = 'Tina'"
             ).fetchall()
             root.execute(
-                "select set_config('role', ctx.enter(%s, %s, null, '', '', 'sql', false), true)", [organization, alma]
+                "select set_config('role', context.begin_request(%s, %s, null, '', '', 'sql', false), true)",
+                [organization, alma],
             )
             ((event,),) = root.execute(INSERT, [patient]).fetchall()
             root.commit()

@@ -1,4 +1,4 @@
-"""`make bench-audit`: what the trail costs: a reading that is recorded, writers while the sealer runs, sealing and verifying themselves,
+"""`make bench NAME=audit`: what the trail costs: a reading that is recorded, writers while the sealer runs, sealing and verifying themselves,
 and a round of the sealer over organizations where nothing happened.
 
 Ratios are of rounds in turn within one run, over one API process and one database.
@@ -21,7 +21,7 @@ from tests.load.harness import Stand, stand
 ROUNDS, REQUESTS, AT_ONCE = 7, 1200, 16
 ENTRIES = 200_000
 IDLE = 10_000
-A_DAY_LATER = "update auth.tenants set daily_seal_at = daily_seal_at - interval '1 day'"
+A_DAY_LATER = "update auth.organization_lookup set daily_seal_at = daily_seal_at - interval '1 day'"
 NOTHING = """
 create or replace function app.record_access(
     p_action text, p_entity text, p_entity_id uuid default null, p_patient_id uuid default null)
@@ -144,7 +144,9 @@ def main() -> None:
             "select organization_id, 'admin', 'update', 'patients', jsonb_build_object('first_name', n::text), "
             f"jsonb_build_object('first_name', 'x') from app.organizations, generate_series(1, {ENTRIES}) as n"
         )
-        admin.execute("insert into auth.touched (organization_id) select organization_id from auth.tenants")
+        admin.execute(
+            "insert into auth.unsealed_entries (organization_id) select organization_id from auth.organization_lookup"
+        )
         took = timed(admin, "select app.seal_audit_logs()")
         print(f"sealing {ENTRIES:,} entries at once: {took:.2f} s, {took / ENTRIES * 1e6:.1f} us each")
         total = admin.execute("select count(*) from app.audit_logs").fetchone()[0]

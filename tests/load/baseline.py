@@ -16,16 +16,16 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from app.database.context import ENTER
+from app.database.context import BEGIN_CONTEXT
 from app.dev.postgres import binaries
-from tests.load.bench_cpu import TICK, Cpu
+from tests.load.cpu import TICK, Cpu
 
 CLIENTS = 16
 STARTS = 8
 """Transactions of a client that only warm it: PostgreSQL plans five times before it settles on a plan."""
 PLANNED_ONCE = {"PGOPTIONS": "-c plan_cache_mode=force_generic_plan"}
 """As the API's own statements are: one by hand names the organization as a parameter, for which it would be planned at every execution."""
-ACTING = ["claims_admin", "claims_processor", "claims_provider", "claims_recorder"]
+ACTING = ["claims_admin", "claims_processor", "claims_provider", "claims_trigger_definer"]
 """Whose statements the policies judge in an operation: the caller's and those of its triggers."""
 
 
@@ -47,7 +47,7 @@ class Statement:
 
     def script(self, way: str, own: str) -> str:
         """The transaction as pgbench takes it."""
-        enter = ENTER.replace("%(", ":").replace(")s", "")
+        enter = BEGIN_CONTEXT.replace("%(", ":").replace(")s", "")
         body = f"{enter};\n{self.text.format(own=own if way == 'where' else '')}"
         if way == "flush":
             return f"{self.before}\n\\startpipeline\n{body}\n\\endpipeline\n"

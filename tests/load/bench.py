@@ -17,15 +17,15 @@ from dataclasses import dataclass, field
 import httpx
 import psycopg
 
-from app.database.context import Signer
-from app.operations import migrate as schema
-from tests.load import bench_report
+from app.database.context import ContextSigner
+from app.operations import migrate
+from tests.load import report as bench_report
 from tests.load.baseline import CLIENTS, Floor, run_floor, without_policies
-from tests.load.bench_cpu import Cpu
-from tests.load.bench_operations import OPERATIONS, Operation, Person, World, cast
 from tests.load.context_signature import unsign
+from tests.load.cpu import Cpu
 from tests.load.dataset import Ground, claims_asked, ground, tidy
 from tests.load.harness import served
+from tests.load.operations import OPERATIONS, Operation, Person, World, cast
 from tests.load.wrk import Load, load
 
 UNLIMITED = {"RATE_LIMIT_USER": "0", "RATE_LIMIT_ADDRESS": "0"}
@@ -93,7 +93,7 @@ class Bench:
         self.memory_before = api.memory()
         self.rows: dict[tuple[str, str], Row] = {}
         self.faults: list[str] = []
-        self._signer = Signer(*next(iter(here.settings.context_keys().items())))
+        self._signer = ContextSigner(*next(iter(here.settings.context_keys().items())))
 
     def row(self, operation: Operation, person: Person) -> Row:
         """The one that there is, or a new one."""
@@ -127,7 +127,7 @@ class Bench:
         }
         script = operation.statement.script(shape, person.own)
         with without_policies(self.world.admin) if shape == "where" else nullcontext():
-            signed = self._signer.entering(
+            signed = self._signer.sign_context(
                 caller,
                 request_id="bench",
                 address="127.0.0.1",
@@ -197,7 +197,7 @@ def no_signatures(here: Ground) -> Iterator[None]:
     finally:
         with psycopg.connect(here.url) as admin:
             admin.execute("update schema_admin.state set files = 'unsigned'")
-        schema.apply(here.settings)
+        migrate.apply(here.settings)
 
 
 def measure(one: Bench, names: list[str]) -> None:

@@ -41,7 +41,7 @@ def run(stage: Stage, seed: int, seconds: float, faults: list[Fault]) -> History
             stage.keep_until(times.until)
             stage.mend()
             while not (loading.done() and stage.drained()) and time.monotonic() < times.until + SETTLED:
-                stage.keep()
+                stage.ensure_running()
         except BaseException:
             times.until = times.give_up = 0.0
             raise
@@ -61,7 +61,7 @@ class Deliveries:
     rescued: int
     rescues: list[float]
     effects: list[float]
-    upkeep_failed: int
+    maintenance_failed: int
 
 
 DELIVERIES = """
@@ -82,7 +82,7 @@ def deliveries(connection: psycopg.Connection[Any]) -> Deliveries:
     """From the queue's own events: a worker that asks for another attempt says when, app.rescue_jobs says at once."""
     rows = connection.execute(DELIVERIES).fetchall()
     (failed,) = connection.execute(
-        "select count(*) from procrastinate.procrastinate_jobs where queue_name = 'upkeep' and status = 'failed'"
+        "select count(*) from procrastinate.procrastinate_jobs where queue_name = 'maintenance' and status = 'failed'"
     ).fetchone() or (0,)
     again = [(starts, finished) for _, starts, finished, _, _ in rows if starts and len(starts) > 1]
     return Deliveries(
@@ -91,7 +91,7 @@ def deliveries(connection: psycopg.Connection[Any]) -> Deliveries:
         rescued=sum(requeued > scheduled for _, _, _, requeued, scheduled in rows),
         rescues=sorted(finished - starts[0] for starts, finished in again if finished > starts[1]),
         effects=sorted(took for took, *_ in rows),
-        upkeep_failed=failed,
+        maintenance_failed=failed,
     )
 
 
@@ -121,7 +121,7 @@ def table(stage: Stage, history: History, found: list[reconcile.Found], ended: D
         ("answers", ", ".join(f"{what} {count}" for what, count in sorted(history.answers.items()))),
         ("request to acknowledged", _spread(waits)),
         ("longest outage", f"{history.longest_outage():.1f} s without any success"),
-        ("upkeep jobs failed", f"{ended.upkeep_failed}, which the clock brings again"),
+        ("maintenance jobs failed", f"{ended.maintenance_failed}, which the clock brings again"),
     ]
     return "\n".join(f"{name:<26}{value}" for name, value in lines)
 

@@ -15,7 +15,7 @@ import psycopg
 
 from app.config import Settings
 from app.dev.postgres import Embedded
-from app.operations import migrate as schema
+from app.operations import migrate
 from app.security.passwords import hash_password
 from app.server.supervisor import Child
 from tests.load.clients import Tenant
@@ -35,11 +35,11 @@ class Process(Child):
         self._thaws = 0.0
         self.starts = 0
 
-    def keep(self) -> None:
+    def ensure_running(self) -> None:
         if self._thaws and time.monotonic() >= self._thaws:
             self.thaw()
         before = self._process
-        super().keep()
+        super().ensure_running()
         if self._process not in (None, before):
             self.starts += 1
             self._thaws = 0.0
@@ -79,24 +79,24 @@ class Stage:
         self.missed = 0
         self._up_at = 0.0
 
-    def keep(self) -> None:
+    def ensure_running(self) -> None:
         """A moment of supervision, to be called again and again."""
         if self._up_at and time.monotonic() >= self._up_at:
             self.server.start()
             self._up_at = 0.0
         for process in self.processes:
-            process.keep()
+            process.ensure_running()
         time.sleep(0.02)
 
     def keep_until(self, at: float) -> None:
         while time.monotonic() < at:
-            self.keep()
+            self.ensure_running()
 
     def await_ready(self) -> None:
         limit = time.monotonic() + READY_LIMIT
         while not self._is_ready():
             assert time.monotonic() < limit, "the API never was ready"
-            self.keep()
+            self.ensure_running()
 
     def _is_ready(self) -> bool:
         try:
@@ -108,7 +108,7 @@ class Stage:
         """Does what the fault says, as soon as there is something to hit, and counts it; in vain where there is nothing for long."""
         limit = time.monotonic() + TRIED
         while not (hit := self._act(fault)) and time.monotonic() < limit:
-            self.keep()
+            self.ensure_running()
         if hit:
             self.hits[fault.kind] += 1
         else:
@@ -150,7 +150,7 @@ class Stage:
             stack.callback(holder.close)
             holder.execute(HOLD)
             while len(holder.execute(AT_WORK).fetchall()) < 4 and time.monotonic() < limit:
-                self.keep()
+                self.ensure_running()
             stack.pop_all()
             return holder
         return None
@@ -226,7 +226,7 @@ def staged(*, durable: bool = True, folder: Path | None = None) -> Iterator[Stag
         stack.callback(server.stop, "immediate")
         url = server.url()
         settings = settings_at(url)
-        schema.apply(settings)
+        migrate.apply(settings)
         with psycopg.connect(url) as connection:
             tenants = [_plant(connection, slug) for slug in ("chaos-east", "chaos-west")]
         stage = Stage(server, settings, tenants, folder)
@@ -245,7 +245,7 @@ def _plant(connection: psycopg.Connection[Any], slug: str) -> Tenant:
     connection.execute("update app.organizations set auto_approve_limit_cents = 100000 where slug = %s", [slug])
     add_user = "select auth.add_user(%s, %s, %s, %s, null, %s)"
     admin = one(add_user, f"admin@{slug}.test", "Admin", "admin", None, hash_password(PASSWORD))
-    enter = "select set_config('role', ctx.enter(%s, %s, null, 'chaos', '', 'sql', false), true)"
+    enter = "select set_config('role', context.begin_request(%s, %s, null, 'chaos', '', 'sql', false), true)"
     connection.execute("set local search_path = app")
     one(enter, organization, admin)
     provider = one("insert into providers (npi, name) values ('1234567893', 'Provider') returning provider_id")

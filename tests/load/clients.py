@@ -19,7 +19,7 @@ AGAIN = {409, 429, 503}
 
 
 @dataclass
-class Answer:
+class Envelope:
     """When a request went out and when it was answered, by time.monotonic(); what: a status, or the name of the error."""
 
     sent_at: float
@@ -37,7 +37,7 @@ class Posted:
     patient: str
     key: str
     body: dict[str, Any]
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[Envelope] = field(default_factory=list)
 
     @property
     def sent_at(self) -> float:
@@ -192,7 +192,7 @@ class Client:
             what = type(error).__name__
         self._history.answers[str(what)] += 1
         if one:
-            one.answers.append(Answer(sent_at, time.monotonic(), what, data["id"] if data else None))
+            one.answers.append(Envelope(sent_at, time.monotonic(), what, data["id"] if data else None))
         return data
 
 

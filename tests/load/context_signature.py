@@ -1,6 +1,6 @@
-"""`make bench-signature`: what signing the context costs, as the ratio of an API over a signed database to one over an unsigned copy.
+"""`make bench NAME=context_signature`: what signing the context costs, as the ratio of an API over a signed database to one over an unsigned copy.
 
-Unsigned: <table>_entered and <table>_signed are gone, ctx.verify and ctx.proves check nothing, ctx.mac computes nothing; the API
+Unsigned: <table>_requires_context and <table>_context are gone, context.verify_proof and context.is_valid_proof check nothing, context.hmac_sha256 computes nothing; the API
 signs all the same, and what that takes is printed by itself. Elapsed is a client's, of AT_ONCE, for one request; CPU is user and system
 for each request, of the database's backends and of the API process. The two take turns, so that what else the machine does meets both.
 """
@@ -20,7 +20,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from app.config import Settings
-from app.database.context import Signer
+from app.database.context import ContextSigner
 from app.dev.run import login_url
 from app.security.tokens import Caller
 from tests.load.harness import KEYS, ground, headers_at, served
@@ -32,20 +32,20 @@ do $$
 declare
     signed record;
 begin
-    for signed in select * from pg_policies where policyname ~ '_(signed|entered)$' loop
+    for signed in select * from pg_policies where policyname ~ '_(context|requires_context)$' loop
         execute format('drop policy %I on %I.%I', signed.policyname, signed.schemaname, signed.tablename);
     end loop;
 end
 $$;
-create or replace function ctx.verify(p_proof text, p_said text) returns void
+create or replace function context.verify_proof(p_proof text, p_said text) returns void
 language plpgsql stable as 'begin end';
-create or replace function ctx.proves(p_proof text, p_said text, inner_pad bytea, outer_pad bytea) returns boolean
+create or replace function context.is_valid_proof(p_proof text, p_said text, inner_pad bytea, outer_pad bytea) returns boolean
 language sql stable return true;
-create or replace function ctx.mac(inner_pad bytea, outer_pad bytea, message bytea) returns bytea
+create or replace function context.hmac_sha256(inner_pad bytea, outer_pad bytea, message bytea) returns bytea
 language sql immutable return ''::bytea;
-create or replace function ctx.entered(p_role name, p_what text default 'organization_id') returns uuid
+create or replace function context.required_id(p_role name, p_what text default 'organization_id') returns uuid
 language sql stable return nullif(current_setting('app.' || p_what), '')::uuid;
-create or replace function ctx.verified(p_role name, p_what text default 'organization_id') returns uuid
+create or replace function context.verified_id(p_role name, p_what text default 'organization_id') returns uuid
 language sql stable return nullif(current_setting('app.' || p_what), '')::uuid;
 """
 
@@ -89,13 +89,13 @@ def _spent(pid: int) -> float:
     return sum(psutil.Process(pid).cpu_times()[:2])
 
 
-def plant(url: str, patient: str, provider: str) -> str:
+def seed_demo_data(url: str, patient: str, provider: str) -> str:
     """So many claims; the id of one of them."""
     with psycopg.connect(url, autocommit=True) as admin:
         with admin.transaction():
             admin.execute("set local search_path = app")
             admin.execute(
-                "select set_config('role', ctx.enter(organization_id, user_id, null, 'load', '', 'sql', false), true) from users"
+                "select set_config('role', context.begin_request(organization_id, user_id, null, 'load', '', 'sql', false), true) from users"
             )
             made = admin.execute(
                 "insert into claims (patient_id, provider_id, diagnosis_code, amount_cents, service_date) "
@@ -110,7 +110,7 @@ def unsign(url: str) -> None:
     """Lets the database ask for no signature any more, and make none of its own."""
     with psycopg.connect(url) as admin:
         admin.execute(UNSIGN)
-        (assume,) = admin.execute("select pg_get_functiondef('ctx.assume'::regproc)").fetchone() or ("",)
+        (assume,) = admin.execute("select pg_get_functiondef('context.establish'::regproc)").fetchone() or ("",)
         bare, signs = re.subn(r"select k\.inner_pad.*?(?=end\n\$)", "", assume, flags=re.DOTALL)
         assert signs == 1
         admin.execute(bare)
@@ -133,8 +133,8 @@ def unsigned(settings: Settings) -> Settings:
 def signing() -> float:
     """Microseconds that the API takes to sign a context."""
     key = next(iter(Settings(token_keys=KEYS).context_keys().items()))
-    signer, caller = Signer(*key), Caller(uuid4(), uuid4(), uuid4(), "admin")
-    sign = lambda: signer.entering(caller, request_id="load", address="", source="api", read_only=True)["proof"](1)  # noqa: E731
+    signer, caller = ContextSigner(*key), Caller(uuid4(), uuid4(), uuid4(), "admin")
+    sign = lambda: signer.sign_context(caller, request_id="load", address="", source="api", read_only=True)["proof"](1)  # noqa: E731
     return min(timeit.repeat(sign, number=1000, repeat=5)) * 1000
 
 
@@ -154,7 +154,7 @@ def main() -> None:
     """Prints the table."""
     alone = {"POOL_SIZE": str(AT_ONCE)}
     with ground() as (settings, patient, provider):
-        claim = plant(settings.database_url or "", patient, provider)
+        claim = seed_demo_data(settings.database_url or "", patient, provider)
         copy = unsigned(settings)
         with served(settings, **alone) as one, served(copy, **alone) as two:
             sides = [

@@ -22,7 +22,7 @@ from psycopg import sql
 
 from app.config import Settings
 from app.dev.postgres import Embedded
-from app.operations import migrate as schema
+from app.operations import migrate
 from tests.load.baseline import ACTING
 from tests.load.harness import settings_at
 
@@ -76,7 +76,7 @@ def ground(claims: int) -> Iterator[Ground]:
             ready.write_text(json.dumps(_build(folder, claims)))
         try:
             settings = settings_at(server.start().url())
-            schema.apply(settings)
+            migrate.apply(settings)
             with psycopg.connect(server.url(), autocommit=True) as admin:
                 tidy(admin)
                 warm(admin)
@@ -91,7 +91,7 @@ def _folder(claims: int) -> Iterator[Path]:
     """Where the data set of these files is, or a temporary place."""
     if kept := os.environ.get("BENCH_DIR"):
         # Functions and policies are made anew at every start; what the rows stand in decides.
-        made_from = [DATA, *sorted(schema.MIGRATIONS.glob("*.sql"))]
+        made_from = [DATA, *sorted(migrate.MIGRATIONS.glob("*.sql"))]
         key = hashlib.sha256(b"".join(path.read_bytes() for path in made_from)).hexdigest()[:12]
         folder = Path(kept) / f"claims-{claims}-{key}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def _build(folder: Path, claims: int) -> dict[str, Any]:
     server = Embedded(folder / "postgres", durable=False).start()
     try:
         _configure(server, memory | BUILDING)
-        schema.apply(settings_at(server.url()))
+        migrate.apply(settings_at(server.url()))
         phases = dict(
             re.findall(r"^-- phase: (\w+)\n(.*?)(?=^-- phase: |\Z)", DATA.read_text(), re.MULTILINE | re.DOTALL)
         )
@@ -212,7 +212,7 @@ def tidy(admin: psycopg.Connection[Any]) -> None:
         ).rowcount
         for table, at in (("claims", "created_at"), ("claim_status_history", "at"), ("audit_logs", "at"))
     ]
-    admin.execute("truncate app.claim_tally_changes")
+    admin.execute("truncate app.claim_total_changes")
     admin.execute("reset session_replication_role")
     if any(added):
         admin.execute("vacuum (analyze) app.claims, app.claim_status_history, app.audit_logs")

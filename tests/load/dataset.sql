@@ -62,7 +62,7 @@ insert into bench.steps values
 analyze bench.tenants, bench.codes, bench.steps;
 
 insert into organizations (organization_id, slug, name, created_at) select organization_id, 'bench-' || n, 'Bench ' || n, since from bench.tenants;
-insert into auth.tenants (organization_id, slug) select organization_id, 'bench-' || n from bench.tenants;
+insert into auth.organization_lookup (organization_id, slug) select organization_id, 'bench-' || n from bench.tenants;
 insert into providers (organization_id, provider_id, npi, name, specialty, created_at)
 select organization_id, bench.id(since_ms, 2, base + k), npi, 'Provider ' || k, 'Family Medicine', since + k * interval '1 hour'
 from bench.tenants, generate_series(1, providers) as k,
@@ -173,4 +173,4 @@ where uuid_hash(claim_id) % 10 = 0 and current_setting('bench.part') = '0';
 
 -- phase: counts
 -- What the database keeps by itself (counts, sums) is filled here: no trigger ran.
-select recount_claim_tallies();
+select rebuild_claim_totals();

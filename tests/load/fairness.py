@@ -1,4 +1,4 @@
-"""`make bench-fairness`: what one user's load at CONNECTIONS (64) connections does to a user of another organization.
+"""`make bench NAME=fairness`: what one user's load at CONNECTIONS (64) connections does to a user of another organization.
 
 Over the data set of `make bench` with CLAIMS (1,000,000, of which the loading user's organization has a fifth), one API process without
 rate limits. The other user asks for a list and for a claim, RATE times a second in all, whatever became of the requests before. For each
@@ -24,10 +24,10 @@ import psycopg
 from app.security.passwords import hash_password
 from app.security.tokens import Caller, make_token
 from tests.load.bench import UNLIMITED
-from tests.load.bench_operations import Walk, World, cast, claiming
 from tests.load.dataset import claims_asked, ground
 from tests.load.harness import KEYS, PASSWORD, served
 from tests.load.logins import Request, Wire, p99, steadily
+from tests.load.operations import Walk, World, cast, claiming
 
 LINES = 100_000
 CONNECTIONS = int(os.environ.get("CONNECTIONS", "64"))
@@ -225,9 +225,7 @@ async def _settled(world: World, requests: list[Request]) -> None:
     await steadily(requests[0], lambda: time.perf_counter() > over)
 
 
-async def _compared(
-    world: World, load: Load, requests: list[Request], seconds: float, pool: ProcessPoolExecutor
-) -> str:
+async def _matches(world: World, load: Load, requests: list[Request], seconds: float, pool: ProcessPoolExecutor) -> str:
     async def nothing() -> None:
         return None
 
@@ -268,7 +266,7 @@ def main(names: list[str]) -> None:
                 continue
             host, port = address.removeprefix("http://").split(":")
             at = Load(load.name, load.requests, load.streams, load.trickles, host, int(port))
-            print(asyncio.run(_compared(world, at, requests, seconds, pool)), flush=True)
+            print(asyncio.run(_matches(world, at, requests, seconds, pool)), flush=True)
 
 
 if __name__ == "__main__":

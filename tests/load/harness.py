@@ -19,7 +19,7 @@ import psycopg
 from app.config import Settings
 from app.dev.postgres import Embedded
 from app.dev.run import login_url
-from app.operations import migrate as schema
+from app.operations import migrate
 from app.security.passwords import hash_password
 
 PASSWORD = "correct horse battery staple"
@@ -100,13 +100,13 @@ def ground() -> Iterator[tuple[Settings, str, str]]:
         server = Embedded(Path(folder) / "postgres", durable=False).start()
         try:
             settings = settings_at(server.url())
-            schema.apply(settings)
+            migrate.apply(settings)
             with psycopg.connect(server.url()) as connection:
                 # No job is measured here, and readiness wants a worker that lives.
                 connection.execute(
                     "insert into procrastinate.procrastinate_workers (last_heartbeat) values ('infinity')"
                 )
-                patient, provider = plant(connection)
+                patient, provider = seed_dataset(connection)
             yield settings, patient, provider
         finally:
             server.stop("immediate")
@@ -125,7 +125,7 @@ def stand(**environ: str) -> Iterator[Stand]:
         yield Stand(address, pid, headers_at(address), patient, provider, settings)
 
 
-def plant(connection: psycopg.Connection[Any]) -> tuple[str, str]:
+def seed_dataset(connection: psycopg.Connection[Any]) -> tuple[str, str]:
     """An organization with an admin, and the ids of its patient and its provider."""
 
     def one(statement: str, *given: Any) -> Any:
@@ -134,7 +134,11 @@ def plant(connection: psycopg.Connection[Any]) -> tuple[str, str]:
     organization = one("select auth.add_organization('load', 'Load')")
     admin = one("select auth.add_user('admin@load.test', 'Admin', 'admin', null, null, %s)", hash_password(PASSWORD))
     connection.execute("set local search_path = app")
-    one("select set_config('role', ctx.enter(%s, %s, null, 'load', '', 'sql', false), true)", organization, admin)
+    one(
+        "select set_config('role', context.begin_request(%s, %s, null, 'load', '', 'sql', false), true)",
+        organization,
+        admin,
+    )
     provider = one("insert into providers (npi, name) values ('1234567893', 'Provider') returning provider_id")
     patient = one(
         "insert into patients (member_number, first_name, last_name, date_of_birth) "

@@ -1,15 +1,15 @@
-"""A worker with one of its parts taken out, for `make bench-jobs`: `python -m tests.load.job_worker [more|pool]`."""
+"""A worker with one of its parts taken out, for `make bench NAME=jobs`: `python -m tests.load.job_worker [more|pool]`."""
 
 import sys
 
 import jobs
-from jobs import run, worker
+from jobs import execution, worker
 
 
 def main(without: list[str]) -> None:
     """Procrastinate's own command line, over a jobs.app that lacks what is named."""
     if "more" in without:  # every job by itself
-        run.MORE = 0
+        execution.BATCH_SIZE = 0
     if "pool" in without:  # the pool asks every connection whether it lives; statements stand in BEGIN and COMMIT
         connector = jobs.app.connector
         del worker.Connector._create_pool

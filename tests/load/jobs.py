@@ -1,4 +1,4 @@
-"""`make bench-jobs`: events a second from posted to claims moved, five claims an event, and milliseconds from commit to effect.
+"""`make bench NAME=jobs`: events a second from posted to claims moved, five claims an event, and milliseconds from commit to effect.
 
 The server is durable (fsync on). A latency is between two commits as the database wrote them down (track_commit_timestamp): that of the
 event and that of its effect. Rates are of the same events through the same database in one run.
@@ -25,8 +25,8 @@ from procrastinate.schema import SchemaManager
 
 from app.config import Settings
 from app.dev.postgres import Embedded
-from app.operations import migrate as schema
-from tests.load.harness import PASSWORD, environ_for, plant, served, settings_at
+from app.operations import migrate
+from tests.load.harness import PASSWORD, environ_for, seed_dataset, served, settings_at
 
 EVENTS = int(os.environ.get("EVENTS", "1000"))
 CLAIMS = 5
@@ -73,7 +73,7 @@ class Bench:
     def __init__(self, settings: Settings, admin: psycopg.Connection) -> None:
         self.settings, self.admin = settings, admin
         with admin.transaction():
-            _patient, provider = plant(admin)
+            _patient, provider = seed_dataset(admin)
         self.tenant = Tenant(*admin.execute("select organization_id, user_id from app.users").fetchone())
         self._people(self.tenant, EVENTS, provider)
         self.others = [self._other(f"other-{number}") for number in range(ORGANIZATIONS)]
@@ -100,7 +100,7 @@ class Bench:
         """In one transaction, as the organization's admin; what `do` returns."""
         who = tenant or self.tenant
         with connection.transaction():
-            enter = "select set_config('role', ctx.enter(%s, %s, null, 'bench', '', 'sql', false), true)"
+            enter = "select set_config('role', context.begin_request(%s, %s, null, 'bench', '', 'sql', false), true)"
             connection.execute("reset role")
             connection.execute(enter, [who.organization, who.user])
             return do(connection)
@@ -215,7 +215,7 @@ def bench() -> Iterator[Bench]:
             server.stop()
             server.start()
             settings = settings_at(url)
-            schema.apply(settings)
+            migrate.apply(settings)
             with psycopg.connect(url, autocommit=True) as admin:
                 yield Bench(settings, admin)
         finally:

@@ -1,4 +1,4 @@
-"""`make bench-logins`: what a burst of logins does to everybody else, with and without it in turn, over one running API.
+"""`make bench NAME=logins`: what a burst of logins does to everybody else, with and without it in turn, over one running API.
 
 A steady client asks for a list RATE times a second, whatever became of the requests before, and counts from when each was due. The
 burst is LOGINS people at the same moment, from a process of its own. Memory is the resident set of the API's processes, read
@@ -24,7 +24,7 @@ import psycopg
 
 from app.security.passwords import hash_password
 from tests.load.harness import PASSWORD, stand
-from tests.load.streams import Watch, bring_in
+from tests.load.streams import MemoryWatch, bring_in
 
 RATE = 80.0
 """Requests a second."""
@@ -171,7 +171,7 @@ def main() -> None:
         for _ in range(rounds):
             calm.append(asyncio.run(steadily(listing, until(time.perf_counter() + 5))))
             with ExitStack() as stack:
-                watches = [stack.enter_context(Watch(pid)) for pid in serving(here.pid)]
+                watches = [stack.enter_context(MemoryWatch(pid)) for pid in serving(here.pid)]
                 running = send(sent)
                 busy.append(asyncio.run(steadily(listing, running.done)))
             done = running.result()

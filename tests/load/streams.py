@@ -1,4 +1,4 @@
-"""`make bench-streams`: imports and exports LINES claims (100,000) through a running API process and prints what its memory does.
+"""`make bench NAME=streams`: imports and exports LINES claims (100,000) through a running API process and prints what its memory does.
 
 Memory is the API process's resident set, read every 50 ms; time is the client's. Nothing is asserted here: tests/http/test_import_export.py
 holds the ratio in short.
@@ -16,7 +16,7 @@ import psycopg
 from tests.load.harness import Stand, stand
 
 
-class Watch:
+class MemoryWatch:
     """The largest resident set of a process while it is watched, in MiB."""
 
     def __init__(self, pid: int) -> None:
@@ -29,7 +29,7 @@ class Watch:
         """The resident set right now, in MiB."""
         return self._process.memory_info().rss / 2**20
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "MemoryWatch":
         self._thread = threading.Thread(target=self._look)
         self._thread.start()
         return self
@@ -97,7 +97,7 @@ def main() -> None:
         }
         for name, run in passes.items():
             started = time.perf_counter()
-            with Watch(here.pid) as watch:
+            with MemoryWatch(here.pid) as watch:
                 done = run()
             took = time.perf_counter() - started
             print(

@@ -1,4 +1,4 @@
-"""`make bench-tallies`: what tallies cost whoever writes claims, and how long statistics take with them and without.
+"""`make bench NAME=totals`: what tallies cost whoever writes claims, and how long statistics take with them and without.
 
 Writers: WRITERS of one organization, each creating claims as the API does, with the triggers and a fold every two seconds and without
 either, in turn. Readers: statistics over CLAIMS claims of two years, through the API. CPU is PostgreSQL's.
@@ -18,18 +18,18 @@ import httpx
 import psutil
 import psycopg
 
-from app.database import statements as sql
-from app.database.context import ENTER, Signer
+from app.database import statements
+from app.database.context import BEGIN_CONTEXT, ContextSigner
 from app.dev.postgres import binaries
 from app.security.tokens import Caller
 from tests.load.audit import database_cpu
 from tests.load.harness import Stand, stand
-from tests.resources.test_claim_totals import ALWAYS, COUNTED
+from tests.resources.test_claim_totals import COUNTED, SECURITY_HEADERS
 
 WRITERS, ROUNDS, SECONDS = 16, 7, 3
 CLAIMS, DAYS, PROVIDERS, CHANGES, REQUESTS = 300_000, 730, 100, 30_000, 200
 TENANTS = 1000
-FOLD = "select app.fold_claim_tallies()"
+FOLD = "select app.apply_all_total_changes()"
 
 LOAD = f"""
 set session_replication_role = replica;
@@ -49,7 +49,7 @@ vacuum analyze
 
 def create_claim(here: Stand, admin: psycopg.Connection[Any]) -> str:
     """pgbench's script: a claim in one round trip, signed as the API would; it holds for a minute."""
-    signer = Signer(*next(iter(here.settings.context_keys().items())))
+    signer = ContextSigner(*next(iter(here.settings.context_keys().items())))
     who = admin.execute(
         "select u.organization_id, u.user_id, s.session_id from app.users u join auth.sessions s using (user_id)"
     )
@@ -57,10 +57,13 @@ def create_claim(here: Stand, admin: psycopg.Connection[Any]) -> str:
     new = {"claim_number": None, "patient_id": here.patient, "provider_id": here.provider, "diagnosis_code": "E11.9",
            "amount_cents": 12550, "service_date": "2026-01-05", "status": "submitted", "notes": None}  # fmt: skip
     mogrify = psycopg.ClientCursor(admin).mogrify
-    context = signer.entering(caller, request_id="load", address="", source="api", read_only=False)
+    context = signer.sign_context(caller, request_id="load", address="", source="api", read_only=False)
     context |= {"proof": context["proof"](0)}
-    statements = mogrify(ENTER, context), mogrify(sql.load("claims").create.text(new).rstrip().rstrip(";"), new)
-    return "\\startpipeline\n" + "".join(" ".join(one.split()) + ";\n" for one in statements) + "\\endpipeline\n"
+    texts = (
+        mogrify(BEGIN_CONTEXT, context),
+        mogrify(statements.load("claims").create.text(new).rstrip().rstrip(";"), new),
+    )
+    return "\\startpipeline\n" + "".join(" ".join(one.split()) + ";\n" for one in texts) + "\\endpipeline\n"
 
 
 def backends() -> int:
@@ -103,7 +106,7 @@ def written(here: Stand, admin: psycopg.Connection[Any]) -> tuple[float, float]:
 @contextmanager
 def folding(here: Stand, way: str, admin: psycopg.Connection[Any]) -> Iterator[None]:
     """The triggers enabled, with somebody who folds, or disabled."""
-    for trigger in ("claims_40_tally", "claims_40_tally_again"):
+    for trigger in ("claims_40_totals", "claims_40_totals_update"):
         admin.execute(f"alter table app.claims {way} trigger {trigger}")
     stop = threading.Event()
 
@@ -158,12 +161,12 @@ def readers(here: Stand, admin: psycopg.Connection[Any]) -> None:
     for statement in LOAD.split(";"):
         admin.execute(statement)
     began = time.perf_counter()
-    admin.execute("select recount_claim_tallies()")
+    admin.execute("select rebuild_claim_totals()")
     took = time.perf_counter() - began
-    admin.execute("vacuum analyze claim_tallies")
+    admin.execute("vacuum analyze claim_totals")
     claims, whole, rows, size = admin.execute(
         "select (select count(*) from claims), count(*) filter (where scope_id = organization_id), count(*), "
-        "pg_total_relation_size('claim_tallies') / 1e6 from claim_tallies"
+        "pg_total_relation_size('claim_totals') / 1e6 from claim_totals"
     ).fetchone() or (0, 0, 0, 0)
     print(
         f"counting {claims:,} claims anew: {took:.1f} s, {rows:,} tallies ({size:.0f} MB), {whole:,} of them the organization's"
@@ -175,16 +178,16 @@ def readers(here: Stand, admin: psycopg.Connection[Any]) -> None:
 
         asked("statistics, all folded", told)
         admin.execute(
-            "insert into claim_tally_changes (organization_id, provider_id, service_date, status, count, cents, decided, approved, timed, "
-            "microseconds) select t.* from (select * from claims limit %s) c, unnest('{1,-1}'::int[]) s, tally_of(c, s) t",
+            "insert into claim_total_changes (organization_id, provider_id, service_date, status, count, cents, decided, approved, timed, "
+            "microseconds) select t.* from (select * from claims limit %s) c, unnest('{1,-1}'::int[]) s, claim_contribution(c, s) t",
             [CHANGES // 2],
         )
         asked(f"statistics, {CHANGES:,} changes not folded", told)
         (folded,) = admin.execute(
-            "explain (analyze, format json) select app.fold_claim_tallies(100000)"
+            "explain (analyze, format json) select app.apply_all_total_changes(100000)"
         ).fetchone() or ([],)
         print(f"folding {CHANGES:,} changes: {folded[0]['Execution Time']:.0f} ms")
-    asked("every claim counted, as it was", lambda: admin.execute(COUNTED, ALWAYS).fetchall(), 10)
+    asked("every claim counted, as it was", lambda: admin.execute(COUNTED, SECURITY_HEADERS).fetchall(), 10)
 
 
 def idle(here: Stand, admin: psycopg.Connection[Any]) -> None:

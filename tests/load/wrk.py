@@ -74,11 +74,11 @@ def _by_wrk(
     address: str, requests: Sequence[Request], headers: Mapping[str, str], connections: int, seconds: float
 ) -> Load:
     with tempfile.TemporaryDirectory(prefix="claims-wrk-") as folder:
-        listed, script = Path(folder) / "requests.tsv", Path(folder) / "load.lua"
-        listed.write_text("".join("\t".join(one) + "\n" for one in requests))
+        length_prefixed, script = Path(folder) / "requests.tsv", Path(folder) / "load.lua"
+        length_prefixed.write_text("".join("\t".join(one) + "\n" for one in requests))
         # A JSON string is one of Lua's as long as it is plain ASCII.
         named = ",".join(f"[{json.dumps(name)}]={json.dumps(value)}" for name, value in headers.items())
-        script.write_text(SCRIPT % (named, json.dumps(str(listed))))
+        script.write_text(SCRIPT % (named, json.dumps(str(length_prefixed))))
         options = ["-t1", f"-c{connections}", f"-d{int(seconds)}s", "--timeout", "30s", "-s", str(script)]
         command = [str(WRK), *options, address]
         said = subprocess.run(command, check=True, capture_output=True, text=True).stdout

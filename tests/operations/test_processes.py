@@ -15,15 +15,15 @@ import psutil
 import pytest
 
 from app.config import Settings
-from app.database.anonymous import TRIES_AN_ACCOUNT
-from app.database.pool import QUICK_AT_ONCE
+from app.database.pool import MAX_QUICK_CALLS
+from app.http.login_throttle import MAX_ATTEMPTS_PER_ACCOUNT
 from tests.conftest import KEYS, until
 from tests.http.test_idempotency import counted, is_replay, keyed
 from tests.http.test_rate_limits import bearer, passed, spent
 from tests.load.logins import Request, Wire
 from tests.operations.test_process_failures import free_port
 from tests.operations.test_run import is_gone
-from tests.resources.test_auth import is_in, plant
+from tests.resources.test_auth import is_in, seed_login
 from tests.security.attacks.cases import claim
 
 LIMIT = 60
@@ -126,7 +126,7 @@ async def test_processes_share_tries_keys_and_sessions(settings, as_root, cast):
         clients = [client for process in processes for client in process]
         wrong = {"email": "ben@north.test", "password": "wrong"}
         tried = await asyncio.gather(*(client.post("/api/auth/login", json=wrong) for client in clients))
-        assert sorted(answer.status_code for answer in tried) == [401] * TRIES_AN_ACCOUNT + [429] * 10
+        assert sorted(answer.status_code for answer in tried) == [401] * MAX_ATTEMPTS_PER_ACCOUNT + [429] * 10
 
         headers, before = bearer(cast, "alma") | keyed(), counted(as_root, "claims")
         body = claim(cast) | {"claimNumber": None}
@@ -137,7 +137,7 @@ async def test_processes_share_tries_keys_and_sessions(settings, as_root, cast):
         assert [is_replay(answer) for answer in done].count(False) == 1
         assert counted(as_root, "claims") == before + 1
 
-        tokens, (one, two) = plant(as_root, cast, "ana"), [process[0] for process in processes]
+        tokens, (one, two) = seed_login(as_root, cast, "ana"), [process[0] for process in processes]
         assert [await is_in(client, tokens) for client in (one, two)] == [True, True]  # control
         ended = await one.post("/api/auth/logout", headers={"Authorization": f"Bearer {tokens['accessToken']}"})
         assert ended.status_code == 204
@@ -160,7 +160,7 @@ async def test_sigterm_finishes_what_every_process_has_under_way(settings, as_ro
                 return as_root.execute(
                     "select count(*) from pg_locks where not granted and database = "
                     "(select oid from pg_database where datname = current_database())"
-                ).fetchone() == (QUICK_AT_ONCE * len(processes),)
+                ).fetchone() == (MAX_QUICK_CALLS * len(processes),)
 
             await until(all_wait, 5)
             api.supervisor.terminate()

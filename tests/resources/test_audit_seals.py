@@ -10,10 +10,10 @@ from random import Random
 import psycopg
 import pytest
 
-from app.database.context import ENTER
+from app.database.context import BEGIN_CONTEXT
 from app.dev.postgres import binaries
-from app.operations import migrate as schema
-from tests.conftest import entering, until
+from app.operations import migrate
+from tests.conftest import sign_context, until
 from tests.http.test_end_to_end import worker  # noqa: F401
 from tests.support.workers import Workers
 
@@ -23,8 +23,8 @@ where not exists (select from audit_seals s where s.organization_id = a.organiza
 NAMES = "organization_id, actor_user_id, actor_role, action, entity, entity_id, patient_id, before, after, request_id, outcome"
 
 
-MARKERS = "select count(*) from auth.touched"
-A_DAY_LATER = "update auth.tenants set daily_seal_at = daily_seal_at - interval '20 hours'"
+MARKERS = "select count(*) from auth.unsealed_entries"
+A_DAY_LATER = "update auth.organization_lookup set daily_seal_at = daily_seal_at - interval '20 hours'"
 
 
 def visited(as_root):
@@ -87,7 +87,7 @@ COLUMNS = {
     "organization_id": None, "audit_id": "gen_random_uuid()", "at": "at - interval '1 microsecond'",
     "actor_user_id": "gen_random_uuid()", "actor_role": "'nobody'", "action": "'export'", "entity": "'nothing'",
     "entity_id": "gen_random_uuid()", "patient_id": "gen_random_uuid()", "before": """'{"a": 1}'""", "after": "null",
-    "request_id": "'x'", "address": "'10.0.0.1'", "outcome": "'failure'", "era": "7", "written_by": "'5'",
+    "request_id": "'x'", "address": "'10.0.0.1'", "outcome": "'failure'", "cluster_epoch": "7", "written_by": "'5'",
 }  # fmt: skip
 
 
@@ -215,7 +215,7 @@ def test_a_chain_made_anew_shows_against_the_heads_that_were_noted(settings, as_
 def test_an_entry_that_is_committed_late_is_sealed_later(settings, as_root, entries, cast):
     """Its transaction began before those that are sealed meanwhile; nothing takes it for dated back."""
     with psycopg.connect(settings.api_database_url) as late:
-        late.execute(ENTER, entering(cast, "alma"))
+        late.execute(BEGIN_CONTEXT, sign_context(cast, "alma"))
         late.execute("update app.patients set first_name = 'late' where member_number = 'M-1'")
         as_root.execute("update patients set first_name = 'early' where member_number = 'M-2'")
         before = as_root.execute("select count(*) from audit_seals").fetchone()[0]
@@ -268,7 +268,7 @@ def test_a_round_visits_no_organization_where_nothing_happened(settings, as_root
     assert visited(as_root) == 1
     as_root.execute(A_DAY_LATER)
     assert [visited(as_root) for _ in range(14)] == [20] * 12 + [12, 0]  # of the daily seals no more at once
-    late = "select count(*) from auth.tenants where daily_seal_at < now() - interval '20 hours'"
+    late = "select count(*) from auth.organization_lookup where daily_seal_at < now() - interval '20 hours'"
     assert as_root.execute(late).fetchone() == (0,)
     assert verify(as_root) == []
 
@@ -310,7 +310,7 @@ def test_entries_are_sealed_in_whatever_order_their_transactions_end(settings, a
 async def test_whatever_writes_an_entry_has_the_sealer_come_by(settings, as_root, as_user, entries, cast):
     for who, method, path, body in [
         ("alma", "GET", f"/api/claims/{cast.anas_claim}", None),  # app.record_access
-        ("pia", "GET", f"/api/claims/{cast.bens_claim}", None),  # app.record_act
+        ("pia", "GET", f"/api/claims/{cast.bens_claim}", None),  # app.write_audit_entry
         ("alma", "PATCH", f"/api/patients/{cast.tom_patient}", {"firstName": "Tim"}),  # app.audit_row
     ]:
         await as_user(who)(method, path, json=body)
@@ -368,17 +368,17 @@ def test_two_sealers_at_once_do_not_wait_for_each_other(settings, as_root, entri
 
 def test_what_stood_before_there_were_markers_is_sealed_as_well(settings, as_root, entries, cast):
     as_root.execute("update patients set first_name = 'before'")
-    for file in ("0031-touched.rollback.sql", "0031-touched.sql"):
+    for file in ("0031-unsealed-entries.rollback.sql", "0031-unsealed-entries.sql"):
         with as_root.transaction():
             as_root.execute("set local role claims_owner")
-            as_root.execute((schema.MIGRATIONS / file).read_bytes())
+            as_root.execute((migrate.MIGRATIONS / file).read_bytes())
     as_root.execute("update schema_admin.state set files = 'of yesterday'")
-    schema.apply(settings)
-    assert schema.check(settings) == []
+    migrate.apply(settings)
+    assert migrate.check(settings) == []
     assert as_root.execute(MARKERS).fetchone() == (2,)
     seal(settings, as_root)
     assert verify(as_root) == []
-    as_root.execute("update auth.tenants set daily_seal_at = daily_seal_at - interval '31 minutes'")
+    as_root.execute("update auth.organization_lookup set daily_seal_at = daily_seal_at - interval '31 minutes'")
     assert visited(as_root) == 2
 
 
@@ -388,23 +388,23 @@ def test_in_another_cluster_the_trail_goes_on_in_a_new_era(settings, as_root, en
     far = "(written_by::text::numeric + 1000000000)::text::xid8"
     with as_root.transaction():
         as_root.execute(f"update audit_logs set written_by = {far}")
-        as_root.execute(f"update auth.touched set written_by = {far}")
+        as_root.execute(f"update auth.unsealed_entries set written_by = {far}")
         as_root.execute("delete from audit_seals")
         as_root.execute("update schema_admin.state set cluster = 'another'")
-    assert schema.check(settings) == ["it came here from another server"]
-    schema.apply(settings)
-    assert schema.check(settings) == []
-    assert as_root.execute("select app.audit_era()").fetchone() == (2,)
+    assert migrate.check(settings) == ["it came here from another server"]
+    migrate.apply(settings)
+    assert migrate.check(settings) == []
+    assert as_root.execute("select app.cluster_epoch()").fetchone() == (2,)
     as_root.execute("update patients set first_name = 'of the new era'")
     seal(settings, as_root)
     assert verify(as_root) == []
     eras = as_root.execute(
-        "select era, cardinality(audit_ids) > 0 from audit_seals where organization_id = %s order by number",
+        "select cluster_epoch, cardinality(audit_ids) > 0 from audit_seals where organization_id = %s order by number",
         [cast.organization],
     ).fetchall()
     assert eras == [(1, True), (2, True)]
-    schema.apply(settings)  # the same cluster: nothing begins
-    assert as_root.execute("select app.audit_era()").fetchone() == (2,)
+    migrate.apply(settings)  # the same cluster: nothing begins
+    assert as_root.execute("select app.cluster_epoch()").fetchone() == (2,)
 
 
 def test_nobody_else_seals_or_reads_the_seals(as_role, as_root):
@@ -430,7 +430,7 @@ def test_the_file_for_psql_names_what_it_finds(settings, as_root, entries, cast,
     def run(**environ):
         command = [binaries() / "psql", settings.database_url, "-qXAt", "-F", " | ", "-v", "ON_ERROR_STOP=1"]
         environ = os.environ | {"PGOPTIONS": "-c role=claims_auditor"} | environ
-        file = schema.SQL / "operations" / "verify_audit.sql"
+        file = migrate.SQL / "operations" / "verify_audit.sql"
         done = subprocess.run([*command, "-f", file], env=environ, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -461,7 +461,7 @@ async def test_the_worker_seals_by_itself(as_root, cast, worker):  # noqa: F811
 
 async def test_the_workers_log_holds_the_heads_and_is_taken_as_it_is(settings, as_root, entries, cast):
     as_root.execute("set search_path = app, procrastinate")
-    job = "row('upkeep', 'note_audit_heads', 0, null, null, %s, null)::procrastinate_job_to_defer_v1"
+    job = "row('maintenance', 'note_audit_heads', 0, null, null, %s, null)::procrastinate_job_to_defer_v1"
     as_root.execute(f"select procrastinate_defer_jobs_v1(array[{job}])", ['{"timestamp": 0}'])
     with Workers(settings) as workers:
         process = workers.start()

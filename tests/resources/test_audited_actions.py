@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import psycopg
 
-from app.database import statements as sql
+from app.database import statements
 from tests.conftest import PASSWORD, calling, until
 from tests.http.test_end_to_end import worker  # noqa: F401
 from tests.resources.test_audit_logs import trail
@@ -90,8 +90,8 @@ async def test_where_a_denial_cannot_be_recorded_it_is_one_all_the_same(as_user,
     assert f"request {answer.headers['X-Request-Id']}: a denial is not in the trail" in caplog.text
 
 
-WINDOWS = "select recorded, more from auth.denials order by recorded desc"
-A_MINUTE_LATER = "update auth.denials set started_at = started_at - interval '1 minute'"
+WINDOWS = "select recorded, more from auth.denial_counters order by recorded desc"
+A_MINUTE_LATER = "update auth.denial_counters set started_at = started_at - interval '1 minute'"
 DENIALS = "select count(*) from audit_logs where action = 'denied'"
 
 
@@ -138,7 +138,7 @@ async def test_the_worker_closes_a_minute_that_no_denial_follows(settings, as_us
 
 
 async def test_denials_of_a_user_that_is_none_are_not_counted(settings, as_root, cast, other):
-    denial = sql.load("audit_logs").record_denial
+    denial = statements.load("audit_logs").record_denial
     about = {"request_id": "", "address": "", "entity": "claims", "entity_id": None, "outcome": "x", "asked": None}
     with psycopg.connect(settings.api_database_url, autocommit=True) as api:
         for organization, user in [(cast.organization, other.pia), (cast.organization, uuid4()), (uuid4(), cast.pia)]:
@@ -154,15 +154,15 @@ async def test_two_workers_write_one_entry(settings, as_user, as_root):
     await deny(as_user, "pia", 61)
     as_root.execute(A_MINUTE_LATER)
     with psycopg.connect(settings.worker_database_url) as first:
-        assert first.execute("select app.close_denials(9)").fetchone() == (1,)
+        assert first.execute("select app.flush_denials(9)").fetchone() == (1,)
         with psycopg.connect(settings.worker_database_url, autocommit=True) as second:
             second.execute("set lock_timeout = '1ms'")
-            assert second.execute("select app.close_denials(9)").fetchone() == (0,)
+            assert second.execute("select app.flush_denials(9)").fetchone() == (0,)
     assert as_root.execute(DENIALS + " and outcome = 'more denials'").fetchone() == (1,)
 
 
 async def test_nobody_waits_for_the_disk_for_what_is_only_counted(as_user, as_root, settings, cast):
-    denial = sql.load("audit_logs").record_denial
+    denial = statements.load("audit_logs").record_denial
     given = {"tenant": cast.organization, "user_id": cast.pia, "request_id": "", "address": "", "entity": "claims",
              "entity_id": None, "outcome": "x", "asked": None}  # fmt: skip
     await deny(as_user, "pia", 59)

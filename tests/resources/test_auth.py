@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from app.main import create_app
-from app.operations import migrate as schema
+from app.operations import migrate
 from app.security import passwords
 from app.security.tokens import Caller, make_token, new_secret, secret_hash
 from tests.conftest import KEYS, PASSWORD, PASSWORD_HASH, ROLE, until
@@ -41,7 +41,7 @@ async def log_in(client, who: str, password: str = PASSWORD) -> dict[str, Any]:
     return answer.json()["data"]
 
 
-def plant(as_root, cast, who: str) -> dict[str, str]:
+def seed_login(as_root, cast, who: str) -> dict[str, str]:
     """What a login would give, without its hash: for tests that need many."""
     session, secret = uuid4(), new_secret()
     as_root.execute("insert into auth.sessions values (%s, %s, %s)", [cast.organization, session, cast.ids[who]])
@@ -128,7 +128,7 @@ async def test_a_dead_refresh_token_used_again_ends_its_family_alone(client, as_
 async def test_a_refresh_token_has_one_successor(settings, as_root, cast):
     """Whatever is sent at once, to whichever process: one line goes on, and the token of a lost answer is answered again."""
     async with instance(settings) as one, instance(settings) as two:
-        tokens = plant(as_root, cast, "ana")
+        tokens = seed_login(as_root, cast, "ana")
         for _ in range(3):
             answers = await asyncio.gather(*(refresh((one, two)[n % 2], tokens) for n in range(30)))
             assert [answer.status_code for answer in answers] == [200] * 30
@@ -146,7 +146,7 @@ async def test_a_refresh_token_has_one_successor(settings, as_root, cast):
 
 async def test_a_thief_and_its_victim_do_not_both_go_on(client, as_root, cast):
     """Where both have the same token, the second of them to use it after the grace ends the family."""
-    tokens = plant(as_root, cast, "ana")
+    tokens = seed_login(as_root, cast, "ana")
     victim, thief = [(await refresh(client, tokens)).json()["data"] for _ in range(2)]
     assert victim["refreshToken"] == thief["refreshToken"]
     thief = (await refresh(client, thief)).json()["data"]
@@ -160,9 +160,9 @@ async def test_a_successor_is_found_again_while_keys_rotate(settings, as_root, c
     """It is derived from the old token by a key: the one that it was derived by may have become the second since."""
     rotated = {"new": b"another secret of the tests; 32 bytes and more"} | KEYS
     async with instance(settings) as before:
-        tokens = plant(as_root, cast, "ana")
+        tokens = seed_login(as_root, cast, "ana")
         first = (await refresh(before, tokens)).json()["data"]
-        schema.apply(msgspec.structs.replace(settings, token_keys=rotated))
+        migrate.apply(msgspec.structs.replace(settings, token_keys=rotated))
         async with instance(settings, token_keys=rotated) as after:
             assert (await refresh(after, tokens)).json()["data"]["refreshToken"] == first["refreshToken"]
             second = (await refresh(after, first)).json()["data"]
@@ -174,7 +174,7 @@ async def test_nothing_of_a_family_outlives_its_end(client, as_user, as_root, ca
     for _ in range(6):
         as_root.execute("update users set active = true where user_id = %s", [cast.ana])
         as_root.execute(SET_HASH, [PASSWORD_HASH, "ana@north.test"])
-        first, own = plant(as_root, cast, "ana"), plant(as_root, cast, "ana")
+        first, own = seed_login(as_root, cast, "ana"), seed_login(as_root, cast, "ana")
         child = (await refresh(client, first)).json()["data"]
         as_root.execute(BACK.format("replaced_at", "replaced_at"), ["11 seconds", secret_hash(first["refreshToken"])])
         ending = {
@@ -199,7 +199,7 @@ async def test_who_may_not_come_in_is_not_refreshed(client, as_root, cast):
         "update organizations set suspended_at = %s where organization_id = %s": (("now", None), cast.organization),
     }
     for switch, ((off, on), whom) in switches.items():
-        tokens = plant(as_root, cast, "ana")
+        tokens = seed_login(as_root, cast, "ana")
         tokens |= (await refresh(client, tokens)).json()["data"]
         assert await is_in(client, tokens)  # control
         as_root.execute(switch, [off, whom])
@@ -222,13 +222,13 @@ async def test_another_role_holds_from_the_next_request(client, as_user, cast):
 
 async def test_logging_out_ends_ones_own_session_or_the_one_named(client, as_root, cast):
     for body in ({}, {"refreshToken": None}):
-        own, other = plant(as_root, cast, "ana"), plant(as_root, cast, "ana")
+        own, other = seed_login(as_root, cast, "ana"), seed_login(as_root, cast, "ana")
         assert await is_in(client, own)  # control
         assert (await call(client, "logout", own["accessToken"], **body)).status_code == 204
         assert await is_dead(client, own)
         assert await is_in(client, other)
         assert (await call(client, "logout", own["accessToken"])).status_code == 401
-    third = plant(as_root, cast, "ana")
+    third = seed_login(as_root, cast, "ana")
     spent = dict(third)
     third |= (await refresh(client, third)).json()["data"]
     assert (await call(client, "logout", other["accessToken"], refreshToken=spent["refreshToken"])).status_code == 204
@@ -237,8 +237,8 @@ async def test_logging_out_ends_ones_own_session_or_the_one_named(client, as_roo
 
 
 async def test_nobody_logs_somebody_else_out(client, as_root, casts):
-    ana, ben = plant(as_root, casts["north"], "ana"), plant(as_root, casts["north"], "ben")
-    theirs = plant(as_root, casts["south"], "ana")
+    ana, ben = seed_login(as_root, casts["north"], "ana"), seed_login(as_root, casts["north"], "ben")
+    theirs = seed_login(as_root, casts["south"], "ana")
     answers = [
         await call(client, "logout", ana["accessToken"], refreshToken=token)
         for token in (ben["refreshToken"], theirs["refreshToken"], new_secret())

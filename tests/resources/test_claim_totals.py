@@ -15,14 +15,14 @@ import pytest
 from psycopg import IsolationLevel
 from psycopg.types.string import TextLoader
 
-from app.database import statements as sql
-from app.database.context import ENTER
+from app.database import statements
+from app.database.context import BEGIN_CONTEXT
 from app.dev.postgres import binaries
-from app.operations import migrate as schema
-from tests.conftest import entering, until
+from app.operations import migrate
+from tests.conftest import sign_context, until
 from tests.http.test_end_to_end import worker  # noqa: F401
 
-STATS = sql.load("claims").stats
+STATS = statements.load("claims").stats
 COUNTED = """
 with seen as (
     select c.status, count(*) as count, sum(c.amount_cents) as cents,
@@ -38,10 +38,10 @@ with seen as (
 select json_build_object(
     'byStatus', json_object_agg(s.status, json_build_object(
         'count', coalesce(seen.count, 0),
-        'amount', major_units(coalesce(seen.cents, 0)::bigint))),
+        'amount', from_cents(coalesce(seen.cents, 0)::bigint))),
     'total', json_build_object(
         'count', coalesce(sum(seen.count), 0)::bigint,
-        'amount', major_units(coalesce(sum(seen.cents), 0)::bigint)),
+        'amount', from_cents(coalesce(sum(seen.cents), 0)::bigint)),
     'approvalRate', round(sum(seen.approved) / nullif(sum(seen.decided), 0), 4),
     'averageProcessingHours', round(sum(seen.seconds) / nullif(sum(seen.timed), 0) / 3600, 2))
 from claim_statuses() as s (status)
@@ -49,17 +49,17 @@ left join seen on seen.status = s.status"""
 """The answer with every claim counted, as the caller sees it."""
 
 DAY = date(2026, 1, 1)
-ALWAYS = {"service_date_from": None, "service_date_to": None}
+SECURITY_HEADERS = {"service_date_from": None, "service_date_to": None}
 DAYS = [
     {"service_date_from": DAY, "service_date_to": DAY + timedelta(days=1)},
-    ALWAYS | {"service_date_to": DAY},
-    ALWAYS,
+    SECURITY_HEADERS | {"service_date_to": DAY},
+    SECURITY_HEADERS,
 ]
 CLAIM = """
 insert into claims (patient_id, provider_id, diagnosis_code, amount_cents, service_date, status)
 values (%(patient)s, %(provider)s, 'I10', %(cents)s, %(day)s, %(status)s) returning claim_id"""
 MOVE = "update claims set status = %s, status_reason = 'x', denial_reason = 'x' where claim_id = %s"
-OPEN, KEPT = "select count(*) from claim_tally_changes", "select count(*) from claim_tallies"
+OPEN, KEPT = "select count(*) from claim_total_changes", "select count(*) from claim_totals"
 LIVES = [
     "",
     "under_review",
@@ -84,11 +84,11 @@ def acting(settings, who, name, snapshot=None):
     """A transaction of the API's as this person, committed at the end. Whoever waits for a lock for a second fails."""
     with psycopg.connect(settings.api_database_url, options="-c lock_timeout=1s") as connection:
         connection.isolation_level = snapshot
-        connection.execute(ENTER, entering(who, name))
+        connection.execute(BEGIN_CONTEXT, sign_context(who, name))
         yield connection
 
 
-def stats(settings, who, name, days=ALWAYS):
+def stats(settings, who, name, days=SECURITY_HEADERS):
     """What this person is told, after it was held against the claims in the same snapshot."""
     with acting(settings, who, name, IsolationLevel.REPEATABLE_READ) as connection:
         connection.adapters.register_loader("json", TextLoader)
@@ -108,7 +108,7 @@ def seen(settings, who, names=("alma", "ana", "ben")):
 def fold(settings, at_most=10_000):
     """How many changes; in a transaction of its own."""
     with psycopg.connect(settings.worker_database_url) as connection:
-        return connection.execute("select app.fold_claim_tallies(%s)", [at_most]).fetchone()[0]
+        return connection.execute("select app.apply_all_total_changes(%s)", [at_most]).fetchone()[0]
 
 
 def rows(connection, query):
@@ -122,7 +122,7 @@ def verify(settings):
         settings.database_url,
         "-qXAt",
         "-f",
-        schema.SQL / "operations" / "verify_totals.sql",
+        migrate.SQL / "operations" / "verify_totals.sql",
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -159,14 +159,14 @@ def test_everybody_is_told_what_counting_gives(settings, as_root, cast, other, l
         assert seen(settings, cast)["alma"] == 19
     assert rows(as_root, OPEN) == 0
     assert (
-        rows(as_root, "select count(*) from claim_tallies where count <= 0") == 0
+        rows(as_root, "select count(*) from claim_totals where count <= 0") == 0
     )  # what has become of nothing is gone
     assert verify(settings) == []
 
 
 def test_every_day_and_status_is_read_from_tallies(settings, as_root, cast, lived):
     """Control of every test here: a tally that is wrong is told."""
-    as_root.execute("update claim_tallies set count = count + 1")
+    as_root.execute("update claim_totals set count = count + 1")
     with pytest.raises(AssertionError):
         stats(settings, cast, "alma")
     with pytest.raises(AssertionError):
@@ -193,7 +193,7 @@ class Writer:
                 suppress(psycopg.errors.DeadlockDetected),
                 psycopg.connect(self._settings.api_database_url) as connection,
             ):
-                connection.execute(ENTER, entering(self._who, self._name))
+                connection.execute(BEGIN_CONTEXT, sign_context(self._who, self._name))
                 before = list(self._mine)
                 what(connection)
                 if taken_back := self._random.random() < 0.25:
@@ -220,7 +220,7 @@ class Writer:
 
     def _bulk(self, connection):
         if self._name == "alma":
-            connection.execute("select bulk_move(%s, 'approved', null, null)", [self._mine])
+            connection.execute("select update_status_bulk(%s, 'approved', null, null)", [self._mine])
 
     def _import(self, connection):
         line = {key: str(value) for key, value in self._new().items()}
@@ -236,12 +236,12 @@ class Writer:
     def _job(self, _connection):
         """An admission as its job has it: all of a patient's claims with one statement."""
         with psycopg.connect(self._settings.worker_database_url) as job:
-            enter = "select set_config('role', ctx.enter_job(%s, %s), true)"
+            enter = "select set_config('role', context.begin_job(%s, %s), true)"
             job.execute(enter, [self._who.organization, self._event])
             claims = (
                 "array(select claim_id from claims where status = 'submitted' order by claim_id limit 5 for update)"
             )
-            job.execute(f"select move_claims({claims}, 'under_review', %s)", [self._event])
+            job.execute(f"select move_claims_for_event({claims}, 'under_review', %s)", [self._event])
             if self._random.random() < 0.25:
                 job.rollback()
 
@@ -292,7 +292,7 @@ def test_writers_of_one_day_and_status_wait_for_nobody(settings, as_root, cast):
         assert fold(settings) == 0
     assert seen(settings, cast) == {"alma": before["alma"] + 2, "ana": before["ana"] + 2, "ben": before["ben"]}
     assert fold(settings) == 4
-    shared = "update claim_tallies set count = count + 1"
+    shared = "update claim_totals set count = count + 1"
     with psycopg.connect(settings.database_url, options="-c search_path=app -c lock_timeout=100ms") as second:
         with as_root.transaction(force_rollback=True):
             as_root.execute(shared)
@@ -304,7 +304,7 @@ def test_writers_of_one_day_and_status_wait_for_nobody(settings, as_root, cast):
 def test_a_fold_that_is_under_way_keeps_nobody_waiting_and_a_second_does_nothing(settings, as_root, cast, lived):
     before = seen(settings, cast)
     with psycopg.connect(settings.worker_database_url) as first:
-        many = rows(first, "select app.fold_claim_tallies()")
+        many = rows(first, "select app.apply_all_total_changes()")
         assert many == rows(as_root, OPEN) > 0
         assert fold(settings) == 0
         with acting(settings, cast, "ana") as ana:
@@ -318,7 +318,7 @@ def test_a_fold_that_is_under_way_keeps_nobody_waiting_and_a_second_does_nothing
 def test_who_dies_while_folding_has_folded_nothing(settings, as_root, cast, lived):
     before, left = seen(settings, cast), rows(as_root, OPEN)
     with suppress(psycopg.OperationalError), psycopg.connect(settings.worker_database_url) as folder:
-        assert rows(folder, "select app.fold_claim_tallies()") == left > 0
+        assert rows(folder, "select app.apply_all_total_changes()") == left > 0
         as_root.execute("select pg_terminate_backend(%s, 5000)", [folder.info.backend_pid])
         folder.execute("select 1")
     assert rows(as_root, OPEN) == left
@@ -357,25 +357,25 @@ def test_counting_anew_mends_what_went_past_the_triggers_and_waits_for_nobody(se
     with acting(settings, cast, "ana") as ana:
         ana.execute(CLAIM, claim(cast))
         as_root.execute("set lock_timeout = '1s'")
-        assert rows(as_root, "select app.recount_claim_tallies()") > 10
+        assert rows(as_root, "select app.rebuild_claim_totals()") > 10
         assert verify(settings) == []
     assert seen(settings, cast)["alma"] == 20
     assert fold(settings) > 0
     assert verify(settings) == []
-    as_root.execute("delete from claim_tallies")
-    as_root.execute("select app.recount_claim_tallies(%s)", [cast.organization])
+    as_root.execute("delete from claim_totals")
+    as_root.execute("select app.rebuild_claim_totals(%s)", [cast.organization])
     assert {line.split("|")[0] for line in verify(settings)} == {str(other.organization)}
     as_root.execute("set role claims_owner")
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):  # half of it would be worse
-        as_root.execute("select app.recount_claim_tallies()")
+        as_root.execute("select app.rebuild_claim_totals()")
 
 
 def test_what_stood_before_there_were_tallies_is_counted(settings, as_root, cast, lived):
-    as_root.execute("drop trigger claims_40_tally on claims; drop trigger claims_40_tally_again on claims")
-    as_root.execute("delete from claim_tallies; delete from claim_tally_changes")
+    as_root.execute("drop trigger claims_40_totals on claims; drop trigger claims_40_totals_update on claims")
+    as_root.execute("delete from claim_totals; delete from claim_total_changes")
     as_root.execute("update schema_admin.state set files = 'of yesterday'")
     assert len(verify(settings)) > 0  # control
-    schema.apply(settings)
+    migrate.apply(settings)
     assert verify(settings) == []
     assert seen(settings, cast)["alma"] == 19
 

@@ -151,12 +151,15 @@ async def test_many_that_are_refused_say_why(as_user, cast, body):
     fine, paid = [(await alma.post("/api/claims", body)).json()["data"]["id"] for _ in range(2)]
     for status in ("approved", "paid"):
         await alma.patch(f"/api/claims/{paid}", {"status": status})
-    lacking = (
+    missing_fixes = (
         await alma.post("/api/claims/bulk-status-update", {"claimIds": [fine, paid], "status": "rejected"})
     ).json()
-    assert {one["id"]: one["code"] for one in lacking["data"]["failed"]} == {fine: "VALIDATION_ERROR", paid: "CONFLICT"}
+    assert {one["id"]: one["code"] for one in missing_fixes["data"]["failed"]} == {
+        fine: "VALIDATION_ERROR",
+        paid: "CONFLICT",
+    }
     assert "paid can't become rejected" in next(
-        one["message"] for one in lacking["data"]["failed"] if one["id"] == paid
+        one["message"] for one in missing_fixes["data"]["failed"] if one["id"] == paid
     )
     whole = {"claimIds": [fine, paid], "status": "rejected", "denialReason": "not covered"}
     assert (await alma.post("/api/claims/bulk-status-update", whole)).json()["data"]["updated"] == [fine]

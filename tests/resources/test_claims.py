@@ -129,12 +129,12 @@ def test_who_decided_does_not_take_up_the_appeal(as_root, as_role, cast):
 ])  # fmt: skip
 async def test_every_role_sees_its_own_part(as_user, cast, who, claims, patients, events):
     user = as_user(who)
-    listed = {one["id"] for one in (await user.get("/api/claims")).json()["data"]}
-    assert listed == {str(cast.ids[name]) for name in claims}
+    length_prefixed = {one["id"] for one in (await user.get("/api/claims")).json()["data"]}
+    assert length_prefixed == {str(cast.ids[name]) for name in claims}
     for name in ("anas_claim", "bens_claim"):
         assert (await user.get(f"/api/claims/{cast.ids[name]}")).status_code == (200 if name in claims else 404)
-    listed = {one["id"] for one in (await user.get("/api/patients")).json()["data"]}
-    assert listed == {str(cast.ids[name]) for name in patients}
+    length_prefixed = {one["id"] for one in (await user.get("/api/patients")).json()["data"]}
+    assert length_prefixed == {str(cast.ids[name]) for name in patients}
     history = await user.get(f"/api/patient-status/history/{cast.tom_patient}")
     assert history.status_code == (200 if "tom_patient" in patients else 404)
     if history.status_code == 200:

@@ -6,7 +6,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from app.http.schemas import Answer
+from app.http.envelope import Envelope
 from app.resources.diagnosis_codes import DiagnosisCode
 from app.resources.job_processing_logs import Job
 from tests.conftest import load_all_codes
@@ -31,7 +31,7 @@ async def walk(user, path):
 async def codes(user, search):
     answer = await user.get("/api/diagnosis-codes", params={"search": search, "limit": 100})
     assert answer.status_code == 200, (search, answer.text)
-    msgspec.json.decode(answer.content, type=Answer[list[DiagnosisCode]], strict=True)
+    msgspec.json.decode(answer.content, type=Envelope[list[DiagnosisCode]], strict=True)
     return {one["code"]: one for one in answer.json()["data"]}
 
 
@@ -117,7 +117,7 @@ async def test_jobs_are_listed_by_status_and_type(as_user, jobs):
         "status=failed&jobType=patient_discharge": [], "status=processing": [],
     }.items():  # fmt: skip
         answer = await alma.get(f"/api/jobs?{query}")
-        found = msgspec.json.decode(answer.content, type=Answer[list[Job]], strict=True).data
+        found = msgspec.json.decode(answer.content, type=Envelope[list[Job]], strict=True).data
         assert [names[str(one.id)] for one in found] == expected, query
     assert [names[one["id"]] for one in await walk(alma, "/api/jobs?limit=4")] == newest
     assert [names[one["id"]] for one in await walk(alma, "/api/jobs?limit=1&status=failed")] == newest[1:3]

@@ -14,7 +14,7 @@ async def test_readiness_says_that_a_job_waits_too_long(client, as_user, as_root
     assert (await as_user("alma").post("/api/patient-status", event)).status_code == 202
     assert (await client.get("/health/ready")).json()["queue"] == "ok"  # control: it has only just been enqueued
     as_root.execute("update procrastinate.procrastinate_events set at = now() - interval '2 minutes'")
-    client._transport.app.state.seen = (0.0, ("", "", ""))
+    client._transport.app.state.health = (0.0, ("", "", ""))
     answer = await client.get("/health/ready")
     assert answer.status_code == 200
     assert answer.json()["queue"].startswith("a job has been ready for 1")
@@ -23,7 +23,7 @@ async def test_readiness_says_that_a_job_waits_too_long(client, as_user, as_root
 async def test_readiness_says_that_no_worker_lives(client, as_root):
     assert (await client.get("/health/ready")).json()["workers"] == "ok"  # control
     as_root.execute("update procrastinate.procrastinate_workers set last_heartbeat = now() - interval '31 seconds'")
-    client._transport.app.state.seen = (0.0, ("", "", ""))
+    client._transport.app.state.health = (0.0, ("", "", ""))
     answer = await client.get("/health/ready")
     assert (answer.status_code, answer.json()["workers"]) == (200, "no worker lives")
 
@@ -31,7 +31,7 @@ async def test_readiness_says_that_no_worker_lives(client, as_root):
 async def test_readiness_turns_red_where_the_schema_is_another(client, as_root):
     assert (await client.get("/health/ready")).status_code == 200  # control
     as_root.execute("alter table claims add column extra integer")
-    client._transport.app.state.seen = (0.0, ("", "", ""))
+    client._transport.app.state.health = (0.0, ("", "", ""))
     answer = await client.get("/health/ready")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert "changed by hand" in answer.json()["schema"]

@@ -7,7 +7,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from app.http.schemas import Answer
+from app.http.envelope import Envelope
 from app.resources.users import User
 from tests.conftest import PASSWORD
 from tests.resources.test_patients import problem
@@ -20,7 +20,7 @@ async def change(user, who, **body):
 async def test_an_admin_sees_everybody_of_the_organization_once(as_user, cast):
     alma = as_user("alma")
     whole = await alma.get("/api/users")
-    users = msgspec.json.decode(whole.content, type=Answer[list[User]], strict=True).data
+    users = msgspec.json.decode(whole.content, type=Envelope[list[User]], strict=True).data
     assert {user.id for user in users} == set(cast.emails)
     assert {user.email for user in users} == set(cast.emails.values())
     ana = next(user for user in users if user.id == cast.ana)
@@ -168,8 +168,8 @@ async def test_an_invitation_lets_one_person_in_once(client, as_user, as_root, c
     token = data.pop("invitationToken")
     assert (made.status_code, data["email"], data["acceptedAt"]) == (201, "neu@north.test", None)
     assert token not in (await alma.get("/api/invitations")).text
-    listed = (await alma.get("/api/invitations")).json()["data"]
-    assert (listed[0], len(listed)) == (data, 2)
+    length_prefixed = (await alma.get("/api/invitations")).json()["data"]
+    assert (length_prefixed[0], len(length_prefixed)) == (data, 2)
     days = "select expires_at - created_at = interval '7 days' from invitations where invitation_id = %s"
     assert as_root.execute(days, [data["id"]]).fetchone() == (True,)
     joined = await join(client, token)

@@ -9,19 +9,25 @@ import psycopg
 import pytest
 from psycopg.pq import DiagnosticField
 
-from app.database import statements as sql
-from app.database.context import BOUND_FOR, ENTER, UNBOUND_FOR, Signer, listed
-from tests.conftest import KEYS, SIGNER, caller, calling, entering
+from app.database import statements
+from app.database.context import (
+    BEGIN_CONTEXT,
+    BOUND_PROOF_LIFETIME_S,
+    UNBOUND_PROOF_LIFETIME_S,
+    ContextSigner,
+    length_prefixed,
+)
+from tests.conftest import CONTEXT_KEY, KEYS, SIGNER, caller, calling, sign_context
 from tests.security.policies.scenarios import SETS
 from tests.security.test_isolation import TABLES
 
 PRODUCT = ["claims_admin", "claims_processor", "claims_provider", "claims_patient"]
 OTHERS = [
     "claims_owner",
-    "claims_gate",
-    "claims_usher",
-    "claims_recorder",
-    "claims_sealer",
+    "claims_auth_definer",
+    "claims_context_definer",
+    "claims_trigger_definer",
+    "claims_audit_sealer",
     "claims_system",
     "claims_worker",
     "claims_auditor",
@@ -106,7 +112,7 @@ def test_a_context_that_was_reset_is_none(as_role, statement):
 def test_discarding_everything_leaves_no_context(settings, cast):
     with psycopg.connect(settings.api_database_url, autocommit=True) as connection:
         with connection.transaction():
-            connection.execute(ENTER, entering(cast, "alma"))
+            connection.execute(BEGIN_CONTEXT, sign_context(cast, "alma"))
             assert connection.execute("select count(*) from claims").fetchone()[0] == 2  # control
         connection.execute("discard all")
         connection.execute("set role claims_admin")
@@ -161,8 +167,8 @@ def test_a_tenant_that_changes_within_a_statement_shows_no_row(as_root, as_role,
     assert sum(map(bool, bent.values())) > 20  # control: their own rows
     # Control: where a policy asks whether the context is a real one, and takes the tenant from the variable.
     as_root.execute(
-        "drop policy claims_entered on claims; "
-        "alter policy claims_signed on claims using ((select ctx.verified(current_user)) is not null)"
+        "drop policy claims_requires_context on claims; "
+        "alter policy claims_context on claims using ((select context.verified_id(current_user)) is not null)"
     )
     assert other.anas_claim in shown(
         as_role("alma"), plan, "claims", "claim_id", "organization_id", str(other.organization)
@@ -170,11 +176,11 @@ def test_a_tenant_that_changes_within_a_statement_shows_no_row(as_root, as_role,
 
 
 SCOPES = {
-    "pia": ("user_id", "paul", "alter policy claims_processor_select on claims using (assigned_to = ctx.variable('user_id'))"),
+    "pia": ("user_id", "paul", "alter policy claims_processor_select on claims using (assigned_to = context.variable('user_id'))"),
     "ana": ("provider_id", "ben_provider",
-            "alter policy claims_provider_select on claims using (provider_id = ctx.variable('provider_id'))"),
+            "alter policy claims_provider_select on claims using (provider_id = context.variable('provider_id'))"),
     "tom": ("patient_id", "tina_patient",
-            "alter policy claims_patient_select on claims using (patient_id = ctx.variable('patient_id'))"),
+            "alter policy claims_patient_select on claims using (patient_id = context.variable('patient_id'))"),
 }  # fmt: skip
 """Who sees a part of the organization: by which variable, whose part is another, and the policy that would believe the variable."""
 
@@ -221,12 +227,14 @@ def test_a_context_is_bent_by_no_name_of_the_caller(as_role, as_root, cast, othe
         assert attempt(alma, statement) is psycopg.errors.InsufficientPrivilege, statement
     alma.execute("set local search_path = pg_temp, app, pg_catalog")
     assert alma.execute("select count(*) from app.claims").fetchone()[0] == 2  # control
-    assert alma.execute("select ctx.entered('claims_gate')").fetchone() == (cast.organization,)  # control
-    assert attempt(alma, "select ctx.entered('claims_usher')") in FORGED
+    assert alma.execute("select context.required_id('claims_auth_definer')").fetchone() == (
+        cast.organization,
+    )  # control
+    assert attempt(alma, "select context.required_id('claims_context_definer')") in FORGED
     forge(alma, other, "alma", "admin")
-    for role in ("claims_usher", "claims_gate"):
-        assert attempt(alma, f"select ctx.entered('{role}')") in FORGED
-    assert attempt(alma, "select ctx.entered(null)") in FORGED
+    for role in ("claims_context_definer", "claims_auth_definer"):
+        assert attempt(alma, f"select context.required_id('{role}')") in FORGED
+    assert attempt(alma, "select context.required_id(null)") in FORGED
     assert attempt(alma, "select * from app.claims") in FORGED
 
 
@@ -234,17 +242,17 @@ def test_a_prepared_statement_and_a_second_login_are_judged_anew(settings, cast,
     with psycopg.connect(settings.api_database_url, autocommit=True) as connection:
         connection.prepare_threshold = None  # else psycopg forgets what is prepared at every rollback
         with connection.transaction():
-            connection.execute(ENTER, entering(cast, "alma"))
+            connection.execute(BEGIN_CONTEXT, sign_context(cast, "alma"))
             connection.execute("prepare mine as select organization_id from claims")
             for _ in range(7):  # a plan for all from the sixth on
                 assert {one for (one,) in connection.execute("execute mine")} == {cast.organization}  # control
-            for who in ("postgres", "claims_worker", "claims_gate"):
+            for who in ("postgres", "claims_worker", "claims_auth_definer"):
                 become = psycopg.sql.SQL("set session authorization {}").format(psycopg.sql.Identifier(who))
                 assert attempt(connection, become) is psycopg.errors.InsufficientPrivilege
             forge(connection, other, "alma", "admin")
             assert attempt(connection, "execute mine") in FORGED
         with connection.transaction():
-            connection.execute(ENTER, entering(cast, "tom"))
+            connection.execute(BEGIN_CONTEXT, sign_context(cast, "tom"))
             assert len(connection.execute("execute mine").fetchall()) == 1  # the patient's policies
             connection.execute("set local role claims_admin")
             assert attempt(connection, "execute mine") in FORGED
@@ -257,17 +265,17 @@ def test_what_was_entered_stands_until_something_else_is(settings, cast, other):
     """Two contexts in one transaction, and a third that is refused: no mixture of them, and no half of the one that failed."""
     tenants = "select distinct organization_id from claims"
     with psycopg.connect(settings.api_database_url) as connection:
-        connection.execute(ENTER, entering(cast, "alma"))
-        refused = entering(other, "alma") | {"proof": "x"}
-        ended = entering(other, "alma") | {"user_id": cast.alma}
+        connection.execute(BEGIN_CONTEXT, sign_context(cast, "alma"))
+        refused = sign_context(other, "alma") | {"proof": "x"}
+        ended = sign_context(other, "alma") | {"user_id": cast.alma}
         for given in (refused, ended):
             connection.execute("set local role none")
-            assert attempt(connection, ENTER, given) is psycopg.errors.InvalidAuthorizationSpecification
+            assert attempt(connection, BEGIN_CONTEXT, given) is psycopg.errors.InvalidAuthorizationSpecification
             connection.execute("set local role claims_admin")
             assert attempt(connection, tenants) == [(cast.organization,)]
         (north,) = connection.execute("select current_setting('app.mac')").fetchone()
         connection.execute("set local role none")
-        connection.execute(ENTER, entering(other, "ana"))
+        connection.execute(BEGIN_CONTEXT, sign_context(other, "ana"))
         assert attempt(connection, tenants) == [(other.organization,)]
         connection.execute("set local role claims_admin")  # whom north was entered for
         assert attempt(connection, tenants) in FORGED
@@ -277,17 +285,17 @@ def test_what_was_entered_stands_until_something_else_is(settings, cast, other):
 
 
 FUNCTIONS = {
-    "select * from app.take_next_claim()": "claims_processor",
+    "select * from app.assign_next_claim()": "claims_processor",
     "select app.record_access('read', 'audit_logs')": "claims_admin",
-    "select * from app.take_key('/api/claims', 'cast', '')": "claims_admin",
-    "select app.keep_answer('/api/claims', 'cast', 200, '{}', '')": "claims_admin",
+    "select * from app.reserve_idempotency_key('/api/claims', 'cast', '')": "claims_admin",
+    "select app.store_response('/api/claims', 'cast', 200, '{}', '')": "claims_admin",
     "select * from app.retry_job(%(job)s)": "claims_admin",
     "select * from app.claim_limits()": "claims_provider",
     "select app.appeal_window_days()": "claims_provider",
     "select auth.my_password_hash('')": "claims_admin",
     "select auth.set_my_password('x', null, null, 60, '')": "claims_admin",
     "select auth.log_out(null, '')": "claims_admin",
-    "select app.bulk_move(array[%(claim)s]::uuid[], 'voided', 'x', null)": "claims_admin",
+    "select app.update_status_bulk(array[%(claim)s]::uuid[], 'voided', 'x', null)": "claims_admin",
     "select app.reassign_claims(%(pia)s, null)": "claims_admin",
 }
 """What the API may call that runs as somebody else, or changes much at once; and a role that may."""
@@ -308,12 +316,12 @@ def test_every_function_that_the_api_may_call_as_somebody_else_is_tried(as_root)
     """Definer functions that a product role may execute; those of the login itself are before there is a tenant."""
     found = as_root.execute(
         "select distinct p.proname from pg_proc p, unnest(%s::text[]) as role where p.prosecdef "
-        "and p.pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'ctx'::regnamespace) "
+        "and p.pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'context'::regnamespace) "
         "and has_function_privilege(role, p.oid, 'execute')",
         [PRODUCT],
     ).fetchall()
     tried = "".join(FUNCTIONS)
-    assert [name for (name,) in found if name != "checked" and f".{name}(" not in tried] == []
+    assert [name for (name,) in found if name != "read_id" and f".{name}(" not in tried] == []
 
 
 def calls(who, name="alma"):
@@ -323,11 +331,11 @@ def calls(who, name="alma"):
         "user_id": who.ids[name], "session_id": uuid4(), "token_hash": b"x", "refresh_hash": None, "name": "Me", "password_hash": "x",
         "organization": "Mine", "seconds": 60, "changed_at": None, "new_hash": "y", "old_hash": b"x", "request_id": "", "address": "a",
         "entity": "claims", "entity_id": None, "outcome": "forbidden", "asked": "{}", "caller": who.ids[name], "subject": "one", "want": 1,
-        "limit": 5, "account": "one", "account_began": 1, "address_began": 1, "limit_": 5, "successors": b"y" * 32,
+        "limit": 5, "account": "one", "account_window": 1, "address_window": 1, "limit_": 5, "successors": b"y" * 32,
     }  # fmt: skip
     special = {"open_session": {"refresh_hash": uuid4().bytes}}
     for file in ("auth", "rate_limits", "audit_logs"):
-        for query in sql.load(file).all.values():
+        for query in statements.load(file).all.values():
             if query.signed:
                 function, words = query.signed
                 one = given | special.get(function, {})
@@ -342,9 +350,9 @@ def test_every_function_of_the_login_asks_for_a_proof(as_root, cast):
     """And each is called by a statement that the API signs."""
     found = as_root.execute(
         "select p.proname, p.proargnames[p.pronargs] from pg_proc p where p.pronamespace in ('app'::regnamespace, 'auth'::regnamespace, "
-        "'ctx'::regnamespace) and p.prosecdef and (has_function_privilege('claims_api', p.oid, 'execute') or "
+        "'context'::regnamespace) and p.prosecdef and (has_function_privilege('claims_api', p.oid, 'execute') or "
         "p.pronamespace = 'auth'::regnamespace and has_function_privilege('claims_admin', p.oid, 'execute')) "
-        "and p.proname <> all ('{enter,probe,queue_state}')"  # enter and probe take one, too; the others say nothing of a tenant
+        "and p.proname <> all ('{begin_request,probe,queue_state}')"  # these take one, too; the others say nothing of a tenant
     ).fetchall()
     assert {name for name, _ in found} == {query.signed[0] for query, _ in calls(cast)}
     assert {last for _, last in found} == {"p_proof"}
@@ -354,7 +362,7 @@ def ready(settings, who, query, name="alma"):
     """A connection on which that function may be called: within the caller's context where it is the caller's."""
     connection = psycopg.connect(settings.api_database_url)
     if query.signed[0] in OF_THE_CALLER:
-        connection.execute(ENTER, entering(who, name))
+        connection.execute(BEGIN_CONTEXT, sign_context(who, name))
     return connection
 
 
@@ -365,7 +373,7 @@ def test_a_proof_opens_one_call(settings, cast, other):
         text, signed = query.text(given), calling(query, **given)
         with ready(settings, cast, query) as connection:
             pid = connection.info.backend_pid
-            make = SIGNER.calling(query, given)["proof"]
+            make = SIGNER.sign_call(query, given)["proof"]
             words = query.signed[1]
             forged = {
                 "none": "", "nothing like one": "test:x:y:z", "no key": signed["proof"].replace("test:", "self:"),
@@ -407,14 +415,14 @@ def test_no_two_lists_of_arguments_read_alike(as_root):
         ["a\n", "b"],
         ["a", "\nb"],
     ]
-    assert len({listed(one) for one in lists}) == len(lists)
-    spelled = (
+    assert len({length_prefixed(one) for one in lists}) == len(lists)
+    regex_string = (
         "select string_agg(coalesce(octet_length(w) || ':' || w, '~'), '' order by n) "
         "from unnest(%s::text[]) with ordinality as s (w, n)"
     )
     for one in lists:
-        (text,) = as_root.execute(spelled, [one]).fetchone()
-        assert (text or "") == listed(one)  # as ctx.verify_call writes it
+        (text,) = as_root.execute(regex_string, [one]).fetchone()
+        assert (text or "") == length_prefixed(one)  # as context.verify_call writes it
 
 
 def test_what_runs_before_there_is_a_tenant_leaves_no_context(settings, cast, other):
@@ -428,7 +436,7 @@ def test_what_runs_before_there_is_a_tenant_leaves_no_context(settings, cast, ot
                 forge(connection, other, "alma", "admin")
                 connection.execute(psycopg.sql.SQL("set local role {}").format(psycopg.sql.Identifier(role)))
                 assert attempt(connection, "select * from claims") in FORGED, (query.name, role)
-                assert attempt(connection, "select * from app.take_next_claim()") in FORGED, (query.name, role)
+                assert attempt(connection, "select * from app.assign_next_claim()") in FORGED, (query.name, role)
                 connection.execute("set local role none")
             connection.rollback()
 
@@ -439,7 +447,7 @@ def test_a_proof_expires(settings, cast, monkeypatch, bound):
     query, given = next(calls(cast))
     with psycopg.connect(settings.api_database_url, autocommit=True) as connection:
         pid = connection.info.backend_pid if bound else 0
-        lives = BOUND_FOR if bound else UNBOUND_FOR
+        lives = BOUND_PROOF_LIFETIME_S if bound else UNBOUND_PROOF_LIFETIME_S
         for age, holds in (
             (0, True),
             (lives - 2, True),
@@ -449,12 +457,12 @@ def test_a_proof_expires(settings, cast, monkeypatch, bound):
             (-3600, False),
         ):
             monkeypatch.setattr("app.database.context.time.time", lambda: time_time() - age)  # noqa: B023
-            enter = SIGNER.entering(caller(cast, "alma"), request_id="", address="", source="api", read_only=False)
+            enter = SIGNER.sign_context(caller(cast, "alma"), request_id="", address="", source="api", read_only=False)
             enter |= {"proof": enter["proof"](pid)}
-            call = SIGNER.calling(query, given)
+            call = SIGNER.sign_call(query, given)
             call |= {"proof": call["proof"](pid)}
             monkeypatch.undo()
-            for statement, values in ((ENTER, enter), (query.text(given), call)):
+            for statement, values in ((BEGIN_CONTEXT, enter), (query.text(given), call)):
                 try:
                     connection.execute(statement, values)
                     refused = None
@@ -466,22 +474,22 @@ def test_a_proof_expires(settings, cast, monkeypatch, bound):
 def test_read_only_is_signed_and_stays(settings, cast):
     change = "update claims set notes = 'x' returning 1"
     with psycopg.connect(settings.api_database_url, autocommit=True) as connection:
-        reading = entering(cast, "alma", read_only=True)
-        assert attempt(connection, ENTER, reading | {"read_only": False}) in FORGED
+        reading = sign_context(cast, "alma", read_only=True)
+        assert attempt(connection, BEGIN_CONTEXT, reading | {"read_only": False}) in FORGED
         for more in (
             "set transaction read write",
             "set local transaction_read_only = off",
             "set session characteristics as transaction read write",
         ):
             with connection.transaction(force_rollback=True):
-                connection.execute(ENTER, reading)
+                connection.execute(BEGIN_CONTEXT, reading)
                 assert len(connection.execute("select 1 from claims").fetchall()) == 2  # control
                 with suppress(psycopg.errors.ActiveSqlTransaction), connection.transaction():
                     connection.execute(more)
                 with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
                     connection.execute(change)
         with connection.transaction(force_rollback=True):
-            connection.execute(ENTER, entering(cast, "alma"))
+            connection.execute(BEGIN_CONTEXT, sign_context(cast, "alma"))
             assert len(connection.execute(change).fetchall()) == 2  # control
 
 
@@ -496,7 +504,9 @@ def test_a_read_only_context_fits_no_second_transaction_of_its_message(settings,
     )
     with psycopg.connect(settings.api_database_url, autocommit=True) as connection:
         for read_only, raises in ((True, True), (False, False)):
-            enter = psycopg.ClientCursor(connection).mogrify(ENTER, entering(cast, "alma", read_only=read_only))
+            enter = psycopg.ClientCursor(connection).mogrify(
+                BEGIN_CONTEXT, sign_context(cast, "alma", read_only=read_only)
+            )
             message = f"{enter}; set local role none; {keep}; commit; {again}; set local role claims_admin; "
             message += "update app.claims set notes = 'x'"
             result = connection.pgconn.exec_(message.encode())
@@ -506,12 +516,12 @@ def test_a_read_only_context_fits_no_second_transaction_of_its_message(settings,
 
 
 def test_a_signature_is_for_whom_and_for_when_it_was_made(settings, cast, other):
-    good = entering(cast, "alma")
-    other_key = Signer("test", b"another key, not the database's!")
+    good = sign_context(cast, "alma")
+    other_key = ContextSigner("test", b"another key, not the database's!")
     kid, expires, backend, signature = good["proof"].split(":")
 
     def signed(by, **changed):
-        entered = by.entering(caller(cast, "alma"), request_id="test", address="", source="api", read_only=False)
+        entered = by.sign_context(caller(cast, "alma"), request_id="test", address="", source="api", read_only=False)
         return good | changed | {"proof": entered["proof"](0)}
 
     def proof(*parts):
@@ -540,16 +550,16 @@ def test_a_signature_is_for_whom_and_for_when_it_was_made(settings, cast, other)
         "no number": proof(kid, "soon", backend, signature),
     }
     with psycopg.connect(settings.api_database_url, autocommit=True) as connection:
-        assert connection.execute(ENTER, good).fetchone() == ("claims_admin",)  # control
+        assert connection.execute(BEGIN_CONTEXT, good).fetchone() == ("claims_admin",)  # control
         for name, given in forged.items():
-            assert attempt(connection, ENTER, given) is psycopg.errors.InvalidAuthorizationSpecification, name
+            assert attempt(connection, BEGIN_CONTEXT, given) is psycopg.errors.InvalidAuthorizationSpecification, name
 
 
 def test_a_mac_is_of_one_transaction_and_one_backend(settings, cast):
     names = [f"app.{name}" for name in (*VARIABLES, "request_id", "address", "source", "mac")]
     read = "select " + ", ".join(f"current_setting('{name}', true)" for name in names)
     with psycopg.connect(settings.api_database_url) as one, psycopg.connect(settings.api_database_url) as two:
-        one.execute(ENTER, entering(cast, "alma"))
+        one.execute(BEGIN_CONTEXT, sign_context(cast, "alma"))
         stolen = one.execute(read).fetchone()
         assert one.execute("select count(*) from claims").fetchone()[0] == 2  # control
         one.commit()
@@ -569,18 +579,18 @@ def test_a_savepoint_gives_back_no_more_than_there_was(as_role, cast, other):
 
 
 def test_the_keys_can_be_read_and_used_by_nobody(as_role, as_root, settings):
-    assert as_root.execute("select count(*) from ctx.keys").fetchone() == (
+    assert as_root.execute("select count(*) from context.keys").fetchone() == (
         2,
     )  # control: the test's and the database's own
     alma = as_role("alma")
     for statement in (
-        "select * from ctx.keys",
-        "select ctx.mac('', '', '')",
-        "select ctx.fits('', '', 'claims_admin')",
-        "select ctx.assume(null)",
-        "select ctx.stated()",
+        "select * from context.keys",
+        "select context.hmac_sha256('', '', '')",
+        "select context.is_valid('', '', 'claims_admin')",
+        "select context.establish(null)",
+        "select context.signature_input()",
     ):
         assert attempt(alma, statement) is psycopg.errors.InsufficientPrivilege, statement
         with psycopg.connect(settings.api_database_url) as connection:
             assert attempt(connection, statement) is psycopg.errors.InsufficientPrivilege, statement
-    assert SIGNER.key not in KEYS.values()  # what the database knows signs no token
+    assert CONTEXT_KEY not in KEYS.values()  # what the database knows signs no token

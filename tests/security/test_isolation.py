@@ -6,18 +6,18 @@ from typing import Any
 import psycopg
 import pytest
 
-from app.database.context import ENTER
-from tests.conftest import Cast, entering
+from app.database.context import BEGIN_CONTEXT
+from tests.conftest import Cast, sign_context
 
 TABLES = [
     "organizations", "users", "providers", "patients", "care_relationships", "claims", "claim_status_history",
-    "claim_tallies", "claim_tally_changes", "patient_status_events",
+    "claim_totals", "claim_total_changes", "patient_status_events",
     "job_processing_logs", "audit_logs", "audit_seals", "invitations", "idempotency_keys",
 ]  # fmt: skip
 
 NOT_EVEN_OWN = {
     ("pia", "care_relationships"), ("pia", "audit_logs"), ("ana", "audit_logs"),
-    *product(("pia", "tom"), ("claim_tallies", "claim_tally_changes")),
+    *product(("pia", "tom"), ("claim_totals", "claim_total_changes")),
     *product(("pia", "ana", "tom"), ("invitations",)),
     *product(("alma", "pia", "ana", "tom"), ("idempotency_keys", "audit_seals")),
 }  # fmt: skip
@@ -106,7 +106,7 @@ def test_without_a_context_a_query_fails(settings, table):
 
 def test_the_context_is_gone_after_the_transaction(settings, cast):
     with psycopg.connect(settings.api_database_url) as connection:
-        connection.execute(ENTER, entering(cast, "alma"))
+        connection.execute(BEGIN_CONTEXT, sign_context(cast, "alma"))
         assert _count(connection, "select count(*) from claims") > 0  # control
         connection.commit()
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -119,7 +119,7 @@ def test_a_user_of_another_tenant_cannot_be_entered(settings, cast, other):
         psycopg.connect(settings.api_database_url) as connection,
         pytest.raises(psycopg.DatabaseError) as caught,
     ):
-        connection.execute(ENTER, entering(mixed, "alma"))
+        connection.execute(BEGIN_CONTEXT, sign_context(mixed, "alma"))
     assert caught.value.sqlstate == "ENDED"
 
 

@@ -15,27 +15,27 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.http import concurrency as turns
+from app.http import concurrency
 from app.security import passwords
 from tests.conftest import PASSWORD, until
 from tests.http.test_rate_limits import bearer, spent
 from tests.load.logins import Request, apart, logins, people, steadily
-from tests.load.streams import Watch
+from tests.load.streams import MemoryWatch
 from tests.operations.test_processes import environ_for
 from tests.resources.test_auth import instance
 from tests.security.test_passwords import try_login
 
 SHORT = 60
-"""Logins; `make bench-logins` has 200."""
+"""Logins; `make bench NAME=logins` has 200."""
 UNBRIDLED = """
 from concurrent.futures import ThreadPoolExecutor
 from app.security import passwords
-from app.http import concurrency as turns
+from app.http import concurrency
 from app.__main__ import main
-turns.HASHES_AT_ONCE, passwords._threads = 1000, ThreadPoolExecutor(2)
+concurrency.MAX_HASHING, passwords._threads = 1000, ThreadPoolExecutor(2)
 main([])
 """
-"""The API without turns, which hashes two at a time like anything else that it does."""
+"""The API without concurrency, which hashes two at a time like anything else that it does."""
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def emails(settings) -> list[str]:
 
 
 async def test_who_waits_for_a_turn_costs_nothing_and_comes_in_in_order(client, as_user, as_root, emails, monkeypatch):
-    gate, compared, ended = threading.Event(), passwords._compared, []
-    monkeypatch.setattr(passwords, "_compared", lambda *given: gate.wait(30) and compared(*given))
+    gate, compared, ended = threading.Event(), passwords._matches, []
+    monkeypatch.setattr(passwords, "_matches", lambda *given: gate.wait(30) and compared(*given))
 
     async def log_in(email: str) -> int:
         status = await try_login(client, email, PASSWORD)
@@ -61,30 +61,30 @@ async def test_who_waits_for_a_turn_costs_nothing_and_comes_in_in_order(client, 
         for _ in range(20):
             assert (await as_user("alma").get("/api/claims")).status_code == 200
         assert (
-            spent(as_root, "login from:127.0.0.1")[0] == turns.HASHES_AT_ONCE
+            spent(as_root, "login from:127.0.0.1")[0] == concurrency.MAX_HASHING
         )  # of all so many have asked the database anything
         assert not ended  # control: they were all under way
     finally:
         gate.set()
     assert await asyncio.gather(*running) == [200] * SHORT
-    assert max(abs(ended.index(email) - n) for n, email in enumerate(emails)) <= turns.HASHES_AT_ONCE
+    assert max(abs(ended.index(email) - n) for n, email in enumerate(emails)) <= concurrency.MAX_HASHING
 
 
 async def test_a_login_that_waits_too_long_is_refused(settings, emails, monkeypatch):
     """429 where others of its address are what it waits for, and 503 where it is the only one of its own."""
-    gate, compared = threading.Event(), passwords._compared
-    monkeypatch.setattr(passwords, "_compared", lambda *given: gate.wait(30) and compared(*given))
-    monkeypatch.setattr(turns, "HASHES_PATIENCE", 0.1)
+    gate, compared = threading.Event(), passwords._matches
+    monkeypatch.setattr(passwords, "_matches", lambda *given: gate.wait(30) and compared(*given))
+    monkeypatch.setattr(concurrency, "MAX_HASHING_WAIT_S", 0.1)
     async with instance(settings) as client, instance(settings, "192.0.2.1") as other:
         other._transport.app = client._transport.app  # another address of the same process
         running = [asyncio.create_task(try_login(client, email, PASSWORD)) for email in emails[:5]]
         try:
-            done, _ = await asyncio.wait(running[turns.HASHES_AT_ONCE :])
+            done, _ = await asyncio.wait(running[concurrency.MAX_HASHING :])
             assert {task.result() for task in done} == {429}
             assert await try_login(other, emails[-1], PASSWORD) == 503
         finally:
             gate.set()
-        assert await asyncio.gather(*running[: turns.HASHES_AT_ONCE]) == [200] * turns.HASHES_AT_ONCE
+        assert await asyncio.gather(*running[: concurrency.MAX_HASHING]) == [200] * concurrency.MAX_HASHING
         assert await try_login(client, emails[-1], PASSWORD) == 200
 
 
@@ -94,7 +94,7 @@ async def test_hashing_yields_to_everything_else_and_alone(client):
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     before = nice()
-    assert await passwords._apart(nice) == min(before + passwords.NICE, 19)
+    assert await passwords._run_in_thread(nice) == min(before + passwords.NICE, 19)
     assert nice() == before
 
 
@@ -104,7 +104,7 @@ async def test_processes_hash_in_turn(tmp_path):
     holds = "import fcntl, sys, time; fcntl.lockf(int(sys.argv[1]), fcntl.LOCK_EX); print('has it', flush=True); time.sleep(60)"
     given = turn.fileno()
     with subprocess.Popen([sys.executable, "-c", holds, str(given)], pass_fds=[given], stdout=subprocess.PIPE) as other:
-        passwords.take_turns(given)
+        passwords.use_interprocess_lock(given)
         try:
             assert other.stdout.readline() == b"has it\n"
             hashing = asyncio.create_task(passwords.make_hash(PASSWORD))
@@ -162,7 +162,7 @@ def burst_over(settings, cast, emails, *command: str) -> Burst:
     with apart() as send, served(told, *command) as (address, pid):
         send(logins(address, emails[:10])).result()  # so that it has hashed
         listing = Request.to(f"{address}/api/claims?limit=20", bearer(cast, "alma"))
-        with Watch(pid) as watch:
+        with MemoryWatch(pid) as watch:
             before, began = wanted(pid), time.perf_counter()
             running = send(logins(address, emails))
             took = asyncio.run(steadily(listing, running.done))
@@ -172,8 +172,8 @@ def burst_over(settings, cast, emails, *command: str) -> Burst:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not say how long threads wait to run")
 def test_a_burst_of_logins_leaves_cores_to_others(settings, cast, emails):
-    """It wants a third less than without turns, at least; about half of a core against one and a quarter. What others feel of it is
-    `make bench-logins`' to say: no test that shares its cores can."""
+    """It wants a third less than without concurrency, at least; about half of a core against one and a quarter. What others feel of it is
+    `make bench NAME=logins`' to say: no test that shares its cores can."""
     kept = burst_over(settings, cast, emails, "-m", "app")
     assert kept.statuses == [200] * SHORT
     assert kept.others_answered

@@ -10,15 +10,26 @@ import httpx
 import pytest
 from argon2 import PasswordHasher, extract_parameters
 
-from app.database.anonymous import TRIES_AN_ACCOUNT, TRIES_AN_ADDRESS, TRIES_WITHIN
-from app.http import concurrency as turns
+from app.http import concurrency
+from app.http.login_throttle import ATTEMPT_WINDOW_S, MAX_ATTEMPTS_PER_ACCOUNT, MAX_ATTEMPTS_PER_ADDRESS
 from app.security import passwords
 from app.security.tokens import secret_hash
 from tests.conftest import PASSWORD
-from tests.resources.test_auth import NEW, SET_HASH, call, fields, instance, is_dead, is_in, log_in, plant, refresh
+from tests.resources.test_auth import (
+    NEW,
+    SET_HASH,
+    call,
+    fields,
+    instance,
+    is_dead,
+    is_in,
+    log_in,
+    refresh,
+    seed_login,
+)
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8192, parallelism=1)
-DEAR = PasswordHasher(time_cost=3, memory_cost=19 * 1024, parallelism=1)
+REMEMBERED_COST_S = PasswordHasher(time_cost=3, memory_cost=19 * 1024, parallelism=1)
 ADDRESS = b"login from:127.0.0.1"
 
 
@@ -33,7 +44,7 @@ def kept_hash(as_root, who: str = "ana") -> str:
 
 async def test_a_new_password_ends_every_sessions_refresh_tokens(client, as_root, cast):
     """The caller's own as well: its access token lives on to its expiry, no longer."""
-    own, other, bens = await log_in(client, "ana"), await log_in(client, "ana"), plant(as_root, cast, "ben")
+    own, other, bens = await log_in(client, "ana"), await log_in(client, "ana"), seed_login(as_root, cast, "ben")
     for current, new, named in [
         ("wrong", NEW, "currentPassword"), (PASSWORD.upper(), NEW, "currentPassword"), ("", NEW, "currentPassword"),
         (PASSWORD, "x" * 11, "newPassword"), (PASSWORD, "x" * 129, "newPassword"), (PASSWORD, None, "newPassword"),
@@ -56,7 +67,7 @@ async def test_a_new_password_ends_every_sessions_refresh_tokens(client, as_root
 
 async def test_a_new_password_may_come_with_new_tokens(client, as_root, cast):
     """A thief of the caller's refresh token is out, and the caller goes on in the same session."""
-    own, other = await log_in(client, "ana"), plant(as_root, cast, "ana")
+    own, other = await log_in(client, "ana"), seed_login(as_root, cast, "ana")
     stolen = [own, (await refresh(client, own)).json()["data"]]
     path, headers = "/api/auth/password?tokens=true", {"Authorization": f"Bearer {own['accessToken']}"}
     body = {"currentPassword": PASSWORD, "newPassword": NEW}
@@ -77,7 +88,7 @@ async def test_a_new_password_may_come_with_new_tokens(client, as_root, cast):
 async def test_a_refresh_under_way_does_not_outlive_a_new_password(client, as_root, cast):
     for _ in range(4):
         as_root.execute(SET_HASH, [passwords.hash_password(PASSWORD), "ana@north.test"])
-        own = plant(as_root, cast, "ana")
+        own = seed_login(as_root, cast, "ana")
         change = call(client, "password", own["accessToken"], currentPassword=PASSWORD, newPassword=NEW)
         *raced, changed = await asyncio.gather(*(refresh(client, own) for _ in range(4)), change)
         assert changed.status_code == 204
@@ -89,7 +100,7 @@ async def test_a_refresh_under_way_does_not_outlive_a_new_password(client, as_ro
 async def test_a_login_that_a_password_change_overtakes_is_none(client, as_root, cast, monkeypatch, hasher):
     if hasher:  # the login then makes a new hash of the old password
         as_root.execute(SET_HASH, [hasher.hash(PASSWORD), "ana@north.test"])
-    own, verify = plant(as_root, cast, "ana"), passwords.verify
+    own, verify = seed_login(as_root, cast, "ana"), passwords.verify
 
     async def overtaken(hashes, password):
         fits = await verify(hashes, password)
@@ -105,7 +116,7 @@ async def test_a_login_that_a_password_change_overtakes_is_none(client, as_root,
 
 
 async def test_a_login_renews_a_cheaper_hash_and_no_dearer_one(client, as_root):
-    for hasher, renewed in [(CHEAP, True), (DEAR, False)]:
+    for hasher, renewed in [(CHEAP, True), (REMEMBERED_COST_S, False)]:
         as_root.execute(SET_HASH, [hasher.hash(PASSWORD), "ana@north.test"])
         before = kept_hash(as_root)
         assert await try_login(client) == 401
@@ -168,7 +179,7 @@ async def test_an_unknown_email_looks_like_a_wrong_password(client, as_root, cas
 
 async def test_hashing_holds_up_nobody_and_is_done_by_few_at_a_time(client, casts, monkeypatch):
     known = [email for who in casts.values() for email in who.emails.values()][:10]
-    compared, gate, lock, running = passwords._compared, Event(), Lock(), []
+    compared, gate, lock, running = passwords._matches, Event(), Lock(), []
     most = 0
 
     def gated(hashes, password):
@@ -183,11 +194,11 @@ async def test_hashing_holds_up_nobody_and_is_done_by_few_at_a_time(client, cast
             with lock:
                 running.pop()
 
-    monkeypatch.setattr(passwords, "_compared", gated)
+    monkeypatch.setattr(passwords, "_matches", gated)
     logins = [asyncio.create_task(try_login(client, email, PASSWORD)) for email in known]
     try:
         answered = 0
-        while len(running) < passwords.AT_ONCE or answered < 50:
+        while len(running) < passwords.MAX_THREADS or answered < 50:
             assert (await client.get("/health")).status_code == 200
             answered += 1
             await asyncio.sleep(0)  # /health waits for nothing, so without it nothing else would have a turn
@@ -195,11 +206,11 @@ async def test_hashing_holds_up_nobody_and_is_done_by_few_at_a_time(client, cast
     finally:
         gate.set()
     assert await asyncio.gather(*logins) == [200] * 10
-    assert most == passwords.AT_ONCE
+    assert most == passwords.MAX_THREADS
 
 
 async def test_more_than_may_wait_for_a_hash_are_refused(settings, monkeypatch):
-    monkeypatch.setattr(turns, "WAITING", 3)
+    monkeypatch.setattr(concurrency, "MAX_WAITING", 3)
     async with instance(settings) as client:
         login = {"email": "ana@north.test", "password": PASSWORD}
         answers = await asyncio.gather(*(call(client, "login", **login) for _ in range(8)))
@@ -255,23 +266,25 @@ async def test_an_account_is_tried_so_often_whether_it_exists_or_not(settings, a
                 try_login(client, spelt) for client in (one, two) for spelt in (email, email.upper()) for _ in range(5)
             ]
             # All at once, from two addresses, in two processes: not one more gets through.
-            assert sorted(await asyncio.gather(*tried)) == [401] * TRIES_AN_ACCOUNT + [429] * 10
+            assert sorted(await asyncio.gather(*tried)) == [401] * MAX_ATTEMPTS_PER_ACCOUNT + [429] * 10
             refused = await call(two, "login", email=email, password=PASSWORD)
             assert (refused.status_code, refused.json()["error"]["code"]) == (429, "RATE_LIMITED")
-            assert 0 < int(refused.headers["Retry-After"]) <= TRIES_WITHIN
+            assert 0 < int(refused.headers["Retry-After"]) <= ATTEMPT_WINDOW_S
             limits = [refused.headers[f"RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset")]
-            assert limits == [str(TRIES_AN_ACCOUNT), "0", refused.headers["Retry-After"]]
+            assert limits == [str(MAX_ATTEMPTS_PER_ACCOUNT), "0", refused.headers["Retry-After"]]
         assert await try_login(one, "ben@north.test", PASSWORD) == 200  # control: somebody else
-        as_root.execute("update auth.windows set started_at = started_at - make_interval(secs => %s)", [TRIES_WITHIN])
+        as_root.execute(
+            "update auth.rate_limits set started_at = started_at - make_interval(secs => %s)", [ATTEMPT_WINDOW_S]
+        )
         assert await try_login(two, "ana@north.test", PASSWORD) == 200
 
 
 async def test_a_right_password_costs_no_try_and_clears_no_wrong_one(client, as_root, cast):
-    for _ in range(TRIES_AN_ACCOUNT - 1):
+    for _ in range(MAX_ATTEMPTS_PER_ACCOUNT - 1):
         assert await try_login(client) == 401
     for _ in range(3):
         assert await try_login(client, password=PASSWORD) == 200
-    own = plant(as_root, cast, "ana")
+    own = seed_login(as_root, cast, "ana")
     wrong = await call(client, "password", own["accessToken"], currentPassword="wrong", newPassword=NEW)
     assert wrong.status_code == 400  # the tenth: a stolen access token is no way to try more
     right = await call(client, "password", own["accessToken"], currentPassword=PASSWORD, newPassword=NEW)
@@ -279,11 +292,11 @@ async def test_a_right_password_costs_no_try_and_clears_no_wrong_one(client, as_
 
 
 async def test_an_address_is_tried_from_so_often(settings, as_root):
-    spend = "update auth.windows set used = %s where subject = sha256(%s)"
+    spend = "update auth.rate_limits set used = %s where subject = sha256(%s)"
     founds = {"organizationName": "Org", "email": "o@o.test", "name": "O", "password": NEW}
     async with instance(settings) as one, instance(settings, "192.0.2.1") as two:
         assert await try_login(one) == 401
-        assert as_root.execute(spend, [TRIES_AN_ADDRESS - 1, ADDRESS]).rowcount == 1
+        assert as_root.execute(spend, [MAX_ATTEMPTS_PER_ADDRESS - 1, ADDRESS]).rowcount == 1
         assert [await try_login(one, "ben@north.test", word) for word in (PASSWORD, PASSWORD, "wrong")] == [
             200,
             200,

@@ -9,7 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from app.operations import migrate as schema
+from app.operations import migrate
 from tests.conftest import url_for
 
 READS = [
@@ -28,11 +28,11 @@ CLOSED = [
     "audit_seals",
     "idempotency_keys",
     "job_processing_logs",
-    "claim_tallies",
+    "claim_totals",
 ]
 CHANGES = [
     "update claims set notes = 'x'", "delete from claims", "insert into providers (npi, name) values ('1003000126', 'x')",
-    "select app.take_next_claim()", "set role claims_admin", "create table mine ()",
+    "select app.assign_next_claim()", "set role claims_admin", "create table mine ()",
 ]  # fmt: skip
 PERSONAL = [
     "select first_name, last_name, date_of_birth, member_number, email, phone from patients", "select notes, denial_reason from claims",
@@ -54,7 +54,7 @@ def make(settings) -> Callable[..., subprocess.CompletedProcess[str]]:
             target,
             *(f"{name.upper()}={value}" for name, value in words.items()),
         ]
-        return subprocess.run(command, env=environ, cwd=schema.ROOT, capture_output=True, text=True)
+        return subprocess.run(command, env=environ, cwd=migrate.ROOT, capture_output=True, text=True)
 
     return run
 
@@ -133,7 +133,7 @@ def test_it_needs_its_line_and_its_membership(make, as_root, reports, login):
     make("grant-reporting", login=login, org="north")
     with reports(login) as connection:
         assert connection.execute("select count(*) from claims").fetchone() == (2,)  # control
-        as_root.execute("delete from ctx.reporters")
+        as_root.execute("delete from context.reporting_logins")
         with pytest.raises(psycopg.errors.InvalidAuthorizationSpecification):
             connection.execute("select count(*) from claims")
     make("grant-reporting", login=login, org="north")
@@ -147,10 +147,10 @@ def test_it_needs_its_line_and_its_membership(make, as_root, reports, login):
 )
 def test_what_is_no_organization_or_no_free_login_is_refused(make, as_root, login, words):
     members = "select roleid::regrole::text, member::regrole::text from pg_auth_members where roleid::regrole::text ~ 'reporting'"
-    before = as_root.execute("select count(*) from ctx.reporters").fetchone()
+    before = as_root.execute("select count(*) from context.reporting_logins").fetchone()
     ran = make("grant-reporting", **{"login": login} | words)
     assert ran.returncode != 0
-    assert as_root.execute("select count(*) from ctx.reporters").fetchone() == before
+    assert as_root.execute("select count(*) from context.reporting_logins").fetchone() == before
     assert words.get("login", login) not in {member for _, member in as_root.execute(members).fetchall()}
 
 
@@ -178,7 +178,7 @@ def test_a_reporting_login_with_another_role_of_the_product_acts_not_at_all(as_r
 
 def test_a_line_in_reporters_for_the_api_opens_nothing(as_root, settings, cast):
     as_root.execute(
-        "insert into ctx.reporters (login, organization_id) values ('claims_api', %s), ('claims_worker', %s)",
+        "insert into context.reporting_logins (login, organization_id) values ('claims_api', %s), ('claims_worker', %s)",
         [cast.organization, cast.organization],
     )
     with psycopg.connect(settings.api_database_url) as connection:

@@ -10,14 +10,14 @@ import msgspec
 import psycopg
 import pytest
 
-from app.database.pool import TOO_MANY, why_refused
-from app.database.server_version import Unsafe
+from app.database.pool import TOO_MANY, connection_problem
+from app.database.server_version import UnsafeDatabase
 from app.dev.postgres import binaries
-from app.operations import migrate as schema
+from app.operations import migrate
 from app.security.tokens import make_token
 from tests.conftest import KEYS, PASSWORD, caller, url_for
 from tests.operations.test_processes import environ_for
-from tests.resources.test_auth import call, instance, plant, refresh
+from tests.resources.test_auth import call, instance, refresh, seed_login
 from tests.security.attacks.cases import patient
 from tests.security.test_tokens import me
 
@@ -41,7 +41,7 @@ async def test_clocks_that_differ_are_named_and_not_the_clients_fault(
     client, as_root, cast, monkeypatch, caplog, seconds
 ):
     """Every good login and token was 401, and readiness was green."""
-    tokens = plant(as_root, cast, "ana")
+    tokens = seed_login(as_root, cast, "ana")
     shifted(monkeypatch, seconds)
     path = "/api/auth/me"
     for answer in (
@@ -81,7 +81,7 @@ async def test_another_secret_under_a_known_name_is_found(settings, as_root, cas
     token = make_token(caller(cast, "ana"), KEYS)
     async with instance(settings) as client:
         assert (await me(client, token)).status_code == 200  # control
-        schema.apply(msgspec.structs.replace(settings, token_keys=OTHER, force=True))
+        migrate.apply(msgspec.structs.replace(settings, token_keys=OTHER, force=True))
         answer = await me(client, token)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "UNAVAILABLE")
         assert "another secret, or none, under that name of TOKEN_KEYS" in caplog.text
@@ -91,12 +91,12 @@ async def test_another_secret_under_a_known_name_is_found(settings, as_root, cas
             async with instance(settings):
                 pass
         assert caught.group_contains(
-            Unsafe, match="keys: the database has another secret under test. Run `make schema`"
+            UnsafeDatabase, match="keys: the database has another secret under test. Run `make schema`"
         )
-        schema.apply(msgspec.structs.replace(settings, token_keys=SECOND, force=True))
+        migrate.apply(msgspec.structs.replace(settings, token_keys=SECOND, force=True))
         status, parts = await ready(client)
         assert (status, parts["keys"]) == (503, "the database has no key test")
-        schema.apply(settings)
+        migrate.apply(settings)
         assert (await ready(client))[0] == 200
         assert (await me(client, token)).status_code == 200
 
@@ -104,20 +104,20 @@ async def test_another_secret_under_a_known_name_is_found(settings, as_root, cas
 async def test_the_schema_step_locks_no_running_process_out(settings, as_root, cast):
     """Nor one that signs with a name longer than PostgreSQL keeps; where none runs, keys come and go freely, and so does one whose name
     begins with that of a key in use."""
-    schema.apply(
+    migrate.apply(
         msgspec.structs.replace(settings, token_keys=FIRST | {"test2": b"a retired secret; long enough: 32 bytes"})
     )
     async with instance(settings):
-        schema.apply(settings)
+        migrate.apply(settings)
     long = {"k" * 64: b"a secret under the longest name; 32 bytes"}
     for running, given in ((FIRST, OTHER), (FIRST, SECOND), (long, SECOND)):
-        schema.apply(msgspec.structs.replace(settings, token_keys=running))
+        migrate.apply(msgspec.structs.replace(settings, token_keys=running))
         async with instance(settings, token_keys=running) as client:
             told = msgspec.structs.replace(settings, token_keys=given)
-            with pytest.raises(Unsafe, match=f"sign with {next(iter(running))}, which TOKEN_KEYS lack"):
-                schema.apply(told)
+            with pytest.raises(UnsafeDatabase, match=f"sign with {next(iter(running))}, which TOKEN_KEYS lack"):
+                migrate.apply(told)
             assert (await ready(client))[0] == 200
-            schema.apply(
+            migrate.apply(
                 msgspec.structs.replace(settings, token_keys=given | SECOND | running)
             )  # control: listed as well
             assert (await ready(client))[0] == 200
@@ -125,7 +125,7 @@ async def test_the_schema_step_locks_no_running_process_out(settings, as_root, c
         async with asyncio.timeout(10):
             while as_root.execute(gone).fetchone() != (0,):
                 await asyncio.sleep(0.02)
-        schema.apply(told)
+        migrate.apply(told)
     command = [sys.executable, "-m", "app.operations.migrate"]
     async with instance(settings, token_keys=SECOND):
         told = {"DATABASE_URL": settings.database_url, "TOKEN_KEYS": f"test:{KEYS['test'].decode()}"}
@@ -222,8 +222,8 @@ def test_why_no_connection_was_had_is_said_without_names(
     parts = {"database": "postgres", "user": "claims_api"} | change
     with pytest.raises(psycopg.OperationalError) as caught:
         psycopg.connect(url_for(server_url, parts["database"], parts["user"], "api-password")).close()
-    assert why_refused(caught.value) == words
-    assert why_refused(psycopg.OperationalError("connection refused")) == "can't be reached"
+    assert connection_problem(caught.value) == words
+    assert connection_problem(psycopg.OperationalError("connection refused")) == "can't be reached"
 
 
 def unlock(settings, email):

@@ -10,7 +10,7 @@ import msgspec
 
 from app.config import Settings
 from app.main import create_app
-from app.operations import migrate as schema
+from app.operations import migrate
 from tests.conftest import KEYS, PASSWORD
 from tests.security.test_tokens import HEADER, forge, good_claims, me, refusals
 
@@ -20,9 +20,9 @@ NEW = {"new": b"another secret of the tests; 32 bytes and more"}
 @asynccontextmanager
 async def serving(settings: Settings, *keys: dict[str, bytes]) -> AsyncIterator[httpx.AsyncClient]:
     """A process with these keys, the first of which signs."""
-    listed = {kid: key for one in keys for kid, key in one.items()}
-    told = msgspec.structs.replace(settings, token_keys=listed)
-    schema.apply(told)  # the database learns the keys that contexts are signed with
+    length_prefixed = {kid: key for one in keys for kid, key in one.items()}
+    told = msgspec.structs.replace(settings, token_keys=length_prefixed)
+    migrate.apply(told)  # the database learns the keys that contexts are signed with
     app = create_app(told)
     async with app.lifespan():
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
@@ -39,17 +39,17 @@ async def logged_in(client: httpx.AsyncClient) -> tuple[dict[str, Any], str]:
 
 async def test_keys_rotate_without_logging_anybody_out(settings, cast):
     """First the new key is listed, then it signs, then the old one goes; processes of two neighbouring steps get on."""
-    async with serving(settings, KEYS) as before, serving(settings, KEYS, NEW) as listed:
+    async with serving(settings, KEYS) as before, serving(settings, KEYS, NEW) as length_prefixed:
         old, kid = await logged_in(before)
         assert kid == "test"
-        assert (await logged_in(listed))[1] == "test"
+        assert (await logged_in(length_prefixed))[1] == "test"
         as_alma = {"headers": {"Authorization": f"Bearer {old['accessToken']}"}}
         cursor = (await before.get("/api/claims?limit=1", **as_alma)).json()["meta"]["pagination"]["nextCursor"]
         page = {"params": {"limit": 1, "cursor": cursor}, **as_alma}
         async with serving(settings, NEW, KEYS) as rotated:
             new, kid = await logged_in(rotated)
             assert kid == "new"
-            for client in (listed, rotated):
+            for client in (length_prefixed, rotated):
                 for tokens in (old, new):
                     assert (await me(client, tokens["accessToken"])).status_code == 200
                 assert (await client.get("/api/claims", **page)).status_code == 200

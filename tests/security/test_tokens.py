@@ -15,7 +15,7 @@ import jwt
 import pytest
 
 from app.errors import Unauthorized
-from app.security.tokens import LIFETIME, Caller, Tokens, make_token, read_token
+from app.security.tokens import LIFETIME, Caller, TokenCache, make_token, read_token
 from tests.conftest import KEYS, PASSWORD, caller
 
 KEY = KEYS["test"]
@@ -136,7 +136,7 @@ def claimed(good: dict[str, Any], others: dict[str, Any]) -> Iterator[tuple[str,
     for n, text in enumerate(("1e400", "-1e400", "NaN", "Infinity", "9" * 5000)):
         yield f"exp {n} as text", forge(written(good).replace(str(good["exp"]).encode(), text.encode()))
     for n, other in enumerate(({"iss": "other"}, {"iss": "claims/"}, {"aud": "other"}, {"aud": ["claims"]}, {"aud": ["claims", "other"]},
-                               {"role": "admin */ drop table claims; /*"}, {"role": "system"}, {"role": "claims_gate"}, others,
+                               {"role": "admin */ drop table claims; /*"}, {"role": "system"}, {"role": "claims_auth_definer"}, others,
                                {"sub": others["sub"]}, {"sid": others["sid"]}, {"org": others["org"]},
                                {"sub": good["sid"][:-1] + "z"}, {"org": "'; select 1; --"})):  # fmt: skip
         yield f"other {n}", forge(good | other)
@@ -252,7 +252,7 @@ async def test_a_token_is_worth_what_its_user_is_and_no_more(as_user, client, ca
 
 
 def test_a_token_that_was_read_before_expires_all_the_same():
-    who, tokens = Caller(uuid4(), uuid4(), uuid4(), "admin"), Tokens(KEYS)
+    who, tokens = Caller(uuid4(), uuid4(), uuid4(), "admin"), TokenCache(KEYS)
     token = make_token(who, KEYS, time.time() - LIFETIME + 2)
     assert tokens.read(token) == tokens.read(token) == who  # control: while it lasts, read and remembered
     expires = read_token(token, KEYS)[1]

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from app.operations import migrate as schema
+from app.operations import migrate
 from tests.conftest import ROLE
 from tests.security.test_isolation import TABLES
 
@@ -14,11 +14,11 @@ VARIABLES = [f"app.{name}" for name in ("organization_id", "user_id", "session_i
 OURS = [
     "who_can_see",
     "tenant_key",
-    "finds",
-    "sees_as_admin",
-    "sees_as_processor",
-    "sees_as_provider",
-    "sees_as_patient",
+    "row_visible",
+    "row_visible_as_admin",
+    "row_visible_as_processor",
+    "row_visible_as_provider",
+    "row_visible_as_patient",
 ]
 UNSEEN = {"idempotency_keys", "audit_seals"}
 """Tables that no product role reads."""
@@ -98,7 +98,7 @@ def test_it_says_what_each_user_really_sees(as_root, as_auditor, as_role, casts,
 
 
 def test_who_reads_any_column_reads_the_key(as_root):
-    """Else a row could be read that sees_as_... does not find."""
+    """Else a row could be read that row_visible_as_... does not find."""
     asked = 0
     for table in TABLES:
         for role in ("claims_admin", "claims_processor", "claims_provider", "claims_patient"):
@@ -140,7 +140,7 @@ def test_another_tenants_users_are_named_where_they_see_the_row(as_root, cast, o
     assert tenants() == {cast.organization}
     with as_root.transaction(force_rollback=True):
         as_root.execute(
-            "drop policy claims_tenant on claims; drop policy claims_entered on claims; drop policy claims_signed on claims"
+            "drop policy claims_tenant on claims; drop policy claims_requires_context on claims; drop policy claims_context on claims"
         )
         assert tenants() == {cast.organization, other.organization}
 
@@ -189,11 +189,11 @@ def test_the_auditor_alone_may_ask(as_root, as_role, settings, cast):
         [OURS],
     ).fetchall()
     assert ("who_can_see", "claims_auditor") in may
-    shadows = {f"claims_as_{name}" for name in ("admin", "processor", "provider", "patient")}
+    shadows = {f"claims_check_{name}" for name in ("admin", "processor", "provider", "patient")}
     assert set(may) == (
-        {("who_can_see", "claims_auditor"), ("tenant_key", "claims_gate")}
-        | {(name, "claims_gate") for name in OURS if name.startswith("sees_as")}
-        | {("finds", role) for role in shadows}
+        {("who_can_see", "claims_auditor"), ("tenant_key", "claims_auth_definer")}
+        | {(name, "claims_auth_definer") for name in OURS if name.startswith("row_visible_as")}
+        | {("row_visible", role) for role in shadows}
     )
     for connection in (
         as_role("alma"),
@@ -203,8 +203,8 @@ def test_the_auditor_alone_may_ask(as_root, as_role, settings, cast):
         with connection:
             for call in (
                 f"select * from app.who_can_see('claims', '{cast.anas_claim}')",
-                "select app.sees_as_admin('app.claims', '{}')",
-                "select app.finds('app.claims', '{}')",
+                "select app.row_visible_as_admin('app.claims', '{}')",
+                "select app.row_visible('app.claims', '{}')",
                 "select app.tenant_key('claims')",
             ):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
@@ -227,11 +227,11 @@ def test_nobody_becomes_whom_the_functions_run_as(as_root, as_role):
     )  # control: the API and the shadow
     assert as_root.execute(OWNED).fetchall() == []
     with as_root.transaction(force_rollback=True):
-        as_root.execute("alter function sees_as_admin owner to claims_admin")
-        assert as_root.execute(OWNED).fetchall() == [("function sees_as_admin(regclass,jsonb)",)]
-        as_root.execute("set local role claims_admin; drop function sees_as_admin")  # control: what an owner may
-    for statement in ("drop function app.sees_as_admin", "alter function app.sees_as_admin security invoker",
-                      "grant execute on function app.sees_as_admin to claims_provider", "set role claims_as_admin"):  # fmt: skip
+        as_root.execute("alter function row_visible_as_admin owner to claims_admin")
+        assert as_root.execute(OWNED).fetchall() == [("function row_visible_as_admin(regclass,jsonb)",)]
+        as_root.execute("set local role claims_admin; drop function row_visible_as_admin")  # control: what an owner may
+    for statement in ("drop function app.row_visible_as_admin", "alter function app.row_visible_as_admin security invoker",
+                      "grant execute on function app.row_visible_as_admin to claims_provider", "set role claims_check_admin"):  # fmt: skip
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             as_role("alma").execute(statement)
 
@@ -241,7 +241,7 @@ def test_the_context_ends_with_the_call(as_root, as_auditor, cast):
         return [as_auditor.execute("select current_setting(%s, true)", [one]).fetchone()[0] for one in VARIABLES]
 
     said = as_root.execute(
-        "select pg_get_function_sqlbody('ctx.assign'::regproc) || prosrc from pg_proc where oid = 'ctx.assume'::regproc"
+        "select pg_get_function_sqlbody('context.set_variables'::regproc) || prosrc from pg_proc where oid = 'context.establish'::regproc"
     ).fetchone()[0]
     assert {one for one in VARIABLES if one in said} == {*VARIABLES}
     assert said.count("set_config") == len(VARIABLES)  # control: there is no other variable
@@ -266,16 +266,16 @@ def test_it_works_in_a_transaction_that_only_reads(as_auditor, cast):
 
 
 def test_the_list_of_tenants_keeps_itself(as_root, as_role, cast, other):
-    listed = "select array_agg(organization_id order by organization_id) from auth.tenants"
+    length_prefixed = "select array_agg(organization_id order by organization_id) from auth.organization_lookup"
     real = "select array_agg(organization_id order by organization_id) from app.organizations"
-    assert as_root.execute(listed).fetchone() == ([cast.organization, other.organization],)
+    assert as_root.execute(length_prefixed).fetchone() == ([cast.organization, other.organization],)
     new = as_root.execute("select auth.add_organization('west', 'West')").fetchone()[0]
-    assert new in as_root.execute(listed).fetchone()[0]
+    assert new in as_root.execute(length_prefixed).fetchone()[0]
     with as_root.transaction(force_rollback=True):  # a database that had organizations before there was a list
         as_root.execute("set local role claims_owner")
-        for name in ("0021-tenants.rollback.sql", "0021-tenants.sql"):
-            as_root.execute((schema.MIGRATIONS / name).read_bytes())
+        for name in ("0021-organization-lookup.rollback.sql", "0021-organization-lookup.sql"):
+            as_root.execute((migrate.MIGRATIONS / name).read_bytes())
         as_root.execute("reset role")
-        assert as_root.execute(listed).fetchone() == as_root.execute(real).fetchone()
+        assert as_root.execute(length_prefixed).fetchone() == as_root.execute(real).fetchone()
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        as_role("alma").execute(listed)
+        as_role("alma").execute(length_prefixed)

@@ -6,14 +6,14 @@ import sys
 
 from procrastinate.cli import main
 
-from jobs import run
+from jobs import execution
 
-run.MORE = 0
-_run = run._run
+execution.BATCH_SIZE = 0
+_run = execution._run
 
 
 async def stuck(given, query, **more):
-    """As jobs.run._run, and then for ever."""
+    """Runs the statement as jobs.execution._run does, then waits for ever."""
     if str(given["event_id"]) == os.environ["HANGS_BEFORE"]:
         await asyncio.Event().wait()
     found = await _run(given, query, **more)
@@ -22,7 +22,7 @@ async def stuck(given, query, **more):
     return found
 
 
-run._run = stuck
+execution._run = stuck
 
 if __name__ == "__main__":
     sys.exit(main())

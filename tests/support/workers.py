@@ -107,7 +107,7 @@ def listening(as_root: psycopg.Connection[Any], workers: int = 1) -> Callable[[]
     return condition
 
 
-def blocked(as_root: psycopg.Connection[Any], backends: int, query: str = "%run_job%") -> Callable[[], Any]:
+def blocked(as_root: psycopg.Connection[Any], backends: int, query: str = "%process_batch%") -> Callable[[], Any]:
     """A condition: so many of the workers' statements like this wait for a lock; it gives their backends."""
 
     async def condition() -> list[int]:
@@ -140,8 +140,10 @@ def ended(
 
 def run(connection: psycopg.Connection[Any], who: Cast, event: Any, more: int = 0) -> tuple[str, int]:
     """What a worker's statement does, in a transaction that stays open."""
-    connection.execute("select set_config('role', ctx.enter_job(%s, %s), true)", [who.organization, event])
-    row = connection.execute("select status, along from app.run_job(%s, %s, %s)", [event, uuid4(), more]).fetchone()
+    connection.execute("select set_config('role', context.begin_job(%s, %s), true)", [who.organization, event])
+    row = connection.execute(
+        "select status, along from app.process_batch(%s, %s, %s)", [event, uuid4(), more]
+    ).fetchone()
     assert row
     return row
 

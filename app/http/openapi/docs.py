@@ -13,6 +13,7 @@ from litestar.static_files import create_static_files_router
 
 from app.errors import NotFound
 from app.http.openapi.document import document
+from app.http.route_options import RouteOptions
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -46,7 +47,7 @@ POLICY = "; ".join(
 )
 
 
-@get("/openapi.json", hidden=True, public=True, media_type=MediaType.JSON)
+@get("/openapi.json", media_type=MediaType.JSON, options=RouteOptions(hidden=True, public=True))
 async def openapi(request: Request[Any, Any, Any]) -> bytes:
     """The OpenAPI document, made once: it costs more than most requests, and anybody may ask for it."""
     state = request.app.state
@@ -55,14 +56,14 @@ async def openapi(request: Request[Any, Any, Any]) -> bytes:
     return bytes(state.document)
 
 
-@get("/docs", media_type=MediaType.HTML, hidden=True, public=True)
+@get("/docs", media_type=MediaType.HTML, options=RouteOptions(hidden=True, public=True))
 async def docs(request: Request[Any, Any, Any]) -> str:
     """The interactive reference."""
     request.scope["state"]["answer_headers"]["Content-Security-Policy"] = POLICY
     return PAGE
 
 
-@get("/docs/start.js", media_type="text/javascript", hidden=True, public=True)
+@get("/docs/start.js", media_type="text/javascript", options=RouteOptions(hidden=True, public=True))
 async def start() -> str:
     """The script that sets the reference up."""
     return START
@@ -77,7 +78,7 @@ async def _check_name(request: Request[Any, Any, Any]) -> None:
 assets = create_static_files_router(
     "/docs/static",
     [Path(litestar_offline_docs.__file__).parent / "static"],
-    opt={"public": True, "hidden": True},
+    opt={"options": RouteOptions(public=True, hidden=True)},
     before_request=_check_name,
 )
 handlers: list[HTTPRouteHandler | Router] = [openapi, docs, start, assets]

@@ -2,9 +2,7 @@
 
 `make openapi` writes it to openapi.json.
 
-A route's options say what its signature does not: `public`, `unlimited`, `keyless`, `recorded`, `query` (the Struct of its query
-string), `takes` and `gives` (media types of streams, with what a line is), `also` (a second success status), `conditional`
-(honours If-Match), `key_of_lines` (an Idempotency-Key holds line by line), `hidden`.
+app/http/route_options.py has what a route's signature does not show.
 """
 
 import inspect
@@ -34,15 +32,17 @@ from app.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from app.http.openapi.text import ABOUT, DESCRIPTIONS, HEADERS, LIMITED, PARAMETERS, REF, SAMPLE, Json
-from app.http.route_options import resource_of
-from app.http.schemas import Answer, AnswerMeta, Failure
+from app.http.envelope import Envelope, ErrorEnvelope, ResponseMeta
+from app.http.openapi.text import ABOUT, DESCRIPTIONS, HEADERS, LIMITED, PARAMETERS, PUBLISHED_NAMES, REF, SAMPLE, Json
+from app.http.pagination import Page
+from app.http.route_options import options_of, resource_of
+from app.http.schemas import QueryParams
 
 
 def document(app: Litestar) -> Json:
     """The whole document of the application."""
     operations = list(_operations(app))
-    shapes = [Failure, AnswerMeta, *(shape for _, _, handler in operations for shape in _shapes(handler))]
+    shapes = [ErrorEnvelope, ResponseMeta, *(shape for _, _, handler in operations for shape in _shapes(handler))]
     unique = list(dict.fromkeys(shapes))
     schemas, components = msgspec.json.schema_components(unique, ref_template=REF)
     of = dict(zip(unique, schemas, strict=True))
@@ -50,8 +50,8 @@ def document(app: Litestar) -> Json:
         components.get(getattr(shape, "__name__", ""), {}).update(getattr(shape, "json_schema", {}))
     paths: Json = {}
     for path, method, handler in operations:
-        paths.setdefault(path, {})[method] = _Operation(path, method, handler, of, components).described()
-    return {
+        paths.setdefault(path, {})[method] = _Operation(path, method, handler, of, components).build()
+    whole: Json = {
         "openapi": "3.1.0",
         "info": {
             "title": "Claims",
@@ -68,6 +68,19 @@ def document(app: Litestar) -> Json:
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
+    return _with_published_names(whole)
+
+
+def _with_published_names(whole: Json) -> Json:
+    """The document with the schema names that clients' generated code uses, where a struct is named differently."""
+    text = msgspec.json.encode(whole)
+    for struct, published in PUBLISHED_NAMES.items():
+        text = text.replace(f'"{REF.format(name=struct)}"'.encode(), f'"{REF.format(name=published)}"'.encode())
+    whole = msgspec.json.decode(text)
+    schemas = whole["components"]["schemas"]
+    renamed = {PUBLISHED_NAMES.get(name, name): schema for name, schema in schemas.items()}
+    whole["components"]["schemas"] = dict(sorted(renamed.items()))
+    return whole
 
 
 ERRORS: list[type[ApiError]] = [
@@ -81,7 +94,7 @@ def _operations(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
         if isinstance(route, HTTPRoute):
             for handler in route.route_handlers:
                 for method in sorted(handler.http_methods - {"OPTIONS", "HEAD"}):
-                    if not handler.opt.get("hidden"):
+                    if not options_of(handler).hidden:
                         yield re.sub(r":\w+}", "}", route.path), method.lower(), handler
 
 
@@ -100,15 +113,15 @@ def _answer(handler: HTTPRouteHandler) -> Any:
 
 def _data(handler: HTTPRouteHandler) -> Any:
     answer = _answer(handler)
-    return get_args(answer)[0] if get_origin(answer) is Answer else answer
+    return get_args(answer)[0] if get_origin(answer) is Envelope else answer
 
 
 def _shapes(handler: HTTPRouteHandler) -> list[Any]:
     shapes = [
         _body(handler),
         _data(handler),
-        *handler.opt.get("gives", {}).values(),
-        *handler.opt.get("takes", {}).values(),
+        *options_of(handler).produces.values(),
+        *options_of(handler).consumes.values(),
     ]
     return [shape for shape in shapes if shape is not None]
 
@@ -126,7 +139,7 @@ def _failure(error: type[ApiError]) -> Json:
     return {
         "description": inspect.getdoc(error),
         "headers": _named(*headers),
-        "content": {"application/json": {"schema": {"$ref": REF.format(name="Failure")}, "example": example}},
+        "content": {"application/json": {"schema": {"$ref": REF.format(name="ErrorEnvelope")}, "example": example}},
     }
 
 
@@ -137,11 +150,11 @@ class _Operation:
         self, path: str, method: str, handler: HTTPRouteHandler, of: dict[Any, Json], components: Json
     ) -> None:
         self.path, self.method, self.handler, self.of, self.components = path, method, handler, of, components
-        self.opt = handler.opt
-        self.keyed = method == "post" and not (self.opt.get("public") or self.opt.get("keyless"))
-        self.replayed = self.keyed and not self.opt.get("key_of_lines")
+        self.options = options_of(handler)
+        self.takes_key = method == "post" and not self.options.public and self.options.idempotency != "refused"
+        self.replays = self.takes_key and self.options.idempotency == "request"
 
-    def described(self) -> Json:
+    def build(self) -> Json:
         """The operation object."""
         text = inspect.getdoc(self.handler.fn) or ""
         first, *rest = self.handler.fn.__name__.split("_")
@@ -150,7 +163,7 @@ class _Operation:
             "summary": re.split(r"[.;:](?:\s|$)", text)[0],
             "description": text,
             "tags": [resource_of(self.handler).replace("_", " ")],
-            "security": [] if self.opt.get("public") else [{"bearer": []}],
+            "security": [] if self.options.public else [{"bearer": []}],
             "parameters": self._parameters(),
             "responses": self._successes() | self._errors(),
         }
@@ -162,19 +175,20 @@ class _Operation:
             {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
             for name in re.findall(r"{(\w+)}", self.path)
         ]
-        if shape := self.opt.get("query"):
-            (_,), components = msgspec.json.schema_components([shape])
-            for name, schema in components[shape.__name__]["properties"].items():
+        structs: list[type[QueryParams]] = [*([Page] if self.options.paged else []), self.options.query]
+        for struct in structs:
+            (_,), components = msgspec.json.schema_components([struct])
+            for name, schema in components[struct.__name__]["properties"].items():
                 if name != "organizationId":
                     found.append({"name": name, "in": "query", **_optional(schema)})
-        if self.keyed:
-            found.append({"$ref": f"#/components/parameters/{'IdempotencyKey' if self.replayed else 'KeyOfLines'}"})
-        if self.opt.get("conditional"):
+        if self.takes_key:
+            found.append({"$ref": f"#/components/parameters/{'IdempotencyKey' if self.replays else 'KeyOfLines'}"})
+        if self.options.conditional:
             found.append({"$ref": "#/components/parameters/IfMatch"})
         return found
 
     def _request_body(self) -> Json | None:
-        if streamed := self.opt.get("takes"):
+        if streamed := self.options.consumes:
             (kind, line), *_ = streamed.items()
             return {"required": True, "content": {kind: self._lines(line)}}
         shape = _body(self.handler)
@@ -190,50 +204,50 @@ class _Operation:
 
     def _successes(self) -> Json:
         status = self.handler.status_code
-        headers = [*HEADERS][:1] if self.opt.get("unlimited") else ["X-Request-Id", *LIMITED]
-        headers += ["Location"] if status == 201 and not self.path.startswith("/api/auth") else []
-        headers += ["ETag"] if self.opt.get("versioned") else []
-        headers += ["Idempotent-Replayed"] if self.replayed else []
+        headers = ["X-Request-Id", *(LIMITED if self.options.rate_limited else [])]
+        headers += ["Location"] if status == 201 and self.options.location else []
+        headers += ["ETag"] if self.options.etag else []
+        headers += ["Idempotent-Replayed"] if self.replays else []
         made = {"description": DESCRIPTIONS[status], "headers": _named(*headers)}
         nothing = {"204": {"description": DESCRIPTIONS[204], "headers": _named(*headers)}}
-        if self.opt.get("gives"):
-            return {"200": made | {"content": {kind: self._lines(line) for kind, line in self.opt["gives"].items()}}}
+        if lines := self.options.produces:
+            return {"200": made | {"content": {kind: self._lines(line) for kind, line in lines.items()}}}
         if _answer(self.handler) is None:
             return nothing
         found = {str(status): made | {"content": {"application/json": self._content()}}}
-        if also := self.opt.get("also"):
-            found[str(also)] = found[str(status)] | {"description": DESCRIPTIONS[also]}
-        return found | (nothing if self.opt.get("or_nothing") else {})
+        if extra := self.options.extra_status:
+            found[str(extra)] = found[str(status)] | {"description": DESCRIPTIONS[extra]}
+        return found | (nothing if self.options.allow_empty else {})
 
     def _content(self) -> Json:
         data = self.of[_data(self.handler)]
-        if get_origin(_answer(self.handler)) is not Answer:
+        if get_origin(_answer(self.handler)) is not Envelope:
             return {"schema": data, "example": self._example(data)}
         schema = {
             "type": "object",
-            "properties": {"success": {"const": True}, "data": data, "meta": {"$ref": REF.format(name="AnswerMeta")}},
+            "properties": {"success": {"const": True}, "data": data, "meta": {"$ref": REF.format(name="ResponseMeta")}},
             "required": ["success", "data", "meta"],
             "additionalProperties": False,
         }
         return {"schema": schema, "example": self._example(schema)}
 
     def _errors(self) -> Json:
-        if self.path == "/health":
+        if self.options.health == "alive":
             return {}
-        if self.opt.get("unlimited"):
+        if self.options.health == "ready":
             return {"503": self._successes()["200"] | {"description": "Something is not ready; the body names what."}}
-        takes_body = _body(self.handler) is not None or bool(self.opt.get("takes"))
+        takes_body = _body(self.handler) is not None or bool(self.options.consumes)
         rules: list[tuple[type[ApiError], Any]] = [
             (Invalid, True),
-            (Unauthorized, self.path != "/api/auth/register"),
-            (Forbidden, not self.opt.get("public") or self.path == "/api/auth/register"),
+            (Unauthorized, not self.options.registers),
+            (Forbidden, not self.options.public or self.options.registers),
             (NotFound, "{" in self.path),
-            (RequestTimeout, self.opt.get("takes")),
+            (RequestTimeout, self.options.consumes),
             (Conflict, self.method != "get"),
-            (PreconditionFailed, self.opt.get("conditional")),
+            (PreconditionFailed, self.options.conditional),
             (PayloadTooLarge, takes_body),
             (UnsupportedMediaType, takes_body),
-            (IdempotencyMismatch, self.replayed),
+            (IdempotencyMismatch, self.replays),
             (RateLimited, True),
             (ApiError, True),
             (Unavailable, True),

@@ -4,6 +4,15 @@ from typing import Any
 
 Json = dict[str, Any]
 
+PUBLISHED_NAMES = {
+    "ResponseMeta": "AnswerMeta",
+    "ErrorEnvelope": "Failure",
+    "Error": "Problem",
+    "SkippedClaim": "Skipped",
+    "FailedClaim": "NotDone",
+    "TokenPair": "Tokens",
+}
+"""Struct names and the names of their schemas, where the document had another one first: generated clients use them."""
 REF = "#/components/schemas/{name}"
 ABOUT = """Claims of insured patients, from submission to payment, for many insurance companies at once.
 

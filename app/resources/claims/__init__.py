@@ -1,5 +1,5 @@
 """Claims: create, list, read, decide, assign, import and export."""
 
-from app.resources.claims.routes import handlers
+from app.resources.claims import routes, transfer
 
-__all__ = ["handlers"]
+handlers = [*routes.handlers, *transfer.handlers]

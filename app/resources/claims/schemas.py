@@ -7,23 +7,23 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from app.database import statements as sql
+from app.database.statements import Statement
 from app.http.schemas import (
     NO_NUL,
-    Body,
     Instant,
     Money,
     MoneyOrZero,
     Notes,
     Number,
-    Query,
+    QueryParams,
+    RequestBody,
+    ResponseBody,
     Role,
-    Shape,
     Sum,
     Text,
-    cents,
-    one_of_several,
-    spelled,
+    comma_separated,
+    regex_string,
+    to_cents,
 )
 
 Status = Literal[
@@ -31,11 +31,11 @@ Status = Literal[
 ]  # fmt: skip
 WORKER = "^(me|none|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$"
 SORTS = {"createdAt": "created_at", "serviceDate": "service_date", "amount": "amount_cents"}
-DiagnosisCode = Annotated[str, spelled(r"^[A-Za-z][0-9][0-9A-Za-z]\.?[0-9A-Za-z]{0,4}$", examples=["E11.9"])]
+DiagnosisCode = Annotated[str, regex_string(r"^[A-Za-z][0-9][0-9A-Za-z]\.?[0-9A-Za-z]{0,4}$", examples=["E11.9"])]
 DenialCode = Annotated[str, Meta(min_length=1, max_length=20, pattern=NO_NUL, examples=["CO-50"])]
 
 
-class NewClaim(Body):
+class NewClaim(RequestBody):
     """amount in major units; a draft is checked once it is submitted."""
 
     patient_id: UUID
@@ -49,12 +49,12 @@ class NewClaim(Body):
 
     def columns(self) -> dict[str, Any]:
         """As the table has it."""
-        given = self.given()
+        given = self.sent_fields()
         status = "draft" if given.pop("draft") else "submitted"
-        return given | {"amount_cents": cents(given.pop("amount")), "status": status}
+        return given | {"amount_cents": to_cents(given.pop("amount")), "status": status}
 
 
-class ClaimChange(Body):
+class ClaimChange(RequestBody):
     """A move to another status, or new notes, or both. What else is sent goes with the status."""
 
     json_schema: ClassVar[dict[str, Any]] = {
@@ -77,7 +77,7 @@ class ClaimChange(Body):
     notes: Notes | UnsetType | None = UNSET
 
 
-class BulkMove(Body):
+class BulkMove(RequestBody):
     """Every claim stands alone; one that is named twice counts once."""
 
     claim_ids: Annotated[list[UUID], Meta(min_length=1, max_length=1000)]
@@ -86,19 +86,19 @@ class BulkMove(Body):
     denial_reason: Text | None = None
 
 
-class Assignment(Body):
+class Assignment(RequestBody):
     """Who shall work on the claim: a processor of the organization, or nobody."""
 
     user_id: UUID | None
 
 
-class ClaimFilter(Query, frozen=True):
+class ClaimFilter(QueryParams, frozen=True):
     """Which claims. Amounts in major units; From and To belong to what they bound."""
 
-    status: Annotated[str, one_of_several(get_args(Status))] | None = None
+    status: Annotated[str, comma_separated(get_args(Status))] | None = None
     patient_id: UUID | None = None
     provider_id: UUID | None = None
-    assigned_to: Annotated[str, spelled(WORKER, description="me, none, or a user's id.")] | None = None
+    assigned_to: Annotated[str, regex_string(WORKER, description="me, none, or a user's id.")] | None = None
     service_date_from: date | None = None
     service_date_to: date | None = None
     amount_min: MoneyOrZero | None = None
@@ -109,12 +109,12 @@ class ClaimFilter(Query, frozen=True):
     claim_number: Annotated[Number, Meta(description="What the number begins with.")] | None = None
     sort: Literal["createdAt", "-createdAt", "serviceDate", "-serviceDate", "amount", "-amount"] = "-createdAt"
 
-    def order(self, query: sql.Query) -> sql.Query:
+    def order(self, query: Statement) -> Statement:
         """The query in the order that was asked for."""
         sign, name = self.sort[: self.sort.startswith("-")], self.sort.lstrip("-")
         return query.sorted[sign + SORTS[name]]
 
-    def filters(self) -> dict[str, Any]:
+    def params(self) -> dict[str, Any]:
         """As the statement takes them."""
         statuses = self.status.split(",") if self.status else None
         one = statuses[0] if statuses and len(statuses) == 1 else None
@@ -128,8 +128,8 @@ class ClaimFilter(Query, frozen=True):
             "assigned_to": None if self.assigned_to in ("me", "none") else self.assigned_to,
             "service_date_from": self.service_date_from,
             "service_date_to": self.service_date_to,
-            "amount_min": cents(self.amount_min, "amountMin"),
-            "amount_max": cents(self.amount_max, "amountMax"),
+            "amount_min": to_cents(self.amount_min, "amountMin"),
+            "amount_max": to_cents(self.amount_max, "amountMax"),
             "diagnosis_code": self.diagnosis_code,
             "created_from": self.created_from,
             "created_to": self.created_to,
@@ -137,14 +137,14 @@ class ClaimFilter(Query, frozen=True):
         }
 
 
-class StatsFilter(Query, frozen=True):
+class StatsFilter(QueryParams, frozen=True):
     """Which claims count, by the day of care."""
 
     service_date_from: date | None = None
     service_date_to: date | None = None
 
 
-class Claim(Shape):
+class Claim(ResponseBody):
     """A claim as it stands in lists."""
 
     id: UUID
@@ -169,7 +169,7 @@ class Claim(Shape):
 
 
 class StatusChange(
-    Shape, rename={"from_": "from", "by_user_id": "byUserId", "by_role": "byRole", "event_id": "eventId"}
+    ResponseBody, rename={"from_": "from", "by_user_id": "byUserId", "by_role": "byRole", "event_id": "eventId"}
 ):
     """One entry of statusHistory; the first has no `from`."""
 
@@ -189,7 +189,7 @@ class ClaimWithHistory(Claim):
     status_history: list[StatusChange]
 
 
-class NotMoved(Shape):
+class NotMoved(ResponseBody):
     """Why one claim of a bulk update stayed as it was."""
 
     id: UUID
@@ -197,14 +197,14 @@ class NotMoved(Shape):
     message: str
 
 
-class BulkResult(Shape):
+class BulkResult(ResponseBody):
     """The ids of the claims that moved, and what kept the others."""
 
     updated: list[UUID]
     failed: list[NotMoved]
 
 
-class Tally(Shape):
+class Tally(ResponseBody):
     """How many, and for how much in all."""
 
     count: int
@@ -214,13 +214,13 @@ class Tally(Shape):
 ByStatus = msgspec.defstruct(
     "ByStatus",
     [(status, Tally) for status in get_args(Status)],
-    bases=(Shape,),
+    bases=(ResponseBody,),
     rename={one: one for one in get_args(Status)},
 )
 """A tally for every status, zeros included."""
 
 
-class Stats(Shape):
+class Stats(ResponseBody):
     """approvalRate: approved among decided, 0 to 1; averageProcessingHours: from submission to the first decision."""
 
     by_status: ByStatus  # type: ignore[valid-type]
@@ -229,7 +229,7 @@ class Stats(Shape):
     average_processing_hours: Annotated[float, Meta(ge=0)] | None
 
 
-class LineResult(Shape):
+class LineResult(ResponseBody):
     """What became of one line of an import."""
 
     line: int

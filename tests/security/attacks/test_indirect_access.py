@@ -6,7 +6,7 @@ import io
 import json
 from uuid import uuid4
 
-from app.http import ndjson as streams
+from app.http import csv as csv_response
 from tests.security.attacks.cases import NDJSON, claim, event, patient
 
 
@@ -46,7 +46,7 @@ async def test_an_import_line_for_another_tenant_fails_alone(as_user, as_root, c
 
 async def test_no_cell_of_an_export_is_a_formula_or_another_cell(as_user, as_root, cast):
     """In every column that holds somebody's text, whatever it begins with and whatever separates cells."""
-    texts = [begin + "cmd|' /C calc'!A0" for begin in streams.FORMULA] + [
+    texts = [begin + "cmd|' /C calc'!A0" for begin in csv_response.FORMULA] + [
         '",=1+1,"',
         "x\r\n=1+1,2",
         ';=1;"',
@@ -63,7 +63,7 @@ async def test_no_cell_of_an_export_is_a_formula_or_another_cell(as_user, as_roo
     assert len(rows) == len(texts) + 1
     for row in rows:
         assert len(row) == len(rows[0]) == 19
-        assert not [cell for cell in row if cell.startswith(streams.FORMULA)], row
+        assert not [cell for cell in row if cell.startswith(csv_response.FORMULA)], row
     plain = (await as_user("alma").get("/api/claims/export?status=rejected")).content.decode().split("\n")[:-1]
     assert {json.loads(one)["notes"] for one in plain} == set(texts)  # control: elsewhere the text is as it was sent
 

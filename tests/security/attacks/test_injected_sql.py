@@ -6,8 +6,8 @@ import json
 import psycopg
 import pytest
 
-from app.database import statements as sql
-from app.operations import migrate as schema
+from app.database import statements
+from app.operations import migrate
 from tests.conftest import calling, until
 from tests.security.policies.scenarios import SETS
 from tests.security.test_forgery import attempt
@@ -35,7 +35,7 @@ SESSION = {
     "a binary message in the WAL": "select pg_logical_emit_message(true, 'x', 'y'::bytea)",
     "a lock that outlives the transaction": "select pg_advisory_lock(1)",
     "a shared lock that outlives the transaction": "select pg_try_advisory_lock_shared(1, 2)",
-    "the lock of folding tallies": "select pg_try_advisory_xact_lock('claim_tallies'::regclass::oid::bigint)",
+    "the lock of folding tallies": "select pg_try_advisory_xact_lock('claim_totals'::regclass::oid::bigint)",
     "the lock of another tenant's last admin": "select pg_advisory_xact_lock(1)",
     "a shared lock within the transaction": "select pg_advisory_xact_lock_shared(1)",
 }  # fmt: skip
@@ -100,8 +100,8 @@ def test_one_tenant_reads_no_large_object_of_another(as_root, as_role):
 
 
 ACTS = {
-    "an entry of another size": "select app.record_act('execute', 'claims', null, null, 'success', to_jsonb(repeat('x', 50000000)))",
-    "a denial": "select app.record_act('denied', 'claims')",
+    "an entry of another size": "select app.write_audit_entry('execute', 'claims', null, null, 'success', to_jsonb(repeat('x', 50000000)))",
+    "a denial": "select app.write_audit_entry('denied', 'claims')",
     "a change that never was": "select app.record_access('update', 'claims', %(own)s, %(patient)s)",
     "a failed login": "select app.record_access('login_failed', 'users', %(me)s)",
     "another user's login": "select app.record_access('login', 'users', %(pia)s)",
@@ -114,7 +114,7 @@ ACTS = {
     "a patient that is another": "select app.record_access('read', 'patients', %(patient)s, %(tina)s)",
     "an export with an id": "select app.record_access('export', 'claims', %(own)s)",
     "an export of something else": "select app.record_access('export', 'patients')",
-    "a table that is none": "select app.record_access('read', 'windows')",
+    "a table that is none": "select app.record_access('read', 'rate_limits')",
     "a name of another size": "select app.record_access('read', repeat('x', 100000))",
 }
 """Entries that a caller may not make: of acts that are not its own, and of any size."""
@@ -157,13 +157,13 @@ def test_an_act_of_another_organization_is_refused_before_it_is_looked_up(as_roo
 
 
 SIZES = {
-    "a path": ("select from app.take_key(repeat('x', 501), 'k', '')", "select from app.take_key(repeat('x', 500), 'k', '')"),
-    "a key": ("select from app.take_key('/', repeat('x', 256), '')", "select from app.take_key('/', repeat('x', 255), '')"),
-    "a hash": ("select from app.take_key('/', 'k', repeat('x', 65)::bytea)", "select from app.take_key('/', 'k', repeat('x', 64)::bytea)"),
-    "headers": ("select app.keep_answer('/api/claims', 'cast', 200, to_json(repeat('x', 8191)), '')",
-                "select app.keep_answer('/api/claims', 'cast', 200, to_json(repeat('x', 8190)), '')"),
-    "an answer": ("select app.keep_answer('/api/claims', 'cast', 200, '{}', convert_to(repeat('x', 16777217), 'UTF8'))",
-                  "select app.keep_answer('/api/claims', 'cast', 200, '{}', convert_to(repeat('x', 16777216), 'UTF8'))"),
+    "a path": ("select from app.reserve_idempotency_key(repeat('x', 501), 'k', '')", "select from app.reserve_idempotency_key(repeat('x', 500), 'k', '')"),
+    "a key": ("select from app.reserve_idempotency_key('/', repeat('x', 256), '')", "select from app.reserve_idempotency_key('/', repeat('x', 255), '')"),
+    "a hash": ("select from app.reserve_idempotency_key('/', 'k', repeat('x', 65)::bytea)", "select from app.reserve_idempotency_key('/', 'k', repeat('x', 64)::bytea)"),
+    "headers": ("select app.store_response('/api/claims', 'cast', 200, to_json(repeat('x', 8191)), '')",
+                "select app.store_response('/api/claims', 'cast', 200, to_json(repeat('x', 8190)), '')"),
+    "an answer": ("select app.store_response('/api/claims', 'cast', 200, '{}', convert_to(repeat('x', 16777217), 'UTF8'))",
+                  "select app.store_response('/api/claims', 'cast', 200, '{}', convert_to(repeat('x', 16777216), 'UTF8'))"),
     "an invitation": ("insert into invitations (email, role, token_hash) values ('a@b.test', 'admin', repeat('x', 65)::bytea)",
                       "insert into invitations (email, role, token_hash) values ('a@b.test', 'admin', repeat('x', 64)::bytea)"),
 }  # fmt: skip
@@ -180,7 +180,7 @@ def test_what_a_caller_stores_is_bounded(as_role, what):
 
 def test_what_the_api_stores_in_the_trail_is_bounded(settings, cast):
     """Behind the API's signature; an address and an id of a request come from clients."""
-    denial = sql.load("audit_logs").record_denial
+    denial = statements.load("audit_logs").record_denial
 
     def deny(api, request_id, address, outcome, asked):
         given = {"tenant": cast.organization, "user_id": cast.alma, "entity": "claims", "entity_id": None}
@@ -275,9 +275,9 @@ def test_the_schema_step_removes_what_a_login_set_for_itself(settings, as_root):
         for name, value in OWN_SETTINGS.items():
             injected.execute(f"alter role claims_api in database {database} set {name} = {value}")
     assert at_login() == ("claims_patient", "claims_patient", "0", "on", "pg_catalog")  # control
-    as_root.execute("select pg_advisory_lock(%s)", [schema.LOCK])  # roles belong to the server
-    as_root.execute((schema.SQL / "deploy" / "roles.sql").read_bytes())
-    as_root.execute("select pg_advisory_unlock(%s)", [schema.LOCK])
+    as_root.execute("select pg_advisory_lock(%s)", [migrate.LOCK])  # roles belong to the server
+    as_root.execute((migrate.SQL / "deploy" / "roles.sql").read_bytes())
+    as_root.execute("select pg_advisory_unlock(%s)", [migrate.LOCK])
     assert at_login() == before == ("claims_api", "none", "5s", "off", "app")
 
 

@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from app.database.pool import WAITING
+from app.database.admission import MAX_WAITING_CALLS
 from app.errors import RateLimited
-from app.http.rate_limits import Limits
+from app.http.rate_limits import RateLimit
 from tests.conftest import SIGNER, until
 from tests.database.test_pool import ME, is_, pool_of  # noqa: F401  (a fixture among them)
 from tests.http.test_connection_limits import GET, POST, changed, serving
@@ -28,14 +28,14 @@ async def test_writes_of_one_user_leave_room_for_heavy_calls(pool_of):  # noqa: 
 
     async def write():
         while not stop.is_set():
-            await pool.fetch([("select pg_sleep(0.01)", {})], lane="slow", key=A)
+            await pool.fetch([("select pg_sleep(0.01)", {})], service_class="slow", key=A)
 
     busy = [asyncio.create_task(write()) for _ in range(16)]
     try:
-        await until(is_(lambda: pool._slow.busy))
+        await until(is_(lambda: pool._slow.running))
         began = time.monotonic()
         for _ in range(5):
-            await pool.fetch(ME, lane="heavy", key=B)
+            await pool.fetch(ME, service_class="heavy", key=B)
         assert time.monotonic() - began < 2
     finally:
         stop.set()
@@ -58,7 +58,7 @@ async def test_quick_calls_that_turn_out_to_be_slow_leave_connections(pool_of): 
             one.cancel()
         await asyncio.wait(slow)
     assert worst < 0.8
-    await until(is_(lambda: not pool._demoted and not pool._dear.busy))
+    await until(is_(lambda: not pool._demoted and not pool._expensive.running))
 
 
 async def test_calls_that_wait_for_one_users_locks_leave_others_their_writes(as_user, as_root, cast):
@@ -98,11 +98,13 @@ async def test_anonymous_calls_refuse_no_user(client, as_user):
 
 async def test_the_limits_of_an_address_wait_behind_none_of_its_logins(pool_of):  # noqa: F811
     pool, key = await pool_of(8), ("", "192.0.2.1")
-    waiting = [asyncio.create_task(pool.fetch([("select pg_sleep(0.05)", {})], key=key)) for _ in range(WAITING + 8)]
+    waiting = [
+        asyncio.create_task(pool.fetch([("select pg_sleep(0.05)", {})], key=key)) for _ in range(MAX_WAITING_CALLS + 8)
+    ]
     await asyncio.sleep(0)
     with pytest.raises(RateLimited):
         await pool.fetch(ME, key=key)  # control: as a login of that address would ask
-    assert (await Limits(pool, SIGNER, "address", 100).take(key[1]))["RateLimit-Limit"] == "100"
+    assert (await RateLimit(pool, SIGNER, "address", 100).consume(key[1]))["RateLimit-Limit"] == "100"
     for one in waiting:
         one.cancel()
     await asyncio.wait(waiting)
@@ -143,7 +145,7 @@ async def test_an_upgrade_with_a_transfer_encoding_that_is_none_is_answered(fram
 
 async def test_bodies_that_go_on_after_their_answer_make_room():
     """At 500 bytes a second, without a token, they held every connection of the process."""
-    async with serving(changed(connections=10, body_rate=500.0)) as to:
+    async with serving(changed(connections=10, min_body_rate=500.0)) as to:
         to.app.early = True  # as 401 is
         clients = [await to.connect() for _ in range(10)]
         for client in clients:
@@ -164,8 +166,8 @@ async def test_readiness_forgets_a_refusal_once_connections_can_be_had(client, a
     as_root.execute("alter role claims_api connection limit 4")
     try:
         busy = [("select pg_sleep(0.3)", {})]
-        calls = [asyncio.create_task(pool.fetch(busy, lane=lane)) for lane in ("slow",) * 4 + ("quick",) * 2]
-        await until(is_(lambda: pool.trouble))  # control
+        calls = [asyncio.create_task(pool.fetch(busy, service_class=lane)) for lane in ("slow",) * 4 + ("quick",) * 2]
+        await until(is_(lambda: pool.problem))  # control
         await asyncio.gather(*calls)
     finally:
         as_root.execute("alter role claims_api connection limit -1")
@@ -189,7 +191,7 @@ async def test_a_request_that_ends_in_any_way_gives_its_place_back(client, as_us
     assert {answer.status_code for answer in answers} == {200}
     pool = client._transport.app.state.pool
     await until(
-        is_(lambda: all(not lane.busy and not lane.busy_by and not lane.waiting for lane in pool._lanes.values()))
+        is_(lambda: all(not one.running and not one.running_by and not one.queue for one in pool._classes.values()))
     )
 
 

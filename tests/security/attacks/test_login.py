@@ -8,8 +8,8 @@ import msgspec
 import psycopg
 import pytest
 
-from app.database.anonymous import Door
-from app.http import concurrency as turns
+from app.database.anonymous import AnonymousSession
+from app.http import concurrency
 from app.main import create_app
 from app.resources import auth
 from app.security import passwords
@@ -68,8 +68,8 @@ async def test_tries_at_once_are_counted_one_by_one(client):
 
 
 async def test_an_account_has_no_second_spelling_to_guess_at(client):
-    spelled = ["ana@north.test", "ANA@north.test", "Ana@North.Test", "aNa@NORTH.TEST"]
-    answers = [await login(client, email=spelled[n % 4], password=GUESS) for n in range(11)]
+    regex_string = ["ana@north.test", "ANA@north.test", "Ana@North.Test", "aNa@NORTH.TEST"]
+    answers = [await login(client, email=regex_string[n % 4], password=GUESS) for n in range(11)]
     assert [one.status_code for one in answers] == [401] * 10 + [429]
     assert int(answers[-1].headers["Retry-After"]) > 0
 
@@ -91,7 +91,7 @@ async def test_a_membership_of_ones_own_tells_nothing_of_anothers_password(clien
         as_root.execute(set_own, [passwords.hash_password(guess, PASSWORD_HASH), cast.organization])
         answers.append((await login(client, password=guess)).status_code)
     assert answers == [401] * 10 + [429] * 2
-    as_root.execute("delete from auth.windows")
+    as_root.execute("delete from auth.rate_limits")
     assert (await login(client)).json()["data"]["user"]["organization"]["slug"] == "north"  # control: the oldest counts
     own = await login(client, password=guesses[-1], organizationSlug=slug)
     assert own.json()["data"]["user"]["organization"]["slug"] == slug  # control: the slug chooses any
@@ -116,10 +116,10 @@ async def test_a_proven_membership_needs_no_slug(client, as_root, cast):
     assert (await login(client, password=EVIL["password"])).status_code == 401  # control: not proven
     prove = "update auth.credentials set proven_at = now() where email = 'ana@north.test' and organization_id <> %s"
     assert as_root.execute(prove, [cast.organization]).rowcount == 1
-    as_root.execute("delete from auth.windows")
+    as_root.execute("delete from auth.rate_limits")
     answers = [(await login(client, password=EVIL["password"])).status_code for _ in range(11)]
     assert answers == [200] * 10 + [429]
-    as_root.execute("delete from auth.windows")
+    as_root.execute("delete from auth.rate_limits")
     assert (await login(client)).status_code == 200
 
 
@@ -293,7 +293,7 @@ async def test_a_client_that_hangs_up_spoils_nothing(client, as_user, as_root):
 async def test_a_try_is_given_back_to_its_own_window_alone(client, as_root, monkeypatch):
     """A right password whose hash is made while the window ends gave a try back to the next window: one guess more."""
     assert (await client.post("/api/auth/register", json=EVIL)).status_code == 201
-    as_root.execute("delete from auth.windows")
+    as_root.execute("delete from auth.rate_limits")
     verify, statuses = passwords.verify, []
 
     async def guess():
@@ -301,7 +301,7 @@ async def test_a_try_is_given_back_to_its_own_window_alone(client, as_root, monk
 
     async def slow(hashes, password):
         monkeypatch.undo()
-        as_root.execute("update auth.windows set started_at = started_at - interval '301 seconds'")
+        as_root.execute("update auth.rate_limits set started_at = started_at - interval '301 seconds'")
         for _ in range(10):
             await guess()
         return await verify(hashes, password)
@@ -315,16 +315,16 @@ async def test_a_try_is_given_back_to_its_own_window_alone(client, as_root, monk
 
 async def test_what_is_recorded_of_a_failed_login_holds_up_no_other(client, monkeypatch):
     """The trail is written after the answer, and outside of the login's turn: the next one's time told whether the email exists."""
-    under_way, go, rows = [], asyncio.Event(), Door.rows
+    under_way, go, rows = [], asyncio.Event(), AnonymousSession.rows
 
     async def held(self, query, **given):
-        if query is auth.queries.login_failed:
+        if query is auth.queries.record_failed_login:
             under_way.append(1)
             await go.wait()
         return await rows(self, query, **given)
 
-    monkeypatch.setattr(Door, "rows", held)
-    tries = [asyncio.create_task(login(client, password=GUESS)) for _ in range(turns.HASHES_AT_ONCE + 3)]
+    monkeypatch.setattr(AnonymousSession, "rows", held)
+    tries = [asyncio.create_task(login(client, password=GUESS)) for _ in range(concurrency.MAX_HASHING + 3)]
     await until(lambda: len(under_way) == len(tries))
     go.set()
     assert {answer.status_code for answer in await asyncio.gather(*tries)} == {401}

@@ -54,7 +54,7 @@ SHAPES = {
 }
 NEVER_SCANNED = {"no limit", "empty outer side"}
 """Shapes that need not begin a scan; they may be empty instead, for both."""
-ALWAYS = {"rows"}
+SECURITY_HEADERS = {"rows"}
 """Tried for every column by every plan."""
 SCANS = {"count", "inner side", "lateral", "both sides", "full join"}
 """Tried by every plan; the others once."""
@@ -86,7 +86,7 @@ def values_of(as_root: psycopg.Connection[Any], table: str, condition: str) -> I
             f"select format('%L::{type_}', {column}) from {table} where {condition} and {column} is not null limit 1"
         ).fetchone()
         # What a policy compares with the organization itself the planner compares with a constant of the caller's.
-        if found and (table, column) not in ((table, "organization_id"), ("claim_tallies", "scope_id")):
+        if found and (table, column) not in ((table, "organization_id"), ("claim_totals", "scope_id")):
             yield column, found[0], ABSENT[type_]
 
 
@@ -106,7 +106,7 @@ def pairs(
 ) -> Iterator[tuple[str, str, str]]:
     """(the shape, what it showed of the row that is there, and of none), for every plan; every shape of the first column alone."""
     for (plan, settings), (shape, sql) in product(PLANS.items(), SHAPES.items()):
-        if shape not in ALWAYS and not (first and (plan == "as the planner likes" or shape in SCANS)):
+        if shape not in SECURITY_HEADERS and not (first and (plan == "as the planner likes" or shape in SCANS)):
             continue
         with connection.transaction(force_rollback=True):
             if settings:
@@ -256,10 +256,12 @@ def test_a_change_while_a_statement_runs_says_no_more(as_root, as_role, cast, ot
 
 
 def test_a_policy_that_asks_late_does_tell(as_root, as_role, other):
-    """Control: where only `<table>_signed` asks, and raises, it is asked once a row has passed the index condition."""
-    asks = "using (ctx.same(organization_id, (select ctx.entered(current_user))))"
+    """Control: where only `<table>_context` asks, and raises, it is asked once a row has passed the index condition."""
+    asks = "using (context.matches(organization_id, (select context.required_id(current_user))))"
     for table in TABLES:
-        as_root.execute(f"drop policy {table}_entered on {table}; alter policy {table}_signed on {table} {asks}")
+        as_root.execute(
+            f"drop policy {table}_requires_context on {table}; alter policy {table}_context on {table} {asks}"
+        )
     connection = bent(as_role, "alma", of_tenant(other))
     telling = set()
     for table in TABLES:
@@ -298,7 +300,7 @@ def test_an_equality_of_the_callers_own_takes_no_policys_place(as_root, as_role,
 
     assert seen(as_role("alma")) == {cast.organization}
     # Control: where the verified id is compared by a plain equality alone.
-    as_root.execute("drop policy claims_signed on claims")
+    as_root.execute("drop policy claims_context on claims")
     assert seen(as_role("alma")) == {cast.organization, other.organization}
 
 
@@ -374,8 +376,8 @@ def test_a_cheap_condition_is_not_asked_of_another_tenants_row(as_root, as_role,
     assert tried > 30
     # Control: where the policy compares with an operator.
     as_root.execute(
-        "alter policy claims_signed on claims to public "
-        "using (case when organization_id = (select ctx.verified(current_user)) then true end)"
+        "alter policy claims_context on claims to public "
+        "using (case when organization_id = (select context.verified_id(current_user)) then true end)"
     )
     if who == "alma":
         told = cheap_pairs(as_root, connection, "claims", f"organization_id = '{other.organization}'")
@@ -402,7 +404,7 @@ def test_a_cheap_condition_is_not_asked_of_another_members_claim(as_root, as_rol
     assert [one for one in told() if one[2] != one[3]] == []
     # Control: where the policies compare with operators.
     as_root.execute(
-        "create or replace function ctx.same(of_row uuid, of_context uuid) returns boolean "
+        "create or replace function context.matches(of_row uuid, of_context uuid) returns boolean "
         "language sql immutable return case when of_row = of_context then true end"
     )
     assert [one for one in told() if one[2] != one[3]] != []

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
-from app.http import ndjson as streams
+from app.http import ndjson
 from app.http.spool import Disk, Spool
 from tests.security.attacks.cases import Operation, claim, described, failed_fields, send, stored
 
@@ -82,13 +82,13 @@ async def test_one_long_line_of_an_import_is_not_held_in_memory():
 
     tracemalloc.start()
     spool = Spool(Disk(2**30), uuid4())
-    lines = await streams.receive(body(), spool)
+    lines = await ndjson.receive(body(), spool)
     (batch,) = lines.batches()
     spool.close()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert [number for number, _ in batch] == [1, 2]
-    assert len(batch[0][1]) > streams.LONGEST_LINE
+    assert len(batch[0][1]) > ndjson.MAX_LINE_BYTES
     assert batch[1][1] == b"{}\n"
     assert peak < 8_000_000
 

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable
 import psycopg
 import pytest
 
-from app.database import pool as pools
+from app.database import pool as pool_module
 from app.database.connection import Rows
-from app.database.context import ENTER
+from app.database.context import BEGIN_CONTEXT
 from app.database.pool import Pool
 from app.errors import Unavailable
 from tests.conftest import SIGNER, caller, until
@@ -98,7 +98,7 @@ def reached(request, monkeypatch) -> str:
         async def hidden(_own):
             return 0
 
-        monkeypatch.setattr(pools, "_backend", hidden)
+        monkeypatch.setattr(pool_module, "_backend", hidden)
     return request.param
 
 
@@ -187,20 +187,20 @@ async def test_a_session_without_our_statements_is_given_up(open_pool):
 async def test_a_signature_of_one_connection_enters_no_other(open_pool, settings, cast):
     """What the API signs for one backend is worth nothing on another one."""
     pool = await open_pool()
-    enter = SIGNER.entering(caller(cast, "alma"), request_id="x", address="", source="api", read_only=False)
-    assert (await pool.fetch([(ENTER, enter)]))[0] == [("claims_admin",)]  # control
+    enter = SIGNER.sign_context(caller(cast, "alma"), request_id="x", address="", source="api", read_only=False)
+    assert (await pool.fetch([(BEGIN_CONTEXT, enter)]))[0] == [("claims_admin",)]  # control
     pid = await backend(pool)
     with psycopg.connect(settings.api_database_url) as elsewhere:
         with pytest.raises(psycopg.errors.InvalidAuthorizationSpecification):
-            elsewhere.execute(ENTER, enter | {"proof": enter["proof"](pid)})
+            elsewhere.execute(BEGIN_CONTEXT, enter | {"proof": enter["proof"](pid)})
         elsewhere.rollback()
         own = enter["proof"](elsewhere.info.backend_pid)
-        assert elsewhere.execute(ENTER, enter | {"proof": own}).fetchone() == ("claims_admin",)  # control
+        assert elsewhere.execute(BEGIN_CONTEXT, enter | {"proof": own}).fetchone() == ("claims_admin",)  # control
 
 
 async def test_a_call_that_overruns_is_ended_on_the_server(open_pool, as_root, monkeypatch):
     """A statement lifts its own time limit; the call is given up, ended, and counts as a connection until it has ended."""
-    monkeypatch.setattr(pools, "ANSWERED_WITHIN", 3)
+    monkeypatch.setattr(pool_module, "ANSWER_TICKS", 3)
     pool = await open_pool()
     running = "select count(*) from pg_stat_activity where query like '%%pg_sleep%%' and state = 'active' and pid <> pg_backend_pid()"
     slow = "select pg_sleep(600)"

@@ -94,9 +94,9 @@ async def test_text_that_was_taken_reads_the_same_everywhere(as_user, as_root, c
         "POST", "/api/claims/import", content="\n".join(lines), headers={"Content-Type": "application/x-ndjson"}
     )
     assert answer.text.count('"created"') == len(TEXTS)
-    listed = (await alma.get("/api/claims?claimNumber=T-&limit=100")).json()["data"]
+    length_prefixed = (await alma.get("/api/claims?claimNumber=T-&limit=100")).json()["data"]
     exported = (await alma.get("/api/claims/export?claimNumber=T-")).content.decode().split("\n")[:-1]
-    for found_ in (listed, [json.loads(line) for line in exported]):
+    for found_ in (length_prefixed, [json.loads(line) for line in exported]):
         assert {one["claimNumber"]: one["notes"] for one in found_} == {
             f"T-{number:02}{text}"[:64]: text for number, text in enumerate(TEXTS)
         }

@@ -9,36 +9,36 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
-from app.operations import migrate as schema
+from app.operations import migrate
 from tests.conftest import until
 
-CHECKS = sorted((schema.SQL / "audit").glob("[0-9]*.sql"))
+CHECKS = sorted((migrate.SQL / "audit").glob("[0-9]*.sql"))
 
 
 class Fault(NamedTuple):
     """What plants it, how the objects found must begin, and what mends it: the remedy that the check names, unless given."""
 
-    plant: str
+    change: str
     named: str
     mend: str = ""
 
 
-TENANT = "(organization_id = ctx.variable('organization_id'))"
+TENANT = "(organization_id = context.variable('organization_id'))"
 EXTRA = (
     "create table extra (organization_id uuid, at date); create policy extra_open on extra to claims_admin using (true); "
     "create policy extra_tenant on extra as "
 )
 SIGNED = (
-    "drop policy users_signed on users; create policy users_signed on users as {} "
-    "using (ctx.same(organization_id, (select ctx.verified(current_user))))"
+    "drop policy users_context on users; create policy users_context on users as {} "
+    "using (context.matches(organization_id, (select context.verified_id(current_user))))"
 )
 ENTERED = (
-    "drop policy users_entered on users; create policy users_entered on users as {} "
-    "using (organization_id = (select ctx.entered(current_user))) with check (true)"
+    "drop policy users_requires_context on users; create policy users_requires_context on users as {} "
+    "using (organization_id = (select context.required_id(current_user))) with check (true)"
 )
 OWN = (
-    "provider_id = ctx.variable('provider_id') "
-    "and (ctx.same(provider_id, (select ctx.verified(current_user, 'provider_id'))) {} status = 'paid')"
+    "provider_id = context.variable('provider_id') "
+    "and (context.matches(provider_id, (select context.verified_id(current_user, 'provider_id'))) {} status = 'paid')"
 )
 MEND_EXTRA = f"drop policy extra_tenant on extra; create policy extra_tenant on extra as restrictive using {TENANT}"
 NEW = "create function auth.new(uuid) returns int language sql security definer "
@@ -73,7 +73,7 @@ FAULTS = {
         )
     ],
     "021": [
-        Fault("drop policy idempotency_keys_tenant on idempotency_keys", "app.idempotency_keys: idempotency_keys_gate"),
+        Fault("drop policy idempotency_keys_tenant on idempotency_keys", "app.idempotency_keys: idempotency_keys_auth_definer"),
         Fault(f"{EXTRA} permissive using {TENANT}", "app.extra: extra_open", MEND_EXTRA),
         Fault(f"{EXTRA} restrictive for select using {TENANT}", "app.extra: extra_open", MEND_EXTRA),
         Fault(f"{EXTRA} restrictive to claims_admin using {TENANT}", "app.extra: extra_open", MEND_EXTRA),
@@ -90,25 +90,25 @@ FAULTS = {
         Fault("drop policy claims_tenant on claims", "app.claims"),
         Fault("alter policy claims_tenant on claims using (organization_id = current_setting('app.organization_id')::uuid)", "app.claims",
               f"alter policy claims_tenant on claims using {TENANT}"),
-        Fault("drop policy users_entered on users", "app.users"),
+        Fault("drop policy users_requires_context on users", "app.users"),
         Fault(ENTERED.format("restrictive for select").removesuffix(" with check (true)"), "app.users", ENTERED.format("restrictive")),
         Fault(ENTERED.format("restrictive to claims_admin"), "app.users", ENTERED.format("restrictive")),
         Fault(ENTERED.format("permissive"), "app.users", ENTERED.format("restrictive")),
-        Fault("alter policy users_entered on users using (true)", "app.users"),
-        Fault("alter policy users_entered on users using (organization_id = (select ctx.entered(current_user)) or active)", "app.users"),
-        Fault("alter policy users_entered on users to claims_admin", "app.users"),
+        Fault("alter policy users_requires_context on users using (true)", "app.users"),
+        Fault("alter policy users_requires_context on users using (organization_id = (select context.required_id(current_user)) or active)", "app.users"),
+        Fault("alter policy users_requires_context on users to claims_admin", "app.users"),
         Fault(f"create table extra (organization_id uuid); create policy extra_tenant on extra as restrictive using {TENANT}", "app.extra"),
         # What is no plain equality gives the planner nothing to check above the scan.
-        Fault("alter policy users_entered on users using (ctx.same(organization_id, (select ctx.entered(current_user))))", "app.users"),
-        Fault("alter policy users_entered on users rename to users_z", "app.users",
-              "alter policy users_z on users rename to users_entered"),
+        Fault("alter policy users_requires_context on users using (context.matches(organization_id, (select context.required_id(current_user))))", "app.users"),
+        Fault("alter policy users_requires_context on users rename to users_z", "app.users",
+              "alter policy users_z on users rename to users_requires_context"),
         Fault("alter policy users_tenant on users rename to users_a", "app.users", "alter policy users_a on users rename to users_tenant"),
-        Fault("drop policy users_signed on users", "app.users"),
+        Fault("drop policy users_context on users", "app.users"),
         Fault(SIGNED.format("restrictive for select"), "app.users", SIGNED.format("restrictive")),
-        Fault("alter policy users_signed on users using ((select ctx.entered(current_user)) is not null)", "app.users",
+        Fault("alter policy users_context on users using ((select context.required_id(current_user)) is not null)", "app.users",
               SIGNED.format("restrictive")),
-        Fault("alter policy claims_signed on claims to claims_admin", "app.claims"),
-        Fault("create policy extra on claims for select to claims_recorder using (true)", "app.claims"),
+        Fault("alter policy claims_context on claims to claims_admin", "app.claims"),
+        Fault("create policy extra on claims for select to claims_trigger_definer using (true)", "app.claims"),
         Fault(f"alter policy claims_provider_select on claims using ({OWN.format('or')})", "app.claims"),
         Fault(f"alter policy claims_provider_select on claims using ({OWN.format('and')})", "app.claims"),
         Fault("alter policy claims_provider_insert on claims with check (true)", "app.claims"),
@@ -119,32 +119,32 @@ FAULTS = {
                 "app.claims: claims_processor_select")
           for variable, beside in (
             ("current_setting('app.user_id')::uuid", ""),
-            ("ctx.variable('user_id')", ""),
-            ("ctx.variable('user_id')", " or ctx.same(assigned_to, (select ctx.verified(current_user, 'user_id')))"),
-            ("ctx.variable('user_id')", " and ctx.same(assigned_to, (select ctx.verified(current_user, 'provider_id')))"),
-            ("ctx.variable('user_id')", " and ctx.same(provider_id, (select ctx.verified(current_user, 'user_id')))"),
-            ("ctx.variable('user_' || 'id')", " and ctx.same(assigned_to, (select ctx.verified(current_user, 'user_id')))"),
-            ("(select ctx.verified(current_user, 'user_id'))", ""),
-            ("any (array(select ctx.verified(current_user, 'user_id')))", ""))),
+            ("context.variable('user_id')", ""),
+            ("context.variable('user_id')", " or context.matches(assigned_to, (select context.verified_id(current_user, 'user_id')))"),
+            ("context.variable('user_id')", " and context.matches(assigned_to, (select context.verified_id(current_user, 'provider_id')))"),
+            ("context.variable('user_id')", " and context.matches(provider_id, (select context.verified_id(current_user, 'user_id')))"),
+            ("context.variable('user_' || 'id')", " and context.matches(assigned_to, (select context.verified_id(current_user, 'user_id')))"),
+            ("(select context.verified_id(current_user, 'user_id'))", ""),
+            ("any (array(select context.verified_id(current_user, 'user_id')))", ""))),
         Fault("alter policy claims_admin_insert on claims with check (organization_id = organization_id())",
               "app.claims: claims_admin_insert"),
-        Fault("alter policy claims_admin_insert on claims with check (organization_id = ctx.variable('organization_id'))",
+        Fault("alter policy claims_admin_insert on claims with check (organization_id = context.variable('organization_id'))",
               "app.claims: claims_admin_insert"),
         Fault("alter policy claims_admin_insert on claims with check (status = current_setting('app.' || 'role'))",
               "app.claims: claims_admin_insert"),
-        Fault("alter policy claims_signed on claims using (organization_id = (select ctx.verified(current_user)))",
-              "app.claims: claims_signed"),
-        Fault("alter policy claims_admin_select on claims using (organization_id in (select ctx.verified(current_user)))",
+        Fault("alter policy claims_context on claims using (organization_id = (select context.verified_id(current_user)))",
+              "app.claims: claims_context"),
+        Fault("alter policy claims_admin_select on claims using (organization_id in (select context.verified_id(current_user)))",
               "app.claims: claims_admin_select"),
-        Fault("alter policy claims_signed on claims using (ctx.same(organization_id, ctx.verified(current_user)))",
-              "app.claims: claims_signed"),
-        Fault("alter policy claims_entered on claims using (organization_id = ctx.entered(current_user))", "app.claims: claims_entered"),
-        Fault("alter policy claims_signed on claims using (case when organization_id = (select ctx.verified(claims.status::name)) "
-              "then true end)", "app.claims: claims_signed"),
-        Fault("alter policy claims_signed on claims using (ctx.same(organization_id, (select ctx.entered(current_user))))",
-              "app.claims: claims_signed"),
-        Fault("alter policy claims_provider_select on claims using (provider_id = ctx.variable('provider_id') "
-              "and ctx.same(provider_id, (select ctx.entered(current_user, 'provider_id'))))", "app.claims: claims_provider_select"),
+        Fault("alter policy claims_context on claims using (context.matches(organization_id, context.verified_id(current_user)))",
+              "app.claims: claims_context"),
+        Fault("alter policy claims_requires_context on claims using (organization_id = context.required_id(current_user))", "app.claims: claims_requires_context"),
+        Fault("alter policy claims_context on claims using (case when organization_id = (select context.verified_id(claims.status::name)) "
+              "then true end)", "app.claims: claims_context"),
+        Fault("alter policy claims_context on claims using (context.matches(organization_id, (select context.required_id(current_user))))",
+              "app.claims: claims_context"),
+        Fault("alter policy claims_provider_select on claims using (provider_id = context.variable('provider_id') "
+              "and context.matches(provider_id, (select context.required_id(current_user, 'provider_id'))))", "app.claims: claims_provider_select"),
     ],
     "030": [
         Fault(
@@ -216,7 +216,7 @@ FAULTS = {
         Fault("create function pg_catalog.new" + DEFINER, "pg_catalog.new(uuid)"),
         Fault(
             f"create schema other; create function other.new{DEFINER}; revoke all on function other.new from public; "
-            "create role test_login login in role claims_patient; grant execute on function other.new to claims_gate, test_login",
+            "create role test_login login in role claims_patient; grant execute on function other.new to claims_auth_definer, test_login",
             "other.new(uuid)",
         ),
         Fault(
@@ -265,7 +265,7 @@ FAULTS = {
         Fault("grant usage on language plpgsql to claims_api", "plpgsql"),
     ],
     "060": [
-        Fault("grant truncate on claims to claims_gate", "app.claims"),
+        Fault("grant truncate on claims to claims_auth_definer", "app.claims"),
         Fault("grant references (claim_id) on claims to claims_admin", "app.claims"),
         Fault("grant trigger on auth.credentials to public", "auth.credentials"),
     ],
@@ -283,12 +283,12 @@ FAULTS = {
         Fault("create sequence numbers; grant usage on sequence numbers to public", "app.numbers"),
     ],
     "063": [
-        Fault("create role test_login login; " + plant, named)
-        for plant, named in (
+        Fault("create role test_login login; " + change, named)
+        for change, named in (
             ("grant select on claims to test_login", "app.claims"),
             ("grant update (notes) on claims to test_login", "app.claims"),
             ("grant usage on schema auth to test_login", "auth"),
-            ("grant execute on function ctx.assume to test_login", "ctx.assume("),
+            ("grant execute on function context.establish to test_login", "context.establish("),
             ("grant usage on sequence procrastinate.procrastinate_jobs_id_seq to test_login", "procrastinate.procrastinate_jobs_id_seq"),
         )
     ]
@@ -306,7 +306,7 @@ FAULTS = {
         Fault(ON_DATABASE.format("create, temporary", "claims_api"), "database claims_"),
         Fault(ON_DATABASE.format("temporary", "claims_owner"), "database claims_"),
         Fault("create role test_login login in role claims_system; " + ON_DATABASE.format("create", "test_login"), "database claims_"),
-        Fault("grant create on schema ctx to claims_gate", "schema ctx"),
+        Fault("grant create on schema context to claims_auth_definer", "schema context"),
         Fault("grant create on schema procrastinate to public", "schema procrastinate"),
         Fault("grant create on schema public to public", "schema public"),
         Fault("grant create on schema public to claims_owner", "schema public"),
@@ -324,7 +324,7 @@ FAULTS = {
             ("for role claims_owner in schema app", "grant select on tables to claims_admin", "tables of claims_owner in app"),
             ("in schema procrastinate", "grant usage on sequences to public", "sequences of postgres in procrastinate"),
             ("", "grant usage on types to claims_system", "types of postgres"),
-            ("", "grant create on schemas to claims_gate", "schemas of postgres"),
+            ("", "grant create on schemas to claims_auth_definer", "schemas of postgres"),
         )
     ],
     "070": [
@@ -333,9 +333,9 @@ FAULTS = {
         Fault("alter role claims_auditor createrole", "claims_auditor"),
         Fault("grant claims_operator to claims_auditor", "claims_auditor", "revoke claims_operator from claims_auditor"),
         Fault("grant claims_operator to claims_provider", "claims_api", "revoke claims_operator from claims_provider"),
-        Fault("grant claims_recorder to claims_worker", "claims_worker", "revoke claims_recorder from claims_worker"),
+        Fault("grant claims_trigger_definer to claims_worker", "claims_worker", "revoke claims_trigger_definer from claims_worker"),
         Fault(
-            "create role audit_between noinherit in role claims_gate; grant audit_between to claims_auditor",
+            "create role audit_between noinherit in role claims_auth_definer; grant audit_between to claims_auditor",
             "claims_auditor",
             "revoke audit_between from claims_auditor",
         ),
@@ -345,12 +345,12 @@ FAULTS = {
             "audit_login",
             "alter role audit_strong nobypassrls",
         ),
-        Fault("alter table auth.windows owner to claims_api", "claims_api"),
+        Fault("alter table auth.rate_limits owner to claims_api", "claims_api"),
     ],
     "071": [
         Fault("grant claims_admin to claims_worker", "claims_worker"),
         Fault("grant claims_patient to claims_admin", "claims_admin"),
-        Fault("grant claims_as_admin to claims_gate", "claims_gate"),
+        Fault("grant claims_check_admin to claims_auth_definer", "claims_auth_definer"),
         Fault("create role test_login login in role claims_auditor", "test_login"),
         Fault("create role test_backup login bypassrls in role claims_system", "test_backup"),
         Fault("create role between; grant claims_owner to between", "between"),
@@ -367,9 +367,9 @@ FAULTS = {
             "claims_worker",
         ),
         Fault(
-            "do $$ begin if current_setting('server_version_num')::integer < 160000 then alter role claims_as_patient noinherit; "
-            "else execute 'grant claims_patient to claims_as_patient with inherit false'; end if; end $$",
-            "claims_as_patient",
+            "do $$ begin if current_setting('server_version_num')::integer < 160000 then alter role claims_check_patient noinherit; "
+            "else execute 'grant claims_patient to claims_check_patient with inherit false'; end if; end $$",
+            "claims_check_patient",
         ),
     ],
     "072": [
@@ -385,8 +385,8 @@ FAULTS = {
     "073": [
         Fault("alter role claims_auditor replication", "claims_auditor"),
         Fault("alter role claims_worker createdb", "claims_worker"),
-        Fault("alter role claims_gate superuser", "claims_gate"),
-        Fault("alter role claims_recorder bypassrls", "claims_recorder"),
+        Fault("alter role claims_auth_definer superuser", "claims_auth_definer"),
+        Fault("alter role claims_trigger_definer bypassrls", "claims_trigger_definer"),
         Fault("alter role claims_admin createrole", "claims_admin"),
         Fault("alter role claims_owner login", "claims_owner"),
         Fault("alter role claims_api inherit", "claims_api"),
@@ -464,7 +464,7 @@ FAULTS = {
     ],
     "120": [
         Fault("alter table claims disable trigger claims_90_audit", "app.claims: claims_90_audit"),
-        Fault("alter table claims enable replica trigger claims_10_move", "app.claims: claims_10_move"),
+        Fault("alter table claims enable replica trigger claims_10_transition", "app.claims: claims_10_transition"),
         Fault(
             "create table child (organization_id uuid, claim_id uuid, foreign key (organization_id, claim_id) references claims); "
             "alter table child disable trigger all",
@@ -551,7 +551,7 @@ def test_check_finds_its_fault_until_it_is_mended(as_root, path):
         # Roles belong to the whole server: what is planted is never committed.
         with as_root.transaction(force_rollback=True):
             assert find(as_root, path) == [], fault
-            as_root.execute(fault.plant)
+            as_root.execute(fault.change)
             found = find(as_root, path)
             assert found, fault
             for _, named, _, _ in found:
@@ -585,7 +585,7 @@ def test_make_audit_says_what_is_wrong_and_fails(settings, as_root):
         # Not as a part of the `make test` that may be running this.
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
         environ["DATABASE_URL"] = settings.database_url
-        run = subprocess.run(call, cwd=schema.ROOT, env=environ, capture_output=True, text=True)
+        run = subprocess.run(call, cwd=migrate.ROOT, env=environ, capture_output=True, text=True)
         return run.returncode, run.stdout + run.stderr
 
     assert audit() == (0, f"healthy: {len(CHECKS)} checks, no finding\n")

@@ -1,7 +1,7 @@
 """A pytest plugin: which policies the tests exercised, as pgrls counts it. A whole run that leaves one out fails.
 
-pgrls's own plugin counts what its own client sends under `set role`. Our statements go through the API's pool, and what claims_gate
-and claims_recorder do happens inside functions and triggers, where no client sees it. So the server keeps every statement, nested
+pgrls's own plugin counts what its own client sends under `set role`. Our statements go through the API's pool, and what claims_auth_definer
+and claims_trigger_definer do happens inside functions and triggers, where no client sees it. So the server keeps every statement, nested
 ones as well, and the role it ran as (pg_stat_statements); pgrls reads tables and commands out of them and says which policies they
 cover: those of the table, for that role and that command. What the cast was planted with does not count. `.pgrls-coverage.json` is
 what `pgrls coverage` reads. Only the embedded server is measured, it is started for it.

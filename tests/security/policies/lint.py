@@ -26,10 +26,10 @@ from psycopg.conninfo import make_conninfo
 
 from app.config import Settings
 from app.dev.postgres import Embedded
-from app.operations import migrate as schema
+from app.operations import migrate
 from tests.security.policies.rules import floor, written_out
 
-CONFIG_FILE = schema.ROOT / "pgrls.toml"
+CONFIG_FILE = migrate.ROOT / "pgrls.toml"
 CONFIG = load_config(CONFIG_FILE)
 IDENTITY = frozenset(CONFIG.rule_options["SEC021"]["identity_columns"])
 SHARED = frozenset(CONFIG.rule_options["OUR_SEC007"]["allowlist"])
@@ -91,10 +91,10 @@ def fresh_database() -> Iterator[str]:
                 admin.execute(f"create database {name}")
                 try:
                     # Roles belong to the whole server, and somebody else may be making them.
-                    admin.execute("select pg_advisory_lock(%s)", [schema.LOCK])
+                    admin.execute("select pg_advisory_lock(%s)", [migrate.LOCK])
                     url = make_conninfo(given, dbname=name) if given else server.url(name)
-                    schema.apply(Settings(database_url=url))
-                    admin.execute("select pg_advisory_unlock(%s)", [schema.LOCK])
+                    migrate.apply(Settings(database_url=url))
+                    admin.execute("select pg_advisory_unlock(%s)", [migrate.LOCK])
                     yield url
                 finally:
                     admin.execute(f"drop database {name} with (force)")

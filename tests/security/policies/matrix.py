@@ -4,6 +4,7 @@
 sees what the administrator changed and never commits. The search_path is empty: what runs as somebody else finds its own names.
 """
 
+import hmac
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -14,36 +15,38 @@ from uuid import UUID
 import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus
 
-from app.database.context import BOUND_FOR, ENTER, UNBOUND_FOR
-from app.security.mac import mac
+from app.database.context import BEGIN_CONTEXT, BOUND_PROOF_LIFETIME_S, UNBOUND_PROOF_LIFETIME_S
 from app.security.tokens import Caller
-from tests.conftest import SIGNER, Cast, caller
+from tests.conftest import CONTEXT_KEY, KID, SIGNER, Cast, caller
 from tests.security.policies.probes import LINES, PLANT, RECORDED, TABLES, Probe
 from tests.security.policies.scenarios import BECOME, CALLS, SCENARIOS, SIGNED, signed_arguments
 
 ROLES = {
     "alma": "claims_admin", "pia": "claims_processor", "ana": "claims_provider", "tom": "claims_patient", "system": "claims_system",
-    "gate": "claims_gate", "usher": "claims_usher", "recorder": "claims_recorder", "sealer": "claims_sealer", "owner": "claims_owner",
+    "auth_definer": "claims_auth_definer", "context_definer": "claims_context_definer", "trigger_definer": "claims_trigger_definer", "audit_sealer": "claims_audit_sealer", "owner": "claims_owner",
     "api": "claims_api", "worker": "claims_worker", "auditor": "claims_auditor", "operator": "claims_operator",
     "reporter": "claims_reporting", "personal": "claims_reporting_personal",
-    "as_alma": "claims_as_admin", "as_pia": "claims_as_processor", "as_ana": "claims_as_provider", "as_tom": "claims_as_patient",
+    "as_alma": "claims_check_admin", "as_pia": "claims_check_processor", "as_ana": "claims_check_provider", "as_tom": "claims_check_patient",
 }  # fmt: skip
 """Who tries every line, and as which role of the database."""
 
-_ENTER = "select ctx.enter('{{organization}}', '{{{0}}}', null, '', '', 'sql', false); set local role {1}"
-_ASSUME = "select ctx.assume('{{organization}}', '{{{0}}}', null, '{1}'); set local role {2}"
+_ENTER = "select context.begin_request('{{organization}}', '{{{0}}}', null, '', '', 'sql', false); set local role {1}"
+_ASSUME = "select context.establish('{{organization}}', '{{{0}}}', null, '{1}'); set local role {2}"
 # A login alone, with variables that stand as they might: an empty one is an error before a missing grant is one.
-_LOGIN = "select ctx.assume('{{organization}}', '{{pia}}'); set session authorization {0}"
+_LOGIN = "select context.establish('{{organization}}', '{{pia}}'); set session authorization {0}"
 _REPORT = (
-    "insert into ctx.reporters (login, organization_id) values ('{0}', '{{organization}}'); "
+    "insert into context.reporting_logins (login, organization_id) values ('{0}', '{{organization}}'); "
     "select set_config('app.organization_id', '{{organization}}', true); set session authorization {0}"
 )
 PEOPLE = {
     **{who: f"set session authorization claims_api; {{enter_{who}}}" for who in ("alma", "pia", "ana", "tom")},
     "system": "set session authorization claims_worker; "
-    "select set_config('role', ctx.enter_job('{organization}', '{toms_event}'), true)",
-    # Roles that no login is: by an operator, whom ctx.entered lets pass.
-    **{who: _ASSUME.format("pia", "", ROLES[who]) for who in ("gate", "usher", "recorder", "sealer", "owner")},
+    "select set_config('role', context.begin_job('{organization}', '{toms_event}'), true)",
+    # Roles that no login is: by an operator, whom context.required_id lets pass.
+    **{
+        who: _ASSUME.format("pia", "", ROLES[who])
+        for who in ("auth_definer", "context_definer", "trigger_definer", "audit_sealer", "owner")
+    },
     **{f"as_{who}": _ENTER.format(who, ROLES[f"as_{who}"]) for who in ("alma", "pia", "ana", "tom")},
     "stray": _ASSUME.format("ana", "provider", "claims_provider"),
     **{who: _LOGIN.format(ROLES[who]) for who in ("api", "worker", "auditor", "operator")},
@@ -97,15 +100,16 @@ def all_probes() -> list[Probe]:
     return probes + SCENARIOS
 
 
-def plant(connection: psycopg.Connection[Any], casts: dict[str, Cast]) -> None:
+def add_rows(connection: psycopg.Connection[Any], casts: dict[str, Cast]) -> None:
     """PLANT in both tenants, by their admins."""
     for who in casts.values():
         with connection.transaction():
-            enter = "select set_config('role', ctx.enter(%s, %s, null, 'plant', '', 'sql', false), true)"
+            enter = "select set_config('role', context.begin_request(%s, %s, null, 'setup', '', 'sql', false), true)"
             connection.execute(enter, [who.organization, who.alma])
             connection.execute(PLANT.format(**who.ids))
     connection.execute(
-        "insert into ctx.reporters (login, organization_id) values ('planted', %s)", [casts["south"].organization]
+        "insert into context.reporting_logins (login, organization_id) values ('planted', %s)",
+        [casts["south"].organization],
     )
 
 
@@ -116,7 +120,9 @@ class Guard:
         self.connection = connection
         self._north, self._south = casts["north"], casts["south"]
         self._backend = connection.info.backend_pid
-        self._own_pads = connection.execute("select inner_pad, outer_pad from ctx.keys where kid = 'self'").fetchone()
+        self._own_pads = connection.execute(
+            "select inner_pad, outer_pad from context.keys where kid = 'self'"
+        ).fetchone()
         self._words: dict[str, Any] = {}
         self._signed_at = 0.0
         # It refuses DDL before a missing grant does (tests/security/attacks/test_injected_sql.py); the probes show the grants.
@@ -128,7 +134,7 @@ class Guard:
         forget: plans are made anew by themselves where a table or a policy changes, but not where a role does.
         """
         # What is signed for any backend holds for so long; the transaction's time stands still.
-        if time.monotonic() > self._signed_at + UNBOUND_FOR / 2:
+        if time.monotonic() > self._signed_at + UNBOUND_PROOF_LIFETIME_S / 2:
             self._sign()
         for _ in range(5):
             if (planted := self.run(f"begin; {FORGET if forget else ''}{fault}")) != CONCURRENTLY_UPDATED:
@@ -156,8 +162,8 @@ class Guard:
     def _proofs(self, said: str) -> Iterator[tuple[str, str | None]]:
         """Proofs of what is said by their names in PROOFS; the first two are good."""
         now, here = int(time.time()), self._backend
-        bound, anywhere = now + BOUND_FOR, now + UNBOUND_FOR
-        kid, key = SIGNER.kid, SIGNER.key
+        bound, anywhere = now + BOUND_PROOF_LIFETIME_S, now + UNBOUND_PROOF_LIFETIME_S
+        kid, key = KID, CONTEXT_KEY
         good = _proof(said, bound, here)
         yield from {
             "": good,
@@ -168,9 +174,9 @@ class Guard:
             "another backend": _proof(said, bound, here + 1),
             "another key": _proof(said, bound, here, kid, bytes(len(key))),
             "no such key": _proof(said, bound, here, "none", key),
-            "old": _proof(said, now - BOUND_FOR, here),
-            "early": _proof(said, bound + BOUND_FOR, here),
-            "old anywhere": _proof(said, now - BOUND_FOR, 0),
+            "old": _proof(said, now - BOUND_PROOF_LIFETIME_S, here),
+            "early": _proof(said, bound + BOUND_PROOF_LIFETIME_S, here),
+            "old anywhere": _proof(said, now - BOUND_PROOF_LIFETIME_S, 0),
             "early anywhere": _proof(said, bound, 0),
             "changed": good[:-1] + ("0" if good[-1] != "0" else "1"),
             "key of contexts": self._by_own_key(said, bound, here),
@@ -178,7 +184,7 @@ class Guard:
 
     def _by_own_key(self, said: str, expires: int, backend: int) -> str:
         ((signature,),) = self.connection.execute(
-            "select encode(ctx.mac(%s, %s, %b), 'hex')", [*self._own_pads, _message(said, expires, backend)]
+            "select encode(context.hmac_sha256(%s, %s, %b), 'hex')", [*self._own_pads, _message(said, expires, backend)]
         ).fetchall()
         return f"self:{expires}:{backend}:{signature}"
 
@@ -189,7 +195,7 @@ class Guard:
         calls = {}
         for function, query in SIGNED.items():
             given = signed_arguments(self._north)[function]
-            sign = lambda given: SIGNER.calling(query, given)["proof"]  # noqa: B023, E731
+            sign = lambda given: SIGNER.sign_call(query, given)["proof"]  # noqa: B023, E731
             (said,) = sign(given).args
             proofs = dict(self._proofs(said))
             proofs["another function"] = _proof(
@@ -209,7 +215,7 @@ class Guard:
         return calls
 
     def _for_here(self) -> tuple[int, int]:
-        return int(time.time()) + BOUND_FOR, self._backend
+        return int(time.time()) + BOUND_PROOF_LIFETIME_S, self._backend
 
     def _entrances(self) -> Iterator[tuple[str, str]]:
         """Every context that a probe may enter, or try to."""
@@ -217,8 +223,8 @@ class Guard:
         mogrify = psycopg.ClientCursor(self.connection).mogrify
 
         def enter(who: Caller, request: str = "test", reading: bool = False, **changed: Any) -> str:
-            given = SIGNER.entering(who, request_id=request, address="", source="api", read_only=reading)
-            return mogrify(ENTER, given | {"proof": given["proof"](self._backend)} | changed)
+            given = SIGNER.sign_context(who, request_id=request, address="", source="api", read_only=reading)
+            return mogrify(BEGIN_CONTEXT, given | {"proof": given["proof"](self._backend)} | changed)
 
         for name in ("alma", "pia", "ana", "tom"):
             yield name, enter(caller(north, name))
@@ -228,10 +234,10 @@ class Guard:
         yield "by_anas_session", enter(Caller(north.organization, north.pia, north.ana, ""))
         yield "without_session", enter(Caller(north.organization, north.pia, "", ""), session_id=None)  # type: ignore[arg-type]
         yield "by_line", enter(pia, request="test\nx")
-        given = SIGNER.entering(pia, request_id="test", address="", source="api", read_only=False)
+        given = SIGNER.sign_context(pia, request_id="test", address="", source="api", read_only=False)
         (said,) = given["proof"].args
         for name, proof in self._proofs(said):
-            yield f"by {name}", mogrify(ENTER, given | {"proof": proof})
+            yield f"by {name}", mogrify(BEGIN_CONTEXT, given | {"proof": proof})
         for name in given.keys() - {"proof"}:
             other = not given[name] if name == "read_only" else _another(given[name])
             yield f"but {name}", enter(pia, **{name: other})
@@ -270,8 +276,8 @@ def _message(said: str, expires: int, backend: int) -> bytes:
     return f"{said}\n{expires}\n{backend}".encode()
 
 
-def _proof(said: str, expires: int, backend: int, kid: str = SIGNER.kid, key: bytes = SIGNER.key) -> str:
-    return f"{kid}:{expires}:{backend}:{mac(key, _message(said, expires, backend)).hex()}"
+def _proof(said: str, expires: int, backend: int, kid: str = KID, key: bytes = CONTEXT_KEY) -> str:
+    return f"{kid}:{expires}:{backend}:{hmac.digest(key, _message(said, expires, backend), 'sha256').hex()}"
 
 
 def _another(value: Any) -> Any:

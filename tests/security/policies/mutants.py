@@ -15,7 +15,7 @@ from tests.security.policies.scenarios import SIGNED
 Connection = psycopg.Connection[Any]
 OURS = "(select * from pg_roles where rolname like 'claims\\_%' and not rolbypassrls)"
 """The roles of the product; not the one that makes backups (sql/README.md)."""
-GUARDED = "('app'::regnamespace, 'auth'::regnamespace, 'ctx'::regnamespace)"
+GUARDED = "('app'::regnamespace, 'auth'::regnamespace, 'context'::regnamespace)"
 
 
 class Mutant(NamedTuple):
@@ -65,8 +65,10 @@ def policies(connection: Connection) -> Iterator[Mutant]:
             yield Mutant(f"drop {on}; {again}  -- {on} made permissive", (table,))
 
 
-_OWN = re.compile(r"ctx\.same\([\w.]+, \( SELECT ctx\.(?:entered|verified)\(CURRENT_USER, '\w+'::text\) AS \w+\)\)")
-_FOR_THE_PLANNER = re.compile(r"\(\w+ = ctx\.variable\('(?:user|provider|patient)_id'")
+_OWN = re.compile(
+    r"context\.matches\([\w.]+, \( SELECT context\.(?:required_id|verified_id)\(CURRENT_USER, '\w+'::text\) AS \w+\)\)"
+)
+_FOR_THE_PLANNER = re.compile(r"\(\w+ = context\.variable\('(?:user|provider|patient)_id'")
 
 
 def _weaker(rule: str) -> list[str]:
@@ -83,7 +85,7 @@ def _weaker(rule: str) -> list[str]:
     return [
         " AND ".join(conditions[:place] + conditions[place + 1 :])
         for place, condition in enumerate(conditions)
-        if not _FOR_THE_PLANNER.match(condition)  # ctx.same beside it says the same
+        if not _FOR_THE_PLANNER.match(condition)  # context.matches beside it says the same
     ]
 
 
@@ -129,7 +131,7 @@ def grants(connection: Connection) -> Iterator[Mutant]:
         "select lower(privilege), c.oid::regclass::text, r.rolname from pg_class c join pg_namespace n on n.oid = c.relnamespace, "
         f"{OURS} r, "
         "unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) as privilege "
-        "where n.nspname in ('app', 'auth', 'ctx', 'schema_admin', 'procrastinate') and c.relkind in ('r', 'p') "
+        "where n.nspname in ('app', 'auth', 'context', 'schema_admin', 'procrastinate') and c.relkind in ('r', 'p') "
         "and has_schema_privilege(r.oid, n.oid, 'usage') "
         "and not has_table_privilege(r.oid, c.oid, privilege)"
     ).fetchall():
@@ -162,68 +164,68 @@ def functions(connection: Connection) -> Iterator[Mutant]:
 
 
 BODIES = [
-    ("ctx.checked", "if not ctx.fits", "if ctx.fits"),
-    ("ctx.checked", "return ctx.unsigned(p_what, ", "return ctx.variable(p_what); return ctx.unsigned(p_what, "),
-    ("ctx.checked", "return nullif(", "return null; return nullif("),
-    ("ctx.entered", "true", "false"),
-    ("ctx.verified", "false", "true"),
-    ("ctx.fits", "(current_setting('app.mac'::text, true) = encode(ctx.mac(inner_pad, outer_pad, ctx.stated()), 'hex'::text))", "true"),
-    ("ctx.fits", "ARRAY['claims_gate'::name, 'claims_recorder'::name]", "ARRAY['claims_gate'::name, 'claims_recorder'::name, p_role]"),
-    ("ctx.fits", "ARRAY['claims_gate'::name, 'claims_recorder'::name]",
-     "ARRAY['claims_gate'::name, 'claims_recorder'::name, 'claims_admin'::name]"),
-    ("ctx.unsigned", "r.login = session_user and", ""),
-    ("ctx.unsigned", "noted is null and p_raises", "false"),
-    ("ctx.unsigned", "and r.organization_id = ctx.variable('organization_id')", ""),
-    ("ctx.is_operator", "pg_has_role(SESSION_USER, 'claims_operator'::name, 'member'::text)", "true"),
-    ("ctx.not_verified", "raise exception", "return null; raise exception"),
-    ("ctx.variable", "return ctx.not_verified()", "return null"),
-    ("ctx.variable", "return case", "return null; return case"),
-    ("ctx.equal(uuid, uuid)", "uuid_eq", "uuid_ne"),
-    ("ctx.equal(text, text)", "texteq", "textne"),
-    ("ctx.same", "CASE", "of_row IS NOT NULL OR CASE"),
-    ("ctx.differs", "CASE", "of_row IS NOT NULL OR CASE"),
-    ("ctx.verify", "begin", "begin return;"),
-    ("ctx.verify", "and k.kid <> 'self'", ""),
-    ("ctx.verify", "is not true", "is false"),
-    ("ctx.proves", "ctx.is_signed(p_proof, p_said, inner_pad, outer_pad)", "true"),
-    ("ctx.is_signed", "+ 4)))", "+ 4)) or true)"),
-    ("ctx.is_signed", "split_part(p_proof, ':'::text, 3))) + 4)",
+    ("context.read_id", "if not context.is_valid", "if context.is_valid"),
+    ("context.read_id", "return context.unsigned_id(p_what, ", "return context.variable(p_what); return context.unsigned_id(p_what, "),
+    ("context.read_id", "return nullif(", "return null; return nullif("),
+    ("context.required_id", "true", "false"),
+    ("context.verified_id", "false", "true"),
+    ("context.is_valid", "(current_setting('app.mac'::text, true) = encode(context.hmac_sha256(inner_pad, outer_pad, context.signature_input()), 'hex'::text))", "true"),
+    ("context.is_valid", "ARRAY['claims_auth_definer'::name, 'claims_trigger_definer'::name]", "ARRAY['claims_auth_definer'::name, 'claims_trigger_definer'::name, p_role]"),
+    ("context.is_valid", "ARRAY['claims_auth_definer'::name, 'claims_trigger_definer'::name]",
+     "ARRAY['claims_auth_definer'::name, 'claims_trigger_definer'::name, 'claims_admin'::name]"),
+    ("context.unsigned_id", "r.login = session_user and", ""),
+    ("context.unsigned_id", "noted is null and p_raises", "false"),
+    ("context.unsigned_id", "and r.organization_id = context.variable('organization_id')", ""),
+    ("context.is_operator", "pg_has_role(SESSION_USER, 'claims_operator'::name, 'member'::text)", "true"),
+    ("context.raise_unverified", "raise exception", "return null; raise exception"),
+    ("context.variable", "return context.raise_unverified()", "return null"),
+    ("context.variable", "return case", "return null; return case"),
+    ("context.equal(uuid, uuid)", "uuid_eq", "uuid_ne"),
+    ("context.equal(text, text)", "texteq", "textne"),
+    ("context.matches", "CASE", "of_row IS NOT NULL OR CASE"),
+    ("context.differs", "CASE", "of_row IS NOT NULL OR CASE"),
+    ("context.verify_proof", "begin", "begin return;"),
+    ("context.verify_proof", "and k.kid <> 'self'", ""),
+    ("context.verify_proof", "is not true", "is false"),
+    ("context.is_valid_proof", "context.is_signed(p_proof, p_said, inner_pad, outer_pad)", "true"),
+    ("context.is_signed", "+ 4)))", "+ 4)) or true)"),
+    ("context.is_signed", "split_part(p_proof, ':'::text, 3))) + 4)",
      "split_part(p_proof, ':'::text, 3))) + 4), 64"),
-    ("ctx.proves", "WHEN (pg_backend_pid())::text THEN", "WHEN nullif(split_part(p_proof, ':', 3), '0') THEN"),
-    ("ctx.proves", ">= ('-5'::integer)::numeric", "is not null"),
-    ("ctx.proves", "<= (65)::numeric", "is not null"),
-    ("ctx.proves", ">= (0)::numeric", "is not null"),
-    ("ctx.proves", "<= (10)::numeric", "is not null"),
-    ("ctx.proves", "<= (10)::numeric", "<= 65"),
-    ("ctx.verify_call", "perform ctx.verify(", "perform concat("),
-    ("ctx.verify_call", "octet_length(said.word) || ':' || ", ""),
-    ("ctx.verify_call", "'~'", "'0:'"),
-    ("ctx.enter", "keys.api_outer_pad) is not true", "keys.api_outer_pad) is null"),
-    ("ctx.enter", "and api.kid <> 'self'", ""),
-    ("ctx.enter", "e'\\n') > 0", "e'\\n') > 999"),
-    ("ctx.enter", "e'\\n', p_read_only", "e'\\n', false"),
-    ("ctx.enter", " and u.active", ""),
-    ("ctx.enter", " and o.suspended_at is null", ""),
-    ("ctx.enter", " and s.user_id = u.user_id", ""),
-    ("ctx.enter", "and s.ended_at is null", ""),
-    ("ctx.enter", "caller.in_session or", "caller.in_session is not null or"),
-    ("ctx.enter", " and ctx.is_operator()", ""),
-    ("ctx.enter", "if p_read_only", "if false"),
-    ("ctx.enter_job", "perform ctx.turn_to(p_event_id)", "perform p_event_id"),
-    ("ctx.turn_to", "if not exists", "if false and not exists"),
-    *((f"app.{name}", "perform ctx.entered", "perform format") for name in ("waiting_jobs", "end_jobs")),
+    ("context.is_valid_proof", "WHEN (pg_backend_pid())::text THEN", "WHEN nullif(split_part(p_proof, ':', 3), '0') THEN"),
+    ("context.is_valid_proof", ">= ('-5'::integer)::numeric", "is not null"),
+    ("context.is_valid_proof", "<= (65)::numeric", "is not null"),
+    ("context.is_valid_proof", ">= (0)::numeric", "is not null"),
+    ("context.is_valid_proof", "<= (10)::numeric", "is not null"),
+    ("context.is_valid_proof", "<= (10)::numeric", "<= 65"),
+    ("context.verify_call", "perform context.verify_proof(", "perform concat("),
+    ("context.verify_call", "octet_length(said.word) || ':' || ", ""),
+    ("context.verify_call", "'~'", "'0:'"),
+    ("context.begin_request", "keys.api_outer_pad) is not true", "keys.api_outer_pad) is null"),
+    ("context.begin_request", "and api.kid <> 'self'", ""),
+    ("context.begin_request", "e'\\n') > 0", "e'\\n') > 999"),
+    ("context.begin_request", "e'\\n', p_read_only", "e'\\n', false"),
+    ("context.begin_request", " and u.active", ""),
+    ("context.begin_request", " and o.suspended_at is null", ""),
+    ("context.begin_request", " and s.user_id = u.user_id", ""),
+    ("context.begin_request", "and s.ended_at is null", ""),
+    ("context.begin_request", "caller.in_session or", "caller.in_session is not null or"),
+    ("context.begin_request", " and context.is_operator()", ""),
+    ("context.begin_request", "if p_read_only", "if false"),
+    ("context.begin_job", "perform context.switch_event(p_event_id)", "perform p_event_id"),
+    ("context.switch_event", "if not exists", "if false and not exists"),
+    *((f"app.{name}", "perform context.required_id", "perform format") for name in ("ready_jobs", "mark_jobs_succeeded")),
     *((f"app.{name}", "j.args ->> 'organization_id' = current_setting('app.organization_id')", "true")
-      for name in ("waiting_jobs", "end_jobs")),
+      for name in ("ready_jobs", "mark_jobs_succeeded")),
     ("app.tenant_key", "and c.relnamespace = 'app'::regnamespace", ""),
-    ("auth.log_out", "ctx.entered(current_user, 'user_id')", "ctx.variable('user_id')"),
-    *((f"auth.{function}", "perform ctx.verify_call(", "perform concat(") for function in SIGNED),
+    ("auth.log_out", "context.required_id(current_user, 'user_id')", "context.variable('user_id')"),
+    *((f"auth.{function}", "perform context.verify_call(", "perform concat(") for function in SIGNED),
     *(("auth.open_session", f", {argument}", "") for argument in (
         "p_organization_id::text", "p_user_id::text", "p_session_id::text", "encode(p_refresh_hash, 'hex')")),
     ("auth.open_session", "bigint::text, p_new_hash", "bigint::text"),
-    *(("ctx.reset_session", part, "") for part in (
+    *(("context.reset_session", part, "") for part in (
         "set session authorization default;", "reset all;", "execute 'close all';", "perform pg_catalog.pg_advisory_unlock_all();")),
-    ("ctx.stated", "current_setting('transaction_read_only'::text)", "''::text"),
-    *(("ctx.stated", f"current_setting('app.{name}'::text, true)", "''::text") for name in (
+    ("context.signature_input", "current_setting('transaction_read_only'::text)", "''::text"),
+    *(("context.signature_input", f"current_setting('app.{name}'::text, true)", "''::text") for name in (
         "organization_id", "user_id", "session_id", "role", "provider_id", "patient_id", "request_id", "address", "source")),
 ]  # fmt: skip
 """A function that asks for a context or a tenant by itself, what stands in it, and what would let more pass."""

@@ -15,8 +15,8 @@ from pgrls.rules import all_rules
 from pgrls.violations import Violation
 
 GATES = {
-    "claims_gate", "claims_usher", "claims_recorder", "claims_sealer",
-    "claims_as_admin", "claims_as_processor", "claims_as_provider", "claims_as_patient",
+    "claims_auth_definer", "claims_context_definer", "claims_trigger_definer", "claims_audit_sealer",
+    "claims_check_admin", "claims_check_processor", "claims_check_provider", "claims_check_patient",
 }  # fmt: skip
 """Who owns the definer functions. Nobody logs in as these or may become them (sql/audit/070)."""
 
@@ -31,20 +31,24 @@ def floor(table: Table) -> Policy | None:
 
 
 def _variables(rule: str | None) -> str | None:
-    """A rule with what ctx.variable returns in its place, and operators in place of ctx.same and ctx.differs."""
+    """A rule with what context.variable returns in its place, and operators in place of context.matches and context.differs."""
     if not rule:
         return rule
-    rule = re.sub(r"ctx\.same\(([\w.]+), (\( SELECT [^)]*\)[^)]*\))\)", r"(\1 = \2)", rule)
-    rule = re.sub(r"ctx\.differs\((\w+), ('\w+'::text)\)", r"(\1 <> \2)", rule)
-    rule = rule.replace("ctx.variable('organization_id'::text)", "(current_setting('app.organization_id'::text))::uuid")
-    return re.sub(r"ctx\.variable\('(\w+)'::text\)", r"(NULLIF(current_setting('app.\1'::text), ''::text))::uuid", rule)
+    rule = re.sub(r"context\.matches\(([\w.]+), (\( SELECT [^)]*\)[^)]*\))\)", r"(\1 = \2)", rule)
+    rule = re.sub(r"context\.differs\((\w+), ('\w+'::text)\)", r"(\1 <> \2)", rule)
+    rule = rule.replace(
+        "context.variable('organization_id'::text)", "(current_setting('app.organization_id'::text))::uuid"
+    )
+    return re.sub(
+        r"context\.variable\('(\w+)'::text\)", r"(NULLIF(current_setting('app.\1'::text), ''::text))::uuid", rule
+    )
 
 
 def written_out(schema: Schema) -> Schema:
-    """With current_setting in every policy where ctx.variable stands, and operators for the functions that are theirs.
+    """With current_setting in every policy where context.variable stands, and operators for the functions that are theirs.
 
     The rules and the prover know current_setting by name, as a value of the caller's that is the same for the whole statement, and
-    take a function they do not know for any value at all. ctx.variable is that expression and a check that raises where it is no id
+    take a function they do not know for any value at all. context.variable is that expression and a check that raises where it is no id
     (sql/platform/context.sql; a mutant of its body that returns anything else is killed, mutants.py).
     """
 
@@ -68,9 +72,9 @@ def written_out(schema: Schema) -> Schema:
     )
 
 
-def without_entered(schema: Schema) -> Schema:
-    """Without the policies `<table>_entered` above a floor: they look at what a statement reads. What it writes the floor checks, and
-    `<table>_signed` beside it."""
+def without_context_requirement(schema: Schema) -> Schema:
+    """Without the policies `<table>_requires_context` above a floor: they look at what a statement reads. What it writes the floor checks, and
+    `<table>_context` beside it."""
     return replace(
         schema,
         tables=tuple(
@@ -79,7 +83,7 @@ def without_entered(schema: Schema) -> Schema:
                 policies=tuple(
                     policy
                     for policy in table.policies
-                    if policy.permissive or policy.name != f"{table.name}_entered" or not floor(table)
+                    if policy.permissive or policy.name != f"{table.name}_requires_context" or not floor(table)
                 ),
             )
             for table in schema.tables
@@ -147,6 +151,6 @@ class Ours:
 RULES = [
     *(Ours(rule, without_floor) for rule in ("SEC005", "SEC006", "SEC007", "SEC008", "SEC028", "SEC038")),
     *(Ours(rule, not_of_the_gates) for rule in ("SEC013", "SEC014")),
-    Ours("SEC020", without_entered),
+    Ours("SEC020", without_context_requirement),
     Ours("PERF003", behind_the_tenant),
 ]

@@ -26,75 +26,75 @@ BECOME = {
 
 CALLS = [
     ("owner", """
-        app.check_assignment() app.check_event() app.check_invitation() app.check_organization() app.counted_tallies()
-        app.keep_last_admin() app.make_claim() app.move_claim() app.recount_claim_tallies() app.touch_claim()"""),
-    ("recorder", """
-        app.add_tenant() app.audit_row() app.enqueue_event() app.link_care() app.lock_last_admin() app.record_status()
-        app.tally_claim()"""),
-    ("gate", """
-        app.bound_answers() app.kept_answers() auth.add_organization(null,null) auth.add_user(null,null,null,null,null,null)
-        auth.began(null) auth.end_sessions() auth.memberships(null,null) auth.open_invitation(null,null) auth.record_more_denials(null)
-        auth.sweep_windows()
-        auth.unlock(null) auth.window_of(null)"""),
-    ("gate owner", """
-        app.answers_quota() app.tenant_key(null) ctx.assume(null) ctx.fits(null,null,null) ctx.unsigned(null,null) ctx.verify(null,null)
-        ctx.verify_call(null,null)"""),
-    ("gate usher owner", """
-        ctx.assign(null,null,null,null,null,null,null,null,null) ctx.is_operator() ctx.mac(null,null,null)
-        ctx.is_signed(null,null,null,null) ctx.proves(null,null,null,null) ctx.refuse_proof(null,null,null,null) ctx.role_name(null)
-        ctx.stated()"""),
-    ("gate api", """
-        auth.accept_invitation(null,null,null,null,null) auth.find_hash(null,null) auth.find_invitation(null,null,null)
-        auth.find_logins(null,null,null) auth.forgive(null,null,null,null,null) auth.login_failed(null,null,null,null,null)
+        app.check_assignment() app.check_event() app.check_invitation() app.check_organization() app.expected_totals()
+        app.keep_last_admin() app.validate_new_claim() app.apply_transition() app.rebuild_claim_totals() app.bump_claim_version()"""),
+    ("trigger_definer", """
+        app.add_organization_lookup() app.audit_row() app.enqueue_event() app.add_care_relationship() app.lock_last_admin() app.record_status_change()
+        app.queue_total_change()"""),
+    ("auth_definer", """
+        app.limit_stored_responses() app.idempotency_usage() auth.add_organization(null,null) auth.add_user(null,null,null,null,null,null)
+        auth.window_start(null) auth.end_sessions() auth.memberships(null,null) auth.open_invitation(null,null) auth.record_more_denials(null)
+        auth.delete_expired_rate_limits()
+        auth.unlock(null) auth.rate_limit_key(null)"""),
+    ("auth_definer owner", """
+        app.idempotency_quota() app.tenant_key(null) context.establish(null) context.is_valid(null,null,null) context.unsigned_id(null,null) context.verify_proof(null,null)
+        context.verify_call(null,null)"""),
+    ("auth_definer context_definer owner", """
+        context.set_variables(null,null,null,null,null,null,null,null,null) context.is_operator() context.hmac_sha256(null,null,null)
+        context.is_signed(null,null,null,null) context.is_valid_proof(null,null,null,null) context.raise_invalid_proof(null,null,null,null) context.database_role(null)
+        context.signature_input()"""),
+    ("auth_definer api", """
+        auth.accept_invitation(null,null,null,null,null) auth.find_password_hash(null,null) auth.find_invitation(null,null,null)
+        auth.find_logins(null,null,null) auth.refund_rate_limit(null,null,null,null,null) auth.record_failed_login(null,null,null,null,null)
         auth.open_session(null,null,null,null,null,null,null,null) auth.probe(null,null)
         auth.record_denial(null,null,null,null,null,null,null,null,null)
-        auth.refresh(null,null,null,null) auth.register(null,null,null,null,null) auth.take(null,null,null,null,null)"""),
-    ("alma pia ana tom owner gate api", "ctx.reset_session()"),
-    ("gate usher api", "ctx.enter(null,null,null,null,null,null,null)"),
-    ("gate worker", "app.close_denials(null) app.fold_claim_tallies() app.seal_audit_logs() ctx.enter_job(null,null)"),
-    ("gate recorder", "app.fold_organization(null) app.record_act(null,null)"),
-    ("gate system", "ctx.turn_to(null)"),
-    ("gate auditor", "app.verify_audit_logs() app.who_can_see(null,null)"),
-    ("gate worker auditor", "app.audit_heads()"),
-    ("gate sealer", "app.audit_head() app.seal_organization(null,null,null) app.verify_organization(null)"),
-    ("sealer owner", "app.add_seal(null,null,null,null,null) app.audit_era() app.audit_hash(null) app.seal_digest(null,null)"),
-    ("as_alma as_pia as_ana as_tom owner", "app.finds(null,null)"),
-    *((f"as_{who} gate", f"app.sees_as_{role}(null,null)") for who, role in (
+        auth.refresh(null,null,null,null) auth.register(null,null,null,null,null) auth.consume_rate_limit(null,null,null,null,null)"""),
+    ("alma pia ana tom owner auth_definer api", "context.reset_session()"),
+    ("auth_definer context_definer api", "context.begin_request(null,null,null,null,null,null,null)"),
+    ("auth_definer worker", "app.flush_denials(null) app.apply_all_total_changes() app.seal_audit_logs() context.begin_job(null,null)"),
+    ("auth_definer trigger_definer", "app.apply_total_changes(null) app.write_audit_entry(null,null)"),
+    ("auth_definer system", "context.switch_event(null)"),
+    ("auth_definer auditor", "app.verify_audit_logs() app.who_can_see(null,null)"),
+    ("auth_definer worker auditor", "app.audit_heads()"),
+    ("auth_definer audit_sealer", "app.audit_head() app.seal_organization(null,null,null) app.verify_organization(null)"),
+    ("audit_sealer owner", "app.add_seal(null,null,null,null,null) app.cluster_epoch() app.audit_hash(null) app.seal_digest(null,null)"),
+    ("as_alma as_pia as_ana as_tom owner", "app.row_visible(null,null)"),
+    *((f"as_{who} auth_definer", f"app.row_visible_as_{role}(null,null)") for who, role in (
         ("alma", "admin"), ("pia", "processor"), ("ana", "provider"), ("tom", "patient"))),
-    ("recorder owner", "app.defer_job(null,null,null,null) app.tally_of(null,null)"),
-    ("recorder api", "ctx.queue_state()"),
-    ("recorder system", "app.end_jobs(null) app.waiting_jobs(null)"),
+    ("trigger_definer owner", "app.defer_job(null,null,null,null) app.claim_contribution(null,null)"),
+    ("trigger_definer api", "app.queue_state()"),
+    ("trigger_definer system", "app.mark_jobs_succeeded(null) app.ready_jobs(null)"),
     ("system owner", """
-        app.apply_event(null) app.fail_job(null,null,null,null) app.finish_event(null,null) app.is_undone(null,null)
-        app.left_alone(null,null) app.move_claims(null,null,null) app.review_submitted(null) app.run_job(null,null,null)
-        app.settle_visit(null) app.undo_last(null,null,null,null) app.visit_days(null)"""),
-    ("worker owner", "app.forget_jobs(null,null,null) app.rescue_jobs(null,null)"),
-    ("alma recorder", "app.retry_job(null)"),
+        app.apply_event(null) app.record_job_failure(null,null,null,null) app.process_event_once(null,null) app.is_cancelled(null,null)
+        app.skipped_claims(null,null) app.move_claims_for_event(null,null,null) app.process_admission(null) app.process_batch(null,null,null)
+        app.process_discharge(null) app.revert_event(null,null,null,null) app.visit_days(null)"""),
+    ("worker owner", "app.delete_old_jobs(null,null,null) app.rescue_jobs(null,null)"),
+    ("alma trigger_definer", "app.retry_job(null)"),
     ("alma owner", "app.job_json(null) app.reassign_claims(null,null) app.user_json(null)"),
-    ("alma pia owner", "app.bulk_move(null,null,null,null)"),
+    ("alma pia owner", "app.update_status_bulk(null,null,null,null)"),
     ("alma ana owner", "app.import_claims(null,null) app.is_same_claim(null,null)"),
-    ("alma pia ana system owner", "app.refusal(null)"),
-    ("pia gate", "app.take_next_claim()"),
-    ("alma pia ana tom gate", """
-        app.keep_answer(null,null,null,null,null) app.take_key(null,null,null) auth.log_out(null,null) auth.my_password_hash(null)
+    ("alma pia ana system owner", "app.error_json(null)"),
+    ("pia auth_definer", "app.assign_next_claim()"),
+    ("alma pia ana tom auth_definer", """
+        app.store_response(null,null,null,null,null) app.reserve_idempotency_key(null,null,null) auth.log_out(null,null) auth.my_password_hash(null)
         auth.set_my_password(null,null,null,null,null)"""),
-    ("alma pia ana tom recorder", "app.record_access(null,null)"),
+    ("alma pia ana tom trigger_definer", "app.record_access(null,null)"),
     ("alma pia ana tom owner", """
-        app.all_words('') app.audit_json(null) app.claim_json(null) app.diagnosis_code_json(null)
-        app.event_json(null) app.major_units(null) app.organization_json(null,null,null) app.patient_json(null)
-        app.provider_json(null) app.settings_json(null) app.tallied_claims(null,null)"""),
-    ("alma pia ana tom owner gate", "app.utc(null)"),
-    ("alma pia ana tom system gate", "app.appeal_window_days() app.claim_limits()"),
+        app.prefix_tsquery('') app.audit_json(null) app.claim_json(null) app.diagnosis_code_json(null)
+        app.event_json(null) app.from_cents(null) app.organization_json(null,null,null) app.patient_json(null)
+        app.provider_json(null) app.settings_json(null) app.claim_totals_by_status(null,null)"""),
+    ("alma pia ana tom owner auth_definer", "app.to_rfc3339(null)"),
+    ("alma pia ana tom system auth_definer", "app.appeal_window_days() app.claim_limits()"),
     ("alma pia ana tom system owner", """
-        app.caller_role() app.check_move(null,null,null) app.claim_problems(null) app.claim_statuses()
-        app.legal_move(null,null) app.refuse_move(null,null)"""),
+        app.caller_role() app.check_transition(null,null,null) app.claim_errors(null) app.claim_statuses()
+        app.find_transition(null,null) app.raise_illegal_transition(null,null)"""),
     ("alma pia ana tom system owner api", "app.icd10('')"),
-    ("alma pia ana tom system owner gate recorder", "app.refuse(null) app.refuse_now(null)"),
-    ("alma pia ana tom system owner gate recorder sealer", "app.is_npi('') app.new_claim_number() app.organization_id() app.uuid7()"),
-    ("alma pia ana tom system owner gate usher recorder sealer reporter personal", "ctx.not_verified() ctx.variable(null)"),
-    ("alma pia ana tom system owner gate recorder sealer reporter personal", """
-        ctx.checked(null,null,null) ctx.differs(null,null) ctx.entered(null) ctx.equal(gen_random_uuid(),gen_random_uuid())
-        ctx.equal(clock_timestamp()::text,'x') ctx.same(null,null) ctx.verified(null)"""),
+    ("alma pia ana tom system owner auth_definer trigger_definer", "app.raise_invalid(null) app.raise_conflict(null)"),
+    ("alma pia ana tom system owner auth_definer trigger_definer audit_sealer", "app.is_npi('') app.new_claim_number() app.organization_id() app.uuid7()"),
+    ("alma pia ana tom system owner auth_definer context_definer trigger_definer audit_sealer reporter personal", "context.raise_unverified() context.variable(null)"),
+    ("alma pia ana tom system owner auth_definer trigger_definer audit_sealer reporter personal", """
+        context.read_id(null,null,null) context.differs(null,null) context.required_id(null) context.equal(gen_random_uuid(),gen_random_uuid())
+        context.equal(clock_timestamp()::text,'x') context.matches(null,null) context.verified_id(null)"""),
 ]  # fmt: skip
 """Who may call which functions, its owner among them; everybody else is refused."""
 
@@ -122,9 +122,9 @@ def signed_arguments(who: Cast) -> dict[str, dict[str, Any]]:
     refresh = str(who.organization).encode()
     return {
         "find_logins": {"email": "alma@north.test", "slug": None},
-        "find_hash": {"email": "alma@north.test"},
+        "find_password_hash": {"email": "alma@north.test"},
         "find_invitation": {"tenant": who.organization, "token_hash": token},
-        "login_failed": {"email": "alma@north.test", "slug": None, "request_id": "", "address": ""},
+        "record_failed_login": {"email": "alma@north.test", "slug": None, "request_id": "", "address": ""},
         "register": {"organization": "Mine", "email": "me@mine.test", "name": "Me", "password_hash": "x"},
         "accept_invitation": {"tenant": who.organization, "token_hash": token, "name": "Me", "password_hash": "x"},
         "refresh": {"old_hash": refresh, "successors": b"y" * 32, "seconds": 60},
@@ -136,8 +136,8 @@ def signed_arguments(who: Cast) -> dict[str, dict[str, Any]]:
             "tenant": who.organization, "user_id": who.alma, "session_id": who.anas_claim, "refresh_hash": b"x", "seconds": 60,
             "changed_at": None, "new_hash": "x",
         },
-        "take": {"subject": "x", "want": 1, "limit": 1, "seconds": 1},
-        "forgive": {"account": "x", "address": "y", "account_began": 1, "address_began": 2},
+        "consume_rate_limit": {"subject": "x", "want": 1, "limit": 1, "seconds": 1},
+        "refund_rate_limit": {"account": "x", "address": "y", "account_window": 1, "address_window": 2},
         "log_out": {"caller": who.ana, "refresh_hash": None},
         "my_password_hash": {"caller": who.ana},
         "set_my_password": {"caller": who.ana, "new_hash": "x", "changed_at": None, "refresh_hash": None, "seconds": 60},
@@ -169,8 +169,8 @@ SCENARIOS = [
     Probe("alma", "update app.claims set notes = 'x'; select from app.claims where claim_id = '{bens_claim}' and version = 2", "1"),
     Probe("alma", f"insert into app.claims {TOMS_BY_ANA}; select from app.claim_status_history", "8"),
     Probe("alma", f"insert into app.claims {TINAS_BY_ANA}; select from app.care_relationships", "3"),
-    Probe("alma", f"insert into app.claims {TOMS_BY_ANA}; select from app.claim_tally_changes", "8"),
-    Probe("alma", "update app.claims set status = 'voided' where claim_id = '{bens_claim}'; select from app.claim_tally_changes", "9"),
+    Probe("alma", f"insert into app.claims {TOMS_BY_ANA}; select from app.claim_total_changes", "8"),
+    Probe("alma", "update app.claims set status = 'voided' where claim_id = '{bens_claim}'; select from app.claim_total_changes", "9"),
     # The other tables' triggers.
     Probe("ana", f"insert into app.patients {PATIENT}; select from app.patients", "2"),
     Probe("alma", f"insert into app.patient_status_events {EVENT.format('{south.tom_patient}')}", "INVAL"),
@@ -190,7 +190,7 @@ SCENARIOS = [
             ("claims", "update app.claims set notes = 'x' where claim_id = '{bens_claim}'"),
             ("patient_status_events", f"insert into app.patient_status_events {EVENT.format('{tom_patient}')}"),
             ("invitations", "delete from app.invitations"))),
-    Probe("gate", "select auth.add_organization('new', 'New'); select from auth.tenants", "3"),
+    Probe("auth_definer", "select auth.add_organization('new', 'New'); select from auth.organization_lookup", "3"),
     # What a trigger says first, the policy says too.
     Probe("ana", f"insert into app.patient_status_events {EVENT.format('{tina_patient}')}", "!",
         "alter table app.patient_status_events disable trigger user"),
@@ -221,7 +221,7 @@ SCENARIOS = [
     # A context that nobody entered, for the admin of south.
     *(Probe("forger", f"select from {table}", "28000") for table in TENANT_TABLES[:-3]),
     Probe("forger", "select invitation_id from app.invitations", "28000"),
-    Probe("forger", "select app.take_key('/api/claims', 'new', '')  -- app.idempotency_keys", "28000"),
+    Probe("forger", "select app.reserve_idempotency_key('/api/claims', 'new', '')  -- app.idempotency_keys", "28000"),
     Probe("forger", "select app.record_access('read', 'audit_logs')  -- app.audit_logs", "28000"),
     # Not even a proof of the API's helps where the context was not entered.
     *(Probe("forger", f"select from {{calls[{function} of south]}}  -- auth.{function}(", "28000") for function in IN),
@@ -255,7 +255,7 @@ SCENARIOS = [
         "select set_config('app.organization_id', '{south.organization}', true) from app.claims", "1", SETS),
     Probe("ana", "set enable_indexscan = off; set enable_bitmapscan = off; "
         "select set_config('app.provider_id', '{ben_provider}', true) from app.claims", "1", SETS),
-    Probe("alma", "select ctx.entered(null)", "28000"),
+    Probe("alma", "select context.required_id(null)", "28000"),
     # Before the scan reads its first row, and after it was checked whether it may begin.
     Probe("alma", "with bent as materialized (select set_config('app.organization_id', '{south.organization}', true)) "
         "select from bent, app.claims", "0", SETS),
@@ -263,15 +263,15 @@ SCENARIOS = [
     Probe("alma", "set transaction_read_only = on; select from app.claims", "28000"),
     # A variable that is no id.
     *(Probe(who, f"{variable} select {call}", "28000") for who, variable, call in (
-        ("alma", "", "ctx.variable('none')"),
-        ("root", "select set_config('app.user_id', 'abc', true);", "ctx.variable('user_id')"),
-        ("root", "select set_config('app.user_id', repeat('x', 32), true);", "ctx.variable('user_id')"),
+        ("alma", "", "context.variable('none')"),
+        ("root", "select set_config('app.user_id', 'abc', true);", "context.variable('user_id')"),
+        ("root", "select set_config('app.user_id', repeat('x', 32), true);", "context.variable('user_id')"),
         ("root", "select set_config('app.organization_id', '', true);", "app.organization_id()"))),
-    Probe("root", "select set_config('app.user_id', '', true); select from ctx.variable('user_id') as id where id is null", "1"),
+    Probe("root", "select set_config('app.user_id', '', true); select from context.variable('user_id') as id where id is null", "1"),
     Probe("root", "select set_config('app.user_id', '', true); "
-        "select from ctx.entered('claims_admin', 'user_id') as id where id is null", "1"),
+        "select from context.required_id('claims_admin', 'user_id') as id where id is null", "1"),
     # What a call leaves behind.
-    *(Probe("alma", f"{left}; select ctx.reset_session(); {seen}", outcome,
+    *(Probe("alma", f"{left}; select context.reset_session(); {seen}", outcome,
             "grant execute on function pg_advisory_lock(bigint), pg_lock_status() to public") for left, seen, outcome in (
         ("set work_mem = '7MB'", "select where current_setting('work_mem') = '7MB'", "0"),
         ("set role claims_admin", "select where current_user = session_user", "1"),
@@ -288,7 +288,7 @@ SCENARIOS = [
     *(Probe(who, f"select ctid from app.{table}", "-") for who in ("reporter", "personal")  # no grant on a whole table
         for table in (*PERSONAL, "organizations", "care_relationships")),
     Probe("reporter", "set local app.organization_id = '{south.organization}'; select from app.claims", "28000",
-        "insert into ctx.reporters (login, organization_id) values ('another', '{south.organization}')"),
+        "insert into context.reporting_logins (login, organization_id) values ('another', '{south.organization}')"),
     Probe("root", "select set_config('app.organization_id', '{organization}', true); set session authorization claims_reporting; "
         "select from app.claims", "28000"),
     # Entering.
@@ -300,10 +300,10 @@ SCENARIOS = [
     *(Probe("api", f"{{enter_but {name}}}", "28000") for name in (
         "organization_id", "user_id", "session_id", "request_id", "address", "source", "read_only", "not reading")),
     Probe("api", "{enter_by_line}", "28000"),
-    Probe("api", "select ctx.enter('{organization}', '{pia}', '{pia}', '', '', 'api', false)", "28000"),
-    Probe("api", "select ctx.enter('{organization}', '{pia}', null, '', '', 'sql', true)", "28000"),
-    Probe("operator", "select ctx.enter('{organization}', '{pia}', null, '', '', 'sql', true)", "1",
-        "grant usage on schema ctx to claims_operator; grant execute on function ctx.enter to claims_operator"),
+    Probe("api", "select context.begin_request('{organization}', '{pia}', '{pia}', '', '', 'api', false)", "28000"),
+    Probe("api", "select context.begin_request('{organization}', '{pia}', null, '', '', 'sql', true)", "28000"),
+    Probe("operator", "select context.begin_request('{organization}', '{pia}', null, '', '', 'sql', true)", "1",
+        "grant usage on schema context to claims_operator; grant execute on function context.begin_request to claims_operator"),
     Probe("api", "{enter_mixed}", "ENDED"),
     Probe("api", "{enter_without_session}", "ENDED"),
     Probe("api", "{enter_by_anas_session}", "ENDED"),
@@ -311,7 +311,7 @@ SCENARIOS = [
     Probe("api", "{enter_pia}", "ENDED",
         "alter table app.users disable trigger user; update app.users set active = false where user_id = '{pia}'"),
     Probe("api", "{enter_pia}", "ENDED", "update app.organizations set suspended_at = now()"),
-    Probe("worker", "select ctx.enter_job('{south.organization}', '{toms_event}')", "28000"),
+    Probe("worker", "select context.begin_job('{south.organization}', '{toms_event}')", "28000"),
     # Each function of the schema auth: with a proof of this call, and without. It finds its names whatever the search_path is.
     *(Probe("ana" if function in IN else "api", f"select from {{calls[{f'{function} {name}'.strip()}]}}  -- auth.{function}(", expect)
         for function, query in SIGNED.items()
@@ -320,24 +320,24 @@ SCENARIOS = [
             ("CLOCK", OTHER_TIMES),
             ("28000", (*BAD_PROOFS, *ONLY_OF_CALLS, *(f"but {name}" for name in query.signed[1]))))
         for name in names),
-    Probe("api", "select from ctx.queue_state()", "1"),
+    Probe("api", "select from app.queue_state()", "1"),
     # A job, and the queue: for the tenant of its event, in a context that was entered.
     *(Probe("system", f"select app.{call}; select from app.job_processing_logs where status = '{status}'", "1") for call, status in (
-        ("run_job('{toms_event}', null, 0)", "completed"), ("fail_job('{toms_event}', null, 'x', true)", "failed"))),
-    Probe("system", "select from app.waiting_jobs(9)", "1"),
-    Probe("system", f"select app.end_jobs({ANY_JOBS}); set local role none; select from {QUEUED} where status = 'succeeded'", "1"),
-    Probe("system", f"select app.end_jobs({ANY_JOBS}); set local role none; select from {QUEUED} where status = 'todo'", "1"),
-    Probe("system", "select ctx.turn_to('{toms_event}'); select from app.claims", "6"),
-    Probe("system", "select ctx.turn_to('{south.toms_event}')", "28000"),
+        ("process_batch('{toms_event}', null, 0)", "completed"), ("record_job_failure('{toms_event}', null, 'x', true)", "failed"))),
+    Probe("system", "select from app.ready_jobs(9)", "1"),
+    Probe("system", f"select app.mark_jobs_succeeded({ANY_JOBS}); set local role none; select from {QUEUED} where status = 'succeeded'", "1"),
+    Probe("system", f"select app.mark_jobs_succeeded({ANY_JOBS}); set local role none; select from {QUEUED} where status = 'todo'", "1"),
+    Probe("system", "select context.switch_event('{toms_event}'); select from app.claims", "6"),
+    Probe("system", "select context.switch_event('{south.toms_event}')", "28000"),
     *(Probe("worker", "select set_config('app.organization_id', '{south.organization}', true); set local role claims_system; " + call,
         "28000") for call in (
-            "select from app.waiting_jobs(9)", f"select app.end_jobs({ANY_JOBS})", "select ctx.turn_to('{south.toms_event}')")),
+            "select from app.ready_jobs(9)", f"select app.mark_jobs_succeeded({ANY_JOBS})", "select context.switch_event('{south.toms_event}')")),
     *(Probe("worker", f"select from {call}", "1") for call in (
-        "app.rescue_jobs('1 day', '1 day')", "app.forget_jobs(1, 1, 1)", "ctx.enter_job('{organization}', '{toms_event}')")),
+        "app.rescue_jobs('1 day', '1 day')", "app.delete_old_jobs(1, 1, 1)", "context.begin_job('{organization}', '{toms_event}')")),
     # Tallies: folded one change of each organization, that of bens_claim, which adds no day and no status.
-    Probe("worker", "select app.fold_claim_tallies(1); reset session authorization; select from app.claim_tallies", "6"),
+    Probe("worker", "select app.apply_all_total_changes(1); reset session authorization; select from app.claim_totals", "6"),
     # Denials that were only counted, of a minute that has ended: one of each organization.
-    Probe("worker", "select from app.close_denials(9) as closed where closed = 2", "1"),
+    Probe("worker", "select from app.flush_denials(9) as closed where closed = 2", "1"),
     # The trail under seal: no row where it is whole, one for each organization where it is not.
     Probe("worker", "select pg_current_xact_id(); select app.seal_audit_logs()", "P0001"),
     *(Probe(who, "select from app.audit_heads()", "2") for who in ("worker", "auditor")),
@@ -349,18 +349,18 @@ SCENARIOS = [
     Probe("auditor", "select from app.who_can_see('auth.sessions', '{alma}')", "42809"),
     # The functions of somebody who is in.
     *(Probe(who, f"select from {call}", "1") for who, calls in (
-        ("alma", "app.keep_answer('/','k',200,'[]','') app.record_access('read','audit_logs') "
+        ("alma", "app.store_response('/','k',200,'[]','') app.record_access('read','audit_logs') "
             "app.record_access('read','claims','{anas_claim}','{tom_patient}') "
             "app.record_access('read','patients','{tom_patient}','{tom_patient}')"),
         ("ana", "app.claim_limits() app.appeal_window_days()"),
-        ("pia", "app.take_next_claim()")) for call in calls.split()),
-    # Of claims and patients claims_recorder reads the ids alone.
-    Probe("recorder", "select amount_cents from app.claims", "-"),
-    Probe("recorder", "select last_name from app.patients", "-"),
-    # Two admins who demote each other wait for one lock, which claims_recorder takes.
+        ("pia", "app.assign_next_claim()")) for call in calls.split()),
+    # Of claims and patients claims_trigger_definer reads the ids alone.
+    Probe("trigger_definer", "select amount_cents from app.claims", "-"),
+    Probe("trigger_definer", "select last_name from app.patients", "-"),
+    # Two admins who demote each other wait for one lock, which claims_trigger_definer takes.
     Probe("alma", "update app.users set role = 'claims_processor' where user_id = '{pia}'; reset session authorization; "
         "select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()", "1",
         "update app.users set role = 'admin' where user_id = '{pia}'"),
-    Probe("alma", "select from app.take_key('/','k','')", "0"),
+    Probe("alma", "select from app.reserve_idempotency_key('/','k','')", "0"),
     Probe("alma", "select from app.retry_job('{toms_job}')", "1", "update app.job_processing_logs set status = 'failed'"),
 ]  # fmt: skip

@@ -20,8 +20,10 @@ def test_what_happens_inside_functions_counts_and_what_no_policy_binds_does_not(
     as_role("alma").execute("insert into invitations (email, role, token_hash) values ('a@b.test', 'admin', '')")
     found = policy_coverage.exercised(server_url)
     assert ExercisedTuple(None, "invitations", "claims_admin", "INSERT") in found
-    assert ExercisedTuple(None, "audit_logs", "claims_recorder", "INSERT") in found  # by a trigger
-    assert ExercisedTuple("ctx", "keys", "claims_gate", "SELECT") in found  # by a function that a policy calls
+    assert ExercisedTuple(None, "audit_logs", "claims_trigger_definer", "INSERT") in found  # by a trigger
+    assert (
+        ExercisedTuple("context", "keys", "claims_auth_definer", "SELECT") in found
+    )  # by a function that a policy calls
     # Controls: the check of a foreign key was kept, as was what the administrator did.
     with psycopg.connect(server_url) as admin:
         kept = admin.execute(

@@ -10,13 +10,13 @@ from tests.security.policies import lint as lint_policies
 from tests.security.policies.lint import lint, verify
 from tests.security.test_isolation import TABLES
 
-TENANT = "organization_id = ctx.variable('organization_id')"
+TENANT = "organization_id = context.variable('organization_id')"
 
 
 class Fault(NamedTuple):
     """What plants it, the rule of pgrls that finds it, what the proof then says of the table: one of the two at least."""
 
-    plant: str
+    change: str
     rule: str | None
     proof: str | None
 
@@ -42,7 +42,7 @@ FAULTS = {
         f"alter policy claims_tenant on claims using ({TENANT}) with check (true)", "OUR_SEC020", "app.claims LEAK"
     ),
     "policy that compares another column": Fault(
-        "alter policy claims_tenant on claims using (patient_id = ctx.variable('organization_id'))",
+        "alter policy claims_tenant on claims using (patient_id = context.variable('organization_id'))",
         "SEC035",
         "app.claims UNVERIFIED",
     ),
@@ -60,14 +60,16 @@ FAULTS = {
     "table outside tenants opened": Fault(
         "create policy sessions_admin on auth.sessions for select to claims_admin using (true)", "OUR_SEC038", None
     ),
-    "keys opened": Fault("alter policy keys_gate on ctx.keys to public", "OUR_SEC008", None),
+    "keys opened": Fault("alter policy keys_auth_definer on context.keys to public", "OUR_SEC008", None),
     "signature checked for each row": Fault(
-        "alter policy claims_signed on claims using (ctx.same(organization_id, ctx.entered(current_user)))",
+        "alter policy claims_context on claims using (context.matches(organization_id, context.required_id(current_user)))",
         "PERF001",
         None,
     ),
     "signature checked for each row above the scan": Fault(
-        "alter policy claims_entered on claims using (organization_id = ctx.entered(current_user))", "PERF001", None
+        "alter policy claims_requires_context on claims using (organization_id = context.required_id(current_user))",
+        "PERF001",
+        None,
     ),
     "policy that checks nothing written, of another name": Fault(
         "create policy extra on claims as restrictive using (amount_cents > 0) with check (true)", "OUR_SEC020", None
@@ -99,7 +101,7 @@ def test_a_fresh_database_is_clean(settings):
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_a_planted_fault_is_found(settings, as_root, fault):
-    as_root.execute(fault.plant)
+    as_root.execute(fault.change)
     clean, said = lint(settings.database_url)
     assert clean == (fault.rule is None), said
     assert fault.rule is None or f" {fault.rule} " in said, said
@@ -111,8 +113,8 @@ def test_a_planted_fault_is_found(settings, as_root, fault):
 
 
 def test_what_no_rule_of_pgrls_sees_the_audit_finds(settings, as_root):
-    """pgrls does not know that a scan begins by checking the context: to it `<table>_entered` says what `<table>_signed` says."""
-    as_root.execute("drop policy claims_entered on claims")
+    """pgrls does not know that a scan begins by checking the context: to it `<table>_requires_context` says what `<table>_context` says."""
+    as_root.execute("drop policy claims_requires_context on claims")
     assert lint(settings.database_url)[0]
     assert verify(settings.database_url)[0]
     (check,) = (path for path in CHECKS if path.name.startswith("022_"))
@@ -122,7 +124,7 @@ def test_what_no_rule_of_pgrls_sees_the_audit_finds(settings, as_root):
 def test_it_fails_where_either_finds_something(settings, as_root, monkeypatch):
     monkeypatch.setattr(lint_policies, "fresh_database", lambda: nullcontext(settings.database_url))
     assert lint_policies.main() == 0
-    as_root.execute(FAULTS["policy loosened for some rows"].plant)  # the proof alone
+    as_root.execute(FAULTS["policy loosened for some rows"].change)  # the proof alone
     assert lint_policies.main() == 1
     as_root.execute(
         f"alter policy claims_tenant on claims using ({TENANT}); alter table claims no force row level security"

@@ -25,7 +25,9 @@ def test_the_gate_sees_what_nobody_works_on_and_the_callers_own(settings, as_roo
     query = "select claim_id from claims"
     assert len(seen(as_root, query)) == 4  # control: two of each tenant
     with as_root.transaction():
-        as_root.execute("select ctx.enter(%s, %s, null, 'test', '', 'sql', true)", [cast.organization, cast.ids[who]])
-        as_root.execute("set local role claims_gate")
+        as_root.execute(
+            "select context.begin_request(%s, %s, null, 'test', '', 'sql', true)", [cast.organization, cast.ids[who]]
+        )
+        as_root.execute("set local role claims_auth_definer")
         found = {row[0] for row in as_root.execute(query).fetchall()}
     assert found == {cast.ids[name] for name in {"bens_claim"} | also}

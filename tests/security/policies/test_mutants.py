@@ -3,7 +3,7 @@
 guard_mutants.py makes the faults from the live catalog, guard_probes.py and guard_scenarios.py are the probes, guard.py runs them.
 A new table, role, trigger or function has mutants at once, and they survive until it has its probes.
 That the API refuses to start on any of them, because the catalog's fingerprint differs, does not count here.
-`make mutants` prints who killed which.
+`make policy-mutation-test` prints who killed which.
 """
 
 import time
@@ -14,8 +14,8 @@ from itertools import chain
 import psycopg
 import pytest
 
-from app.operations import migrate as schema
-from tests.security.policies.matrix import ROLES, Guard, all_probes, plant
+from app.operations import migrate
+from tests.security.policies.matrix import ROLES, Guard, add_rows, all_probes
 from tests.security.policies.mutants import EQUIVALENT, KINDS, Mutant
 from tests.security.policies.probes import TENANT_TABLES, Probe
 
@@ -27,7 +27,7 @@ PROBES = sorted(all_probes(), key=lambda probe: (probe.who, probe.arrange))
 def guard(settings, casts) -> Iterator[Guard]:
     options = "-c search_path= -c lc_messages=C"
     with psycopg.connect(settings.database_url, autocommit=True, options=options) as connection:
-        plant(connection, casts)
+        add_rows(connection, casts)
         guard = Guard(connection, casts)
         yield guard
         guard.rollback()  # whatever became of the test: a fault of a role is one for the whole server
@@ -43,7 +43,7 @@ class Audit:
     """The checks of sql/audit; what found the last fault is asked first."""
 
     def __init__(self) -> None:
-        self._checks = sorted((schema.SQL / "audit").glob("[0-9]*.sql"))
+        self._checks = sorted((migrate.SQL / "audit").glob("[0-9]*.sql"))
 
     def failures(self, guard: Guard) -> Iterator[str]:
         for path in self._checks:
@@ -123,12 +123,12 @@ def test_a_table_without_probes_is_named(guard):
     guard.connection.execute(
         "create table app.extra (organization_id uuid primary key, open boolean); "
         "alter table app.extra enable row level security, force row level security; "
-        "create policy extra_tenant on app.extra as restrictive using (organization_id = ctx.variable('organization_id')); "
-        "create policy extra_entered on app.extra as restrictive "
-        "using (organization_id = (select ctx.entered(current_user))) with check (true); "
-        "create policy extra_signed on app.extra as restrictive "
-        "using (ctx.same(organization_id, (select ctx.verified(current_user)))) "
-        "with check (ctx.same(organization_id, (select ctx.entered(current_user)))); "
+        "create policy extra_tenant on app.extra as restrictive using (organization_id = context.variable('organization_id')); "
+        "create policy extra_requires_context on app.extra as restrictive "
+        "using (organization_id = (select context.required_id(current_user))) with check (true); "
+        "create policy extra_context on app.extra as restrictive "
+        "using (context.matches(organization_id, (select context.verified_id(current_user)))) "
+        "with check (context.matches(organization_id, (select context.required_id(current_user)))); "
         "create policy extra_admin on app.extra for select to claims_admin using (open); grant select on app.extra to claims_admin; "
         "create trigger extra_90_audit after insert or update or delete on app.extra "
         "for each row execute function app.audit_row('organization_id')"

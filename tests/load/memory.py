@@ -1,4 +1,4 @@
-"""`make bench-memory`: what 200,000 requests of every kind leave behind in one API process (CLAIMS, REQUESTS).
+"""`make bench NAME=memory`: what 200,000 requests of every kind leave behind in one API process (CLAIMS, REQUESTS).
 
 Exit code 1 where it grew by more than a tenth after the first quarter, or takes 100 MiB or more.
 """
@@ -8,8 +8,8 @@ import sys
 
 from tests.load.baseline import CLIENTS
 from tests.load.bench import Bench, Length, bench
-from tests.load.bench_operations import OPERATIONS
 from tests.load.dataset import ground
+from tests.load.operations import OPERATIONS
 from tests.load.wrk import Request, load
 
 MIX = {"list": 8, "get": 8, "total": 1, "deep": 1, "create": 1, "move": 1}

@@ -1,4 +1,4 @@
-"""`make bench-limits`: what the rate limits cost, as a ratio of one API process with them to one without, in turn over one database.
+"""`make bench NAME=rate_limits`: what the rate limits cost, as a ratio of one API process with them to one without, in turn over one database.
 
 CPU is the API process's own (user and system) for each request; queries are those that the limits sent to the database.
 """

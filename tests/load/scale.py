@@ -1,4 +1,4 @@
-"""`make bench-scale`: what a hundred times as many claims change, for an admin of the largest organization (SIZES).
+"""`make bench NAME=scale`: what a hundred times as many claims change, for an admin of the largest organization (SIZES).
 
 A list, one claim, a deep page and a creation should cost the same; CPU says whether they do. Statistics on two connections: over millions
 of claims more would wait for each other longer than the API lets them.
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from tests.load.baseline import CLIENTS
 from tests.load.bench import Length, Served, bench
-from tests.load.bench_operations import OPERATIONS
 from tests.load.dataset import ground
+from tests.load.operations import OPERATIONS
 
 MEASURED = {"list": CLIENTS, "get": CLIENTS, "deep": CLIENTS, "stats": 2, "create": CLIENTS}
 """Connections."""

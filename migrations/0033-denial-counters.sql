@@ -1,6 +1,6 @@
 -- How many denials of a user are in the trail in its present minute, and how many are only counted.
 set local search_path = app;
-create table auth.denials (
+create table auth.denial_counters (
     organization_id uuid not null,
     user_id uuid not null,
     started_at timestamptz not null,
@@ -10,6 +10,6 @@ create table auth.denials (
     more_to timestamptz,
     primary key (organization_id, user_id)
 ) with (fillfactor = 50);
-alter table auth.denials enable row level security, force row level security;
-comment on column auth.denials.recorded is 'Denials of this minute that have an entry of their own.';
-comment on column auth.denials.more is 'Denials of this minute beyond those; they become one entry when it has ended.';
+alter table auth.denial_counters enable row level security, force row level security;
+comment on column auth.denial_counters.recorded is 'Denials of this minute that have an entry of their own.';
+comment on column auth.denial_counters.more is 'Denials of this minute beyond those; they become one entry when it has ended.';

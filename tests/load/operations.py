@@ -230,7 +230,7 @@ set status = case c.status when 'under_review' then 'pending_info' else 'under_r
     denial_reason = null, denial_code = null, approved_cents = null
 where c.claim_id = bench.claim_id(:n) {{own}}
 returning {COLUMNS};"""
-STATS = """select status, count, cents, decided, approved, timed, seconds from tallied_claims(null, null)
+STATS = """select status, count, cents, decided, approved, timed, seconds from claim_totals_by_status(null, null)
 union all
 select c.status, count(*), sum(c.amount_cents), count(c.decision), count(*) filter (where c.decision = 'approved'),
     count(c.first_decided_at), sum(extract(epoch from c.first_decided_at - c.submitted_at))

@@ -1,0 +1,67 @@
+"""Whether the database is what this code expects, and the login no stronger than it may be: checked by every process when it starts."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import psycopg
+
+from app.database.connection import Rows, Statements
+from app.database.schema_files import digest
+from app.database.server_version import UnsafeDatabase, warn_if_outdated
+
+Fetch = Callable[[Statements], Awaitable[list[Rows]]]
+"""How a running process asks: its pool's fetch."""
+
+DIFFERENCES = """
+select s.files, s.catalog = schema_admin.fingerprint(),
+       to_jsonb(s) ->> 'cluster' = (select c.system_identifier::text from pg_control_system() c)
+from schema_admin.state s"""
+
+LOGIN_RIGHTS = """
+select current_setting('server_version_num')::integer, session_user::text, array_remove(array[
+    case when r.rolsuper then 'is a superuser' end,
+    case when r.rolbypassrls then 'has BYPASSRLS' end,
+    case when pg_has_role(r.oid, 'claims_owner', 'member') then 'is a member of claims_owner' end,
+    case when exists (select from unnest(array['claims_auth_definer', 'claims_context_definer', 'claims_trigger_definer', 'claims_audit_sealer']) as definer
+                      where pg_has_role(r.oid, definer, 'member'))
+        then 'is a member of a definer role' end,
+    case when exists (select from pg_class c where c.relowner = r.oid and c.relnamespace = 'app'::regnamespace)
+        then 'owns a table' end], null)
+from pg_roles r
+where r.rolname = session_user"""
+
+
+NEVER_APPLIED = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction)
+BY_HAND = "tables, policies, grants, functions, roles or settings were changed by hand"
+
+
+async def differences(fetch: Fetch) -> list[str]:
+    """How the database differs from this code; empty when it does not."""
+    try:
+        (rows,) = await fetch([(DIFFERENCES, {})])
+    except NEVER_APPLIED:
+        rows = []
+    return compare(rows[0] if rows else None)
+
+
+def compare(row: tuple[Any, ...] | None) -> list[str]:
+    if row is None:
+        return ["the schema was never applied"]
+    found = [] if row[0] == digest() else ["it was made from other files"]
+    found += [] if row[1] else [BY_HAND]
+    return found + ([] if row[2] else ["it came here from another server"])
+
+
+async def check_database(fetch: Fetch) -> None:
+    """Raises Unsafe unless the schema is as expected and the login can't get around row-level security.
+
+    A server that lacks security fixes is only warned about.
+    """
+    (((version, login, bypasses),),) = await fetch([(LOGIN_RIGHTS, {})])
+    warn_if_outdated(version)
+    if found := await differences(fetch):
+        raise UnsafeDatabase(
+            f"schema: {'; '.join(found)}. Run `make check`, which names changes by hand, then `make schema`."
+        )
+    if bypasses:
+        raise UnsafeDatabase(f"login: {login} {' and '.join(bypasses)}. Log in as claims_api or claims_worker.")

@@ -1,0 +1,76 @@
+"""The envelope of every JSON response, and its schemas."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from app.errors import ApiError
+from app.http.schemas import ResponseBody
+
+T = TypeVar("T")
+
+
+class Pagination(ResponseBody, omit_defaults=True):
+    """By cursor {limit, nextCursor, hasMore}; by offset {total, limit, offset}."""
+
+    limit: int
+    next_cursor: str | msgspec.UnsetType | None = msgspec.UNSET
+    has_more: bool | msgspec.UnsetType = msgspec.UNSET
+    total: int | msgspec.UnsetType = msgspec.UNSET
+    total_is_capped: bool | msgspec.UnsetType = msgspec.UNSET
+    offset: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class ResponseMeta(ResponseBody):
+    """When, and for which request."""
+
+    timestamp: Annotated[datetime, Meta(tz=True)]
+    request_id: str
+    pagination: Pagination | msgspec.UnsetType = msgspec.UNSET
+
+
+class Envelope(ResponseBody, Generic[T]):
+    """A successful answer."""
+
+    success: Literal[True]
+    data: T
+    meta: ResponseMeta
+
+
+class Error(ResponseBody):
+    """What went wrong: a code to branch on, a message to read, and where it helps the fields it is about."""
+
+    code: str
+    message: str
+    details: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class ErrorEnvelope(ResponseBody):
+    """An answer to a request that failed."""
+
+    success: Literal[False]
+    error: Error
+    meta: ResponseMeta
+
+
+def _meta(request_id: str, pagination: dict[str, Any] | None = None) -> bytes:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    meta: dict[str, Any] = {"timestamp": now, "requestId": request_id}
+    if pagination is not None:
+        meta["pagination"] = pagination
+    return msgspec.json.encode(meta)
+
+
+def envelope(data: bytes, request_id: str, pagination: dict[str, Any] | None = None) -> bytes:
+    """A successful answer around JSON that PostgreSQL built."""
+    return b"".join((b'{"success":true,"data":', data, b',"meta":', _meta(request_id, pagination), b"}"))
+
+
+def error_envelope(error: ApiError, request_id: str) -> bytes:
+    """A failed answer."""
+    body: dict[str, Any] = {"code": error.code, "message": str(error)}
+    if error.details:
+        body["details"] = error.details
+    return b'{"success":false,"error":' + msgspec.json.encode(body) + b',"meta":' + _meta(request_id) + b"}"

@@ -1,0 +1,121 @@
+"""Idempotency-Key: the first response to a key is stored in the transaction that made it, and returned again from then on."""
+
+import asyncio
+import re
+import zlib
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from weakref import WeakValueDictionary
+
+import msgspec
+import psycopg
+from litestar.types import Scope
+from psycopg.types.json import Json
+
+from app.database import statements
+from app.database.connection import Rows
+from app.database.session import DatabaseSession
+from app.database.statements import Statement
+from app.errors import Conflict, IdempotencyMismatch, Invalid
+from app.http.prepared_response import PreparedResponse
+from app.http.route_options import options_of
+
+queries = statements.load("idempotency_keys")
+
+KEY_LOCK_TIMEOUT_S = 2.0
+"""How long a request waits for another one with the same key; other processes wait as long by claims_api's lock_timeout."""
+WINDOW_BITS, MEMORY_LEVEL = 12, 5
+"""Of zlib: a fifth of what its defaults cost for a response of 700 bytes, and as small."""
+COMPRESSED_PREFIX = b"H"
+"""The first byte of zlib's format with such a window; no response begins with it."""
+_WELL_FORMED = re.compile(r"[!-~]{1,255}")
+_key_locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
+
+
+class IdempotencyKey(msgspec.Struct, frozen=True):
+    """The key of a request and what it belongs to."""
+
+    path: str
+    key: str
+    body_hash: bytes
+
+
+def read_key(scope: Scope) -> str | None:
+    """The Idempotency-Key of a POST. Invalid where it is malformed or sent more than once, or where the route refuses one."""
+    if scope.get("method") != "POST":
+        return None
+    sent = [value.decode("latin-1") for name, value in scope["headers"] if name == b"idempotency-key"]
+    if not sent:
+        return None
+    if options_of(scope["route_handler"]).idempotency == "refused":
+        raise Invalid.fields(**{"Idempotency-Key": "Is not taken here: the answer holds a secret"})
+    if len(sent) > 1 or not _WELL_FORMED.fullmatch(sent[0]):
+        raise Invalid.fields(**{"Idempotency-Key": "Must be 1 to 255 visible ASCII characters"})
+    return sent[0]
+
+
+def _in_flight() -> Conflict:
+    return Conflict({"fields": {"Idempotency-Key": ["Is in flight"]}})
+
+
+@asynccontextmanager
+async def exclusive(name: Hashable) -> AsyncIterator[None]:
+    """Lets one request of this process at a time run under the name; Conflict after KEY_LOCK_TIMEOUT_S."""
+    lock = _key_locks.setdefault(name, asyncio.Lock())
+    try:
+        async with asyncio.timeout(KEY_LOCK_TIMEOUT_S):
+            await lock.acquire()
+    except TimeoutError:
+        raise _in_flight() from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _compress(body: bytes) -> bytes:
+    """A response body as it is stored, about half as long."""
+    compressor = zlib.compressobj(wbits=WINDOW_BITS, memLevel=MEMORY_LEVEL)
+    return compressor.compress(body) + compressor.flush()
+
+
+def _decompress(stored: bytes) -> bytes:
+    """The body byte for byte; earlier versions stored it uncompressed."""
+    return zlib.decompress(stored) if stored.startswith(COMPRESSED_PREFIX) else stored
+
+
+async def run_idempotent(
+    session: DatabaseSession,
+    key: IdempotencyKey,
+    build: Callable[[list[Rows]], PreparedResponse],
+    effect: Sequence[Statement],
+    params: Mapping[str, Any],
+) -> PreparedResponse:
+    """The first response to the key: made and stored now, or returned again.
+
+    build: makes the response of the rows of `effect`; an exception undoes them. Raises Conflict while another request with the key
+    runs, and IdempotencyMismatch for another body.
+    """
+    # Requests with the same key wait here without holding a connection. Otherwise a few retries could exhaust the pool.
+    lock = exclusive((session.context.caller.user_id, key.path, key.key))
+    async with lock, session.transaction() as transaction:
+        fields = {"path": key.path, "key": key.key, "body_hash": key.body_hash}
+        begin, reserve, *statements = session.signed([queries.reserve, *effect], {**params, **fields})
+        try:
+            _, stored = await transaction.run([begin, reserve])
+        except psycopg.errors.LockNotAvailable:
+            raise _in_flight() from None
+        for same, status, headers, body in stored:
+            if not same:
+                raise IdempotencyMismatch
+            again = msgspec.json.decode(headers, type=dict[str, str]) | {"Idempotent-Replayed": "true"}
+            return PreparedResponse(_decompress(body), status, again)
+        response = build(await transaction.run(statements))
+        given = fields | {
+            "status": response.status,
+            "headers": Json(response.headers),
+            "body": _compress(response.body),
+        }
+        await transaction.commit([(queries.store.text(given), given)])
+        return response

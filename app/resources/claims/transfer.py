@@ -1,0 +1,85 @@
+"""Claims in bulk: import of NDJSON, export as NDJSON or CSV."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from litestar import Request, get, post
+from litestar.response import Stream
+
+from app.database import statements
+from app.errors import Unavailable
+from app.http import csv, ndjson
+from app.http.dependencies import Db
+from app.http.responses import Responder
+from app.http.route_options import RouteOptions
+from app.http.spool import Spooling
+from app.resources.claims.schemas import Claim, ClaimFilter, LineResult, NewClaim
+
+queries = statements.load("claims")
+
+
+@post(
+    "/api/claims/import",
+    status_code=200,
+    options=RouteOptions(
+        source="import",
+        heavy=True,
+        idempotency="per_line",
+        consumes=dict.fromkeys(ndjson.MEDIA_TYPES, NewClaim),
+        produces={ndjson.MEDIA_TYPES[0]: LineResult},
+    ),
+    request_max_body_size=ndjson.MAX_IMPORT_BYTES,
+    middleware=[Spooling()],
+)
+async def import_claims(request: Request[Any, Any, Any], db: Db) -> Stream:
+    """A claim a line, up to 100,000; a result a line, in order. With an Idempotency-Key, sending it again doubles nothing."""
+    lines = await ndjson.receive(request.stream(), request.scope["state"]["spool"])
+    return await ndjson.stream(_import(lines, db), ndjson.MEDIA_TYPES[0])
+
+
+async def _import(lines: ndjson.Lines, db: Responder) -> AsyncIterator[bytes]:
+    """A result for each line. Each batch is committed before its results are sent."""
+    for batch in lines.batches():
+        valid, results = ndjson.decode(batch, NewClaim, NewClaim.columns)
+        try:
+            results |= dict(await db.import_rows(queries.import_lines, valid))
+        except Unavailable as error:
+            # One result for each line, so that the client knows which lines to send again.
+            results |= {line["line"]: ndjson.failed_line(line["line"], error) for line in valid}
+        yield b"".join(results[number] + b"\n" for number, _ in batch)
+
+
+@get(
+    "/api/claims/export",
+    options=RouteOptions(
+        query=ClaimFilter,
+        audit_read=True,
+        heavy=True,
+        produces={ndjson.MEDIA_TYPES[0]: Claim, csv.MEDIA_TYPE: None},
+    ),
+)
+async def export_claims(request: Request[Any, Any, Any], db: Db) -> Stream:
+    """The list's claims, all of them, as NDJSON or as CSV by Accept."""
+    pages = _export(db)
+    if csv.is_preferred(request.headers.get("Accept", "")):
+        columns = [field.encode_name for field in msgspec.structs.fields(Claim)]
+        return await ndjson.stream(csv.rows(pages, columns), f"{csv.MEDIA_TYPE}; charset=utf-8; header=present")
+    return await ndjson.stream(ndjson.rows(pages), ndjson.MEDIA_TYPES[0])
+
+
+async def _export(db: Responder) -> AsyncIterator[list[bytes]]:
+    """Pages in the list's order, each in a transaction of its own, so that a slow reader holds none open."""
+    filters: ClaimFilter = db.query
+    statement, after = filters.order(queries.list), None
+    await db.session.rows(queries.record_export)
+    while True:
+        params = filters.params() | {"after": after, "offset": None, "limit": ndjson.PAGE_SIZE - 1}
+        (rows,) = await db.session.rows(statement, **params)
+        yield [item for _, item in rows]
+        if len(rows) < ndjson.PAGE_SIZE:
+            return
+        after = rows[-1][0].decode()
+
+
+handlers = [import_claims, export_claims]

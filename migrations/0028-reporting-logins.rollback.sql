@@ -1,0 +1,1 @@
+drop table context.reporting_logins;

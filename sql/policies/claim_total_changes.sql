@@ -1,0 +1,10 @@
+-- claim_total_changes: whoever reads tallies reads what is not in them yet. The trigger on claims adds, the fold takes away
+-- (claims_trigger_definer).
+select schema_admin.isolate('app.claim_total_changes');
+grant select on app.claim_total_changes to claims_admin, claims_provider;
+grant select, insert, delete on app.claim_total_changes to claims_trigger_definer;
+create policy claim_total_changes_admin_select on app.claim_total_changes for select to claims_admin using (true);
+create policy claim_total_changes_provider_select on app.claim_total_changes for select to claims_provider
+    using (provider_id = context.variable('provider_id')
+           and context.matches(provider_id, (select context.verified_id(current_user, 'provider_id'))));
+create policy claim_total_changes_trigger_definer on app.claim_total_changes to claims_trigger_definer using (true) with check (true);
