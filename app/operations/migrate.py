@@ -23,6 +23,7 @@ from app.database.schema_files import MIGRATIONS, ROOT, SQL, digest, state_files
 from app.database.server_version import UnsafeDatabase, warn_if_outdated
 from app.operations.catalog_diff import APPLIED_AND_NOW, name_changes
 from app.operations.context_keys import refuse_key_lockout, store_keys, unknown_keys
+from app.operations.shared_roles import refuse_rename_under_others
 
 LOCK = 0x636C61696D73
 """The advisory lock that one schema step holds: "claims" in ASCII."""
@@ -68,6 +69,7 @@ def apply(settings: Settings) -> None:
     with _admin(settings) as connection:
         if not settings.force:
             refuse_key_lockout(connection, settings)
+            refuse_rename_under_others(connection)
         if _differences(connection):
             _run(connection, SQL / "deploy" / "rename.sql")
             _run(connection, SQL / "deploy" / "roles.sql")

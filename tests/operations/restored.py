@@ -10,8 +10,10 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
+import pytest
 
 from app.config import Settings
+from app.database.server_version import UnsafeDatabase
 from app.dev.postgres import binaries
 from app.operations import migrate
 from tests.conftest import settings_for, url_for
@@ -61,6 +63,10 @@ class Upgrade:
                 one.execute(ON_THIS_SERVER)  # as if it had been made here: its transactions come before all others
                 assert one.execute(TRANSACTIONS).fetchone() == (True,)
             self.contents = contents(old)
+        with psycopg.connect(self.before.api_database_url or ""), pytest.raises(UnsafeDatabase) as refused:
+            migrate.apply(self.after)
+        self.refusal = str(refused.value)
+        """The message while an API is connected to the other database of the old version."""
         migrate.apply(self.after)
 
     @contextmanager

@@ -57,6 +57,14 @@ def test_an_upgraded_database_is_as_expected_and_stays_so(upgrade):
         assert (connection.execute(STATE).fetchall(), contents(connection)) == (state, held)
 
 
+def test_it_is_refused_while_another_database_is_in_use(upgrade):
+    """Its API needs the roles by their old names. Control: without that connection the step has succeeded."""
+    assert upgrade.refusal.startswith(
+        "roles: this step renames roles of the whole server. API or worker processes run on before "
+    )
+    assert migrate.check(upgrade.after) == []
+
+
 def test_no_object_has_an_old_name(upgrade):
     with connected(upgrade.after) as connection:
         assert old_names(connection) == []
