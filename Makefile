@@ -6,7 +6,7 @@ PSQL := $(BIN)/python -m app.operations.psql
 
 .PHONY: help run demo test test-pg lint lock contract policy-mutation-test slow-clients plans pooler chaos openapi schema check seed \
 	api worker queue-status psql audit permissions audit-heads audit-verify totals-verify suspend resume unlock grant-reporting \
-	revoke-reporting bench
+	revoke-reporting bench findings
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -26,7 +26,7 @@ help: ## List the targets
 run: .venv/.installed-dev ## Start database, API and worker; Ctrl-C stops them (PORT, DATABASE_URL)
 	@exec $(BIN)/python -m app.dev.run
 
-demo: .venv/.installed-dev ## Play real claims through a running `make run` (BASE_URL)
+demo: .venv/.installed-dev ## Play real claims through a running `make run` (PORT, BASE_URL)
 	@$(BIN)/python -m app.dev.demo
 
 test: .venv/.installed-dev ## Run the tests (TEST_DATABASE_URL, TEST_DATABASE=testcontainers)
@@ -66,9 +66,12 @@ openapi: .venv/.installed-dev ## Write openapi.json from the code
 	@$(BIN)/python -m app.http.openapi.docs > openapi.json
 
 # Names of modules in tests/load: scale memory streams rate_limits audit jobs totals logins fairness context_signature
-NAME = bench
 bench: .venv/.installed-dev ## Measure: the API against PostgreSQL alone, or NAME=scale, memory, streams, jobs ... (tests/load/README.md)
-	@$(BIN)/python -m tests.load.$(NAME) $(ONLY)
+	@$(BIN)/python -m tests.load.$(or $(NAME),bench) $(ONLY)
+
+findings: ## Run the scripts of findings/ and fail if a behaviour has changed (NAME: part of a name)
+	@for script in $(wildcard findings/*$(NAME)*.sh); do \
+		echo "$$script"; bash "$$script" || { echo "$$script: the behaviour has changed" >&2; exit 1; }; done
 
 lint: .venv/.installed-dev ## Check style, types and, on a fresh database, the policies (TEST_DATABASE_URL)
 	@$(BIN)/ruff check .
@@ -86,7 +89,7 @@ lock: ## Pin the dependencies of pyproject.toml; pins that still fit are kept (n
 schema: .venv/.installed ## Make the database at DATABASE_URL what this code expects
 	@$(BIN)/python -m app.operations.migrate
 
-check: .venv/.installed ## Compare the database at DATABASE_URL with this code, change nothing
+check: .venv/.installed ## Compare the database at DATABASE_URL, or of a running `make run`, with this code; change nothing
 	@$(BIN)/python -m app.operations.migrate --check
 
 seed: .venv/.installed-dev ## Create the demo data at DATABASE_URL, once; never in production
