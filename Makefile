@@ -125,7 +125,7 @@ revoke-reporting: .venv/.installed ## Remove a reporting login (LOGIN)
 CHECKS = $(sort $(wildcard sql/audit/[0-9]*.sql))
 audit: .venv/.installed ## Search the live catalog for faults of sql/audit; fails where one is found
 	@found=$$($(PSQL) -qXAt -F "$$(printf '\n    ')" -v ON_ERROR_STOP=1 \
-		-c "do 'begin perform ''app.claims''::regclass; end'" $(CHECKS:%=-f %)) || exit 2; \
+		-c "select where 'app.claims'::regclass is null" $(CHECKS:%=-f %)) || exit 2; \
 	if [ -n "$$found" ]; then printf '%s\n' "$$found"; exit 1; fi; \
 	echo "healthy: $(words $(CHECKS)) checks, no finding"
 
