@@ -62,6 +62,7 @@ CALLS = [
     *((f"as_{who} auth_definer", f"app.row_visible_as_{role}(null,null)") for who, role in (
         ("alma", "admin"), ("pia", "processor"), ("ana", "provider"), ("tom", "patient"))),
     ("trigger_definer owner", "app.defer_job(null,null,null,null) app.claim_contribution(null,null)"),
+    ("trigger_definer system owner", "app.event_job_type('')"),
     ("trigger_definer api", "app.queue_state()"),
     ("trigger_definer system", "app.mark_jobs_succeeded(null) app.ready_jobs(null)"),
     ("system owner", """
