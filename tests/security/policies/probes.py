@@ -160,7 +160,7 @@ LINES = [
     ("update app.idempotency_keys set status = 200", "auth_definer 1, owner 0"),
     ("delete from app.idempotency_keys", "auth_definer 1, owner 0"),
     ("select from app.claim_transitions limit 3", "alma 3, pia 3, ana 3, tom 3, system 3, owner 0"),
-    ("insert into app.claim_transitions values ('paid', 'draft', 'admin', 'yes', null)", "owner !"),
+    ("insert into app.claim_transitions values ('paid', 'draft', 'admin')", "owner !"),
     ("update app.claim_transitions set requires = null where false", "owner 0"),
     ("delete from app.claim_transitions where false", "owner 0"),
     ("select from app.diagnosis_codes limit 3", "alma 3, pia 3, ana 3, tom 3, system 3, owner 0"),
