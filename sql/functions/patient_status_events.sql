@@ -27,8 +27,8 @@ language plpgsql security definer set search_path = app, pg_catalog, pg_temp as 
 declare
     type_of_job text := event_job_type(new.event_type);
 begin
-    insert into job_processing_logs (organization_id, idempotency_key, job_type, event_id, patient_id)
-    values (new.organization_id, new.event_id::text, type_of_job, new.event_id, new.patient_id);
+    insert into job_processing_logs (organization_id, job_type, event_id, patient_id)
+    values (new.organization_id, type_of_job, new.event_id, new.patient_id);
     perform defer_job(type_of_job, new.organization_id, new.event_id, new.patient_id);
     return null;
 end
