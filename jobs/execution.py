@@ -2,7 +2,7 @@
 
 from asyncio import CancelledError
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import procrastinate
 import psycopg
@@ -57,7 +57,7 @@ async def process_batch(job: Job, organization_id: str, event_id: str) -> str:
     Queues deliver at least once: the effect and `completed` are one transaction, in which the row of job_processing_logs is
     locked first, so whoever comes again finds it done.
     """
-    given = {"organization_id": UUID(organization_id), "event_id": UUID(event_id), "token": uuid4()}
+    given = {"organization_id": UUID(organization_id), "event_id": UUID(event_id)}
     if job.attempts >= MAX_DELIVERIES:
         return await _record_failure(given, "interrupted too often", permanent=True)
     try:

@@ -28,6 +28,7 @@ from app.database.statements import Statement
 from app.dev.postgres import Embedded
 from app.main import create_app
 from app.operations import migrate
+from app.operations.reference_data import load_diagnosis_codes
 from app.security.passwords import hash_password
 from app.security.tokens import Caller, make_token, secret_hash
 
@@ -256,7 +257,7 @@ def as_root(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
 def load_all_codes(connection: psycopg.Connection[Any]) -> None:
     """Into a database of the test's own, whose template holds a few."""
     connection.execute("truncate app.diagnosis_codes")
-    migrate.load_diagnosis_codes(connection)
+    load_diagnosis_codes(connection)
 
 
 @pytest.fixture

@@ -13,12 +13,13 @@ import psycopg
 
 from app.config import Settings, read_settings
 from app.security.passwords import hash_password
+from app.vocabulary import ClaimStatus
 
 PASSWORD = "Password123!"  # noqa: S105  (the demo's, printed by `make run`)
 
 Row = tuple[Any, ...]
 
-PATHS: dict[str, list[str]] = {
+PATHS: dict[ClaimStatus, list[ClaimStatus]] = {
     "draft": [],
     "submitted": [],
     "under_review": ["under_review"],
@@ -130,7 +131,7 @@ def _seed_tenant(tenant: Tenant, claims_each: int) -> None:
 
 
 def _seed_claim(
-    tenant: Tenant, n: int, status: str, path: list[str], cast: tuple[list[UUID], list[UUID], UUID]
+    tenant: Tenant, n: int, status: str, path: list[ClaimStatus], cast: tuple[list[UUID], list[UUID], UUID]
 ) -> None:
     patients, providers, processor = cast
     claim = tenant.value(

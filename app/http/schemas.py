@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 from math import isfinite
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -74,7 +74,6 @@ Number = Annotated[str, Meta(min_length=1, max_length=64, pattern=NO_NUL, exampl
 _MAIL = r"[^@\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f\u3000\ufeff]"
 Email = Annotated[str, regex_string(f"^{_MAIL}+@{_MAIL}+$", min_length=3, max_length=254, examples=["pat@example.org"])]
 Slug = Annotated[str, regex_string("^[a-z0-9-]{2,63}$", examples=["healthfirst"])]
-Role = Literal["admin", "claims_processor", "provider", "patient"]
 Id = Annotated[UUID, PathParameter(name="id")]
 """The `{id}` of a path."""
 Instant = Annotated[datetime, Meta(tz=True)]

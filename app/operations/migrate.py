@@ -3,7 +3,6 @@
 Migrations are history, everything else under sql/ is state: complete files that are run again as a whole whenever one changed.
 """
 
-import lzma
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from app.database.schema_files import MIGRATIONS, ROOT, SQL, digest, state_files
 from app.database.server_version import UnsafeDatabase, warn_if_outdated
 from app.operations.catalog_diff import APPLIED_AND_NOW, name_changes
 from app.operations.context_keys import refuse_key_lockout, store_keys, unknown_keys
+from app.operations.reference_data import load_claim_transitions, load_diagnosis_codes
 from app.operations.shared_roles import refuse_rename_under_others
 
 LOCK = 0x636C61696D73
@@ -104,7 +104,7 @@ def apply_state_files(connection: psycopg.Connection[Any]) -> None:
         )
         for path in state_files():
             _run(connection, path)
-        _transitions(connection)
+        load_claim_transitions(connection)
         load_diagnosis_codes(connection)
         connection.execute(
             "insert into schema_admin.state (files, catalog) values (%s, '') on conflict (one) "
@@ -113,28 +113,6 @@ def apply_state_files(connection: psycopg.Connection[Any]) -> None:
         )
         connection.execute("select schema_admin.note_cluster()")  # changes a default, so the facts come after it
         connection.execute("select schema_admin.note_facts()")
-
-
-def _transitions(connection: psycopg.Connection[Any]) -> None:
-    header, *lines = (SQL / "data" / "claim-transitions.csv").read_text().splitlines()
-    roles = header.split(",")[2:-1]
-    connection.execute("delete from claim_transitions")
-    with connection.cursor().copy("copy claim_transitions from stdin") as copy:
-        for line in lines:
-            old, new, *scopes, requires = line.split(",")
-            for role, scope in zip(roles, scopes, strict=True):
-                if scope != "no":
-                    copy.write_row((old, new, role, scope, requires or None))
-
-
-def load_diagnosis_codes(connection: psycopg.Connection[Any]) -> None:
-    """The shipped release, unless it is loaded already."""
-    if connection.execute("select exists (select from app.diagnosis_codes)").fetchone() == (True,):
-        return
-    text = lzma.decompress((SQL / "data" / "icd10cm-2026-04.tsv.xz").read_bytes())
-    with connection.cursor().copy("copy app.diagnosis_codes (code, billable, description) from stdin") as copy:
-        copy.write(text)
-    connection.execute("analyze app.diagnosis_codes")
 
 
 def _passwords(connection: psycopg.Connection[Any], settings: Settings) -> None:

@@ -16,9 +16,10 @@ from app.http.dependencies import Anonymous, AnonymousRequest, Db
 from app.http.envelope import Envelope
 from app.http.prepared_response import PreparedResponse
 from app.http.route_options import RouteOptions
-from app.http.schemas import NO_NUL, Email, Name, QueryParams, RequestBody, ResponseBody, Role, Slug
+from app.http.schemas import NO_NUL, Email, Name, QueryParams, RequestBody, ResponseBody, Slug
 from app.security import passwords
 from app.security.tokens import LIFETIME, REFRESH_LIFETIME, Caller, make_token, new_secret, secret_hash, successors
+from app.vocabulary import Role
 
 queries = statements.load("auth")
 

@@ -10,8 +10,9 @@ from app.database import statements
 from app.http.dependencies import Db
 from app.http.envelope import Envelope
 from app.http.route_options import RouteOptions
-from app.http.schemas import Email, Id, Instant, RequestBody, ResponseBody, Role
+from app.http.schemas import Email, Id, Instant, RequestBody, ResponseBody
 from app.security.tokens import new_secret, secret_hash
+from app.vocabulary import Role
 
 queries = statements.load("invitations")
 

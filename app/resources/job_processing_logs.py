@@ -1,6 +1,6 @@
 """Job runs: what became of every job, and the failed ones once more."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from litestar import get, post
@@ -11,13 +11,10 @@ from app.http.dependencies import Db
 from app.http.envelope import Envelope
 from app.http.route_options import RouteOptions
 from app.http.schemas import Id, Instant, QueryParams, ResponseBody
-from app.resources.job_results import JobResult, JobStatus
+from app.resources.job_results import JobResult
+from app.vocabulary import JobStatus, JobType
 
 queries = statements.load("job_processing_logs")
-
-JobType = Literal[
-    "patient_admission", "patient_discharge", "treatment_initiated", "admission_cancelled", "discharge_cancelled"
-]
 
 
 class JobFilter(QueryParams, frozen=True):

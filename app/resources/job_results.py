@@ -1,6 +1,5 @@
 """The outcome of a job, as jobs and patient events show it."""
 
-from typing import Literal
 from uuid import UUID
 
 from app.http.schemas import ResponseBody
@@ -26,6 +25,3 @@ class JobResult(ResponseBody):
     updated: list[UUID]
     skipped: list[SkippedClaim]
     failed: list[FailedClaim]
-
-
-JobStatus = Literal["pending", "processing", "completed", "failed"]

@@ -1,6 +1,6 @@
 """Patient status events: what happened to a patient, and what its job made of it."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from litestar import Response, get, post
@@ -14,11 +14,10 @@ from app.http.envelope import Envelope
 from app.http.prepared_response import PreparedResponse
 from app.http.route_options import RouteOptions
 from app.http.schemas import Instant, Name, Notes, Number, RequestBody, ResponseBody, regex_string
-from app.resources.job_results import JobResult, JobStatus
+from app.resources.job_results import JobResult
+from app.vocabulary import EventType, JobStatus
 
 queries = statements.load("patient_status_events")
-
-EventType = Literal["admission", "discharge", "treatment_initiated", "admission_cancelled", "discharge_cancelled"]
 
 
 class NewEvent(RequestBody):

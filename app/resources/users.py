@@ -10,7 +10,8 @@ from app.database import statements
 from app.http.dependencies import Db
 from app.http.envelope import Envelope
 from app.http.route_options import RouteOptions
-from app.http.schemas import Email, Id, Instant, Name, RequestBody, ResponseBody, Role
+from app.http.schemas import Email, Id, Instant, Name, RequestBody, ResponseBody
+from app.vocabulary import Role
 
 queries = statements.load("users")
 

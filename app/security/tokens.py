@@ -14,6 +14,7 @@ import jwt
 import msgspec
 
 from app.errors import Unauthorized
+from app.vocabulary import ROLES
 
 ISSUER = AUDIENCE = "claims"
 LEEWAY = 5
@@ -25,7 +26,6 @@ MAX_CACHED = 10_000
 LIFETIME, REFRESH_LIFETIME = 900, 30 * 86_400
 """Seconds: of an access token, and of a refresh token that is not used."""
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2}")
-ROLES = frozenset({"admin", "claims_processor", "provider", "patient"})
 
 
 class Caller(msgspec.Struct, frozen=True):

@@ -102,33 +102,40 @@ begin
 end
 $$;
 
--- What a move requires beside being in the table; the words are those of claim_transitions.requires.
+-- The requirements of a transition, as its row of claim_transitions has them. A rule without a branch here raises case_not_found.
 create or replace function app.check_transition(move app.claim_transitions, old_row app.claims, new_row app.claims) returns void
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
-declare
-    appeal_days integer;
 begin
-    if move.requires like 'reason%' and new_row.status_reason is null then
+    if move.needs_reason and new_row.status_reason is null then
         perform raise_invalid('{"reason": ["Is required for this move"]}');
-    elsif move.requires = 'denial_reason' and new_row.denial_reason is null then
+    elsif move.needs_denial_reason and new_row.denial_reason is null then
         perform raise_invalid('{"denialReason": ["Is required for a rejection"]}');
     end if;
-    if move.requires like 'approved_amount%' and new_row.approved_cents not between 0 and old_row.amount_cents then
-        perform raise_invalid('{"approvedAmount": ["Must be between 0 and the claim''s amount"]}');
-    elsif move.requires like 'every check%' then
-        perform raise_invalid(claim_errors(new_row));
-    elsif move.requires like '%appeal window' then
-        select appeal_window_days() into appeal_days;
-        if old_row.processed_at < now() - make_interval(days => appeal_days) then
-            perform raise_illegal_transition(old_row.status, new_row.status);
-        end if;
-    elsif move.requires like '%approved_amount < amount' and old_row.approved_cents >= old_row.amount_cents then
-        perform raise_illegal_transition(old_row.status, new_row.status);
-    elsif move.requires like 'not the user%' and old_row.decided_by = context.required_id(current_user, 'user_id') then
-        raise exception using errcode = '42501', message = 'who decided a claim does not take up its appeal';
-    elsif move.role = 'system' and (move.requires like 'only to undo%' or move.requires like '%own automatic approval')
-          and (old_row.status_event_id is null or old_row.status_by is not null) then
-        perform raise_illegal_transition(old_row.status, new_row.status);
+    if move.rule is not null then
+        case move.rule
+        when 'all_checks' then
+            perform raise_invalid(claim_errors(new_row));
+        when 'amount_in_range' then
+            if new_row.approved_cents not between 0 and old_row.amount_cents then
+                perform raise_invalid('{"approvedAmount": ["Must be between 0 and the claim''s amount"]}');
+            end if;
+        when 'within_appeal_window' then
+            if old_row.processed_at < now() - make_interval(days => appeal_window_days()) then
+                perform raise_illegal_transition(old_row.status, new_row.status);
+            end if;
+        when 'partially_approved' then
+            if old_row.approved_cents >= old_row.amount_cents then
+                perform raise_illegal_transition(old_row.status, new_row.status);
+            end if;
+        when 'not_decider' then
+            if old_row.decided_by = context.required_id(current_user, 'user_id') then
+                raise exception using errcode = '42501', message = 'who decided a claim does not take up its appeal';
+            end if;
+        when 'system_reverts_own' then
+            if move.role = 'system' and (old_row.status_event_id is null or old_row.status_by is not null) then
+                perform raise_illegal_transition(old_row.status, new_row.status);
+            end if;
+        end case;
     end if;
 end
 $$;

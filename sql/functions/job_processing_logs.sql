@@ -2,7 +2,7 @@
 -- delivers at least once: a job may come again after a crash, twice at the same time, or late from a worker that was given up.
 
 -- One event's effect, once. The row is locked first: whoever comes second finds it done. Returns what became of the job.
-create or replace function app.process_event_once(p_event_id uuid, p_token uuid) returns text
+create or replace function app.process_event_once(p_event_id uuid) returns text
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
     job job_processing_logs;
@@ -14,7 +14,7 @@ begin
     end if;
     select * into event from patient_status_events e where e.event_id = p_event_id;
     update job_processing_logs j
-    set status = 'completed', attempts = j.attempts + 1, attempt_token = p_token, error = null, result = apply_event(event),
+    set status = 'completed', attempts = j.attempts + 1, error = null, result = apply_event(event),
         started_at = now(), finished_at = clock_timestamp()
     where j.event_id = p_event_id;
     return 'completed';
@@ -24,20 +24,20 @@ $$;
 -- The job's event, and up to p_more others of the organization that wait first in line for their patients: a deep queue is worked
 -- off in fewer transactions. One that fails is left to its own job, and so is one that would be waited for: the job itself must not
 -- suffer from what goes along.
-create or replace function app.process_batch(p_event_id uuid, p_token uuid, p_more integer, out status text, out along integer)
+create or replace function app.process_batch(p_event_id uuid, p_more integer, out status text, out along integer)
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
     waiting record;
     done bigint[] := '{}';
 begin
-    status := process_event_once(p_event_id, p_token);
+    status := process_event_once(p_event_id);
     if p_more > 0 then
         set local lock_timeout = '50ms';
         for waiting in select w.* from ready_jobs(p_more) w loop
             exit when clock_timestamp() > now() + interval '1 second';
             begin
                 perform context.switch_event(waiting.event_id);
-                perform process_event_once(waiting.event_id, p_token);
+                perform process_event_once(waiting.event_id);
                 done := done || waiting.id;
             exception when others or query_canceled then
                 null;
@@ -55,12 +55,12 @@ $$;
 
 -- How an attempt ended that had no effect. Permanent, or the third one: the job is dead until an admin tries again.
 create or replace function app.record_job_failure(
-    p_event_id uuid, p_token uuid, p_error text, p_permanent boolean, out status text, out attempts integer)
+    p_event_id uuid, p_error text, p_permanent boolean, out status text, out attempts integer)
 returns setof record
 language sql set search_path = app, pg_catalog, pg_temp as $$
     update job_processing_logs j
     set status = case when p_permanent or j.attempts + 1 >= 3 then 'failed' else 'pending' end,
-        attempts = j.attempts + 1, attempt_token = p_token, error = p_error, started_at = now(), finished_at = clock_timestamp()
+        attempts = j.attempts + 1, error = p_error, started_at = now(), finished_at = clock_timestamp()
     where j.event_id = p_event_id and j.status not in ('completed', 'failed')
     returning j.status, j.attempts
 $$;

@@ -25,11 +25,10 @@ $$;
 create or replace function app.enqueue_event() returns trigger
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 declare
-    type_of_job text := case new.event_type
-        when 'admission' then 'patient_admission' when 'discharge' then 'patient_discharge' else new.event_type end;
+    type_of_job text := event_job_type(new.event_type);
 begin
-    insert into job_processing_logs (organization_id, idempotency_key, job_type, event_id, patient_id)
-    values (new.organization_id, new.event_id::text, type_of_job, new.event_id, new.patient_id);
+    insert into job_processing_logs (organization_id, job_type, event_id, patient_id)
+    values (new.organization_id, type_of_job, new.event_id, new.patient_id);
     perform defer_job(type_of_job, new.organization_id, new.event_id, new.patient_id);
     return null;
 end
@@ -46,15 +45,28 @@ grant execute on function app.defer_job to claims_trigger_definer;
 
 alter function app.enqueue_event owner to claims_trigger_definer;
 
+-- The type of the job that an event starts; null for a type that has none.
+create or replace function app.event_job_type(event_type text) returns text
+language sql immutable
+return case event_type
+    when 'admission' then 'patient_admission'
+    when 'discharge' then 'patient_discharge'
+    when 'treatment_initiated' then 'treatment_initiated'
+    when 'admission_cancelled' then 'admission_cancelled'
+    when 'discharge_cancelled' then 'discharge_cancelled'
+end;
+grant execute on function app.event_job_type to claims_trigger_definer, claims_system;
+
+-- The event's effect, by the type of its job. A type without a branch here raises case_not_found.
 create or replace function app.apply_event(e app.patient_status_events) returns jsonb
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
-    return case e.event_type
-        when 'admission' then process_admission(e)
-        when 'treatment_initiated' then process_admission(e)
-        when 'discharge' then process_discharge(e)
-        when 'admission_cancelled' then revert_event(e, 'admission', 'under_review', 'submitted')
-        when 'discharge_cancelled' then revert_event(e, 'discharge', 'approved', 'under_review') end;
+    case event_job_type(e.event_type)
+    when 'patient_admission', 'treatment_initiated' then return process_admission(e);
+    when 'patient_discharge' then return process_discharge(e);
+    when 'admission_cancelled' then return revert_event(e, 'admission', 'under_review', 'submitted');
+    when 'discharge_cancelled' then return revert_event(e, 'discharge', 'approved', 'under_review');
+    end case;
 end
 $$;
 

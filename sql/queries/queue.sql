@@ -2,12 +2,12 @@
 -- The event's effect and what became of its job, in one transaction; up to :more other jobs of the organization along with it.
 -- The job's status, and how many went along.
 select status, along
-from process_batch(:event_id, :token, :more);
+from process_batch(:event_id, :more);
 
 -- name: record_failure
 -- How this attempt ended, by the class of the failure only. Its status now, and the attempts so far; no row when the job is done.
 select status, attempts
-from record_job_failure(:event_id, :token, :error, :permanent);
+from record_job_failure(:event_id, :error, :permanent);
 
 -- name: rescue
 -- Jobs whose worker is gone, or that should have ended long ago, stand in the queue again; how many.

@@ -438,7 +438,7 @@ def of_jobs(person: Person) -> Iterator[tuple[statements.Statement, Params]]:
     """Every statement of the jobs that runs within an event of this patient."""
     jobs = statements.load("queue")
     for event_id in person.rows["events"].values():
-        attempt = {"event_id": UUID(event_id), "token": uuid4()}
+        attempt = {"event_id": UUID(event_id)}
         for more in (0, 50):
             yield jobs.process, attempt | {"more": more}
         yield jobs.record_failure, attempt | {"error": "TimeoutError", "permanent": False}

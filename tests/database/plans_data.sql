@@ -92,11 +92,11 @@ from people p, generate_series(1, case when k % 10 = 0 then 4 else 2 end) as ste
 insert into patient_status_events (organization_id, event_id, patient_id, event_type, occurred_at, visit_number, idempotency_key, created_at)
 select organization_id, event_id, patient_id, event_type, came, 'V-' || k, 'event-' || k || '-' || step, came from happened order by came;
 insert into job_processing_logs (
-    organization_id, job_id, idempotency_key, job_type, event_id, patient_id, status, attempts, attempt_token, error, result, created_at,
+    organization_id, job_id, job_type, event_id, patient_id, status, attempts, error, result, created_at,
     started_at, finished_at)
-select organization_id, pg_temp.id(came, 10, seed * 4 + step), event_id::text,
+select organization_id, pg_temp.id(came, 10, seed * 4 + step),
     case event_type when 'admission' then 'patient_admission' when 'discharge' then 'patient_discharge' else event_type end,
-    event_id, patient_id, status, 1, event_id, case status when 'failed' then 'TimeoutError' end,
+    event_id, patient_id, status, 1, case status when 'failed' then 'TimeoutError' end,
     case status when 'completed' then '{"updated": [], "skipped": [], "failed": []}'::json end, came, came, came
 from happened, lateral (select coalesce((array['failed', 'pending', 'processing'])[k % 200 - step * 3], 'completed')) as job (status)
 order by came;

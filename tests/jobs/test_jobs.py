@@ -266,7 +266,7 @@ async def test_only_the_worker_sees_the_queue(settings, as_role, as_root, casts,
             *asked,
             "select app.ready_jobs(1)",
             "select app.mark_jobs_succeeded('{1}')",
-            "select app.process_batch(null, null, 0)",
+            "select app.process_batch(null, 0)",
         ]:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 as_role(name).execute(text)

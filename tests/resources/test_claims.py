@@ -7,20 +7,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from app.vocabulary import CLAIM_STATUSES
+
 ROOT = Path(__file__).parents[2]
 TRANSITIONS = list(csv.DictReader((ROOT / "sql" / "data" / "claim-transitions.csv").read_text().splitlines()))
-STATUSES = [
-    "draft",
-    "submitted",
-    "under_review",
-    "pending_info",
-    "approved",
-    "rejected",
-    "paid",
-    "appealed",
-    "voided",
-    "reversed",
-]
 WHO = {"admin": "alma", "claims_processor": "pia", "provider": "ana"}
 MOVE = (
     "update claims set status = %s, status_reason = 'because', denial_reason = 'not covered', approved_cents = null "
@@ -42,8 +32,8 @@ def arrange(as_root, claim, status):
 
 @pytest.mark.parametrize("role", WHO)
 def test_every_pair_of_statuses_is_as_the_contract_says(as_root, as_role, cast, role):
-    for old in STATUSES:
-        for new in STATUSES:
+    for old in CLAIM_STATUSES:
+        for new in CLAIM_STATUSES:
             arrange(as_root, cast.anas_claim, old)
             row = LEGAL.get((old, new))
             connection = as_role(WHO[role])

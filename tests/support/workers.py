@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 
@@ -141,9 +141,7 @@ def ended(
 def run(connection: psycopg.Connection[Any], who: Cast, event: Any, more: int = 0) -> tuple[str, int]:
     """What a worker's statement does, in a transaction that stays open."""
     connection.execute("select set_config('role', context.begin_job(%s, %s), true)", [who.organization, event])
-    row = connection.execute(
-        "select status, along from app.process_batch(%s, %s, %s)", [event, uuid4(), more]
-    ).fetchone()
+    row = connection.execute("select status, along from app.process_batch(%s, %s)", [event, more]).fetchone()
     assert row
     return row
 

@@ -13,19 +13,8 @@ import httpx
 
 from app.dev.demo.files import SampleClaim, read
 from app.dev.seed import PASSWORD
+from app.vocabulary import CLAIM_STATUSES
 
-STATUSES = [
-    "draft",
-    "submitted",
-    "under_review",
-    "pending_info",
-    "approved",
-    "rejected",
-    "paid",
-    "appealed",
-    "voided",
-    "reversed",
-]
 DEADLINE = 30.0
 """Seconds that one event may take."""
 
@@ -57,7 +46,8 @@ class Tenant:
     def counts(self) -> dict[str, int]:
         """How many claims stand in each status."""
         pages = {
-            name: self.http.get("/api/claims", params={"status": name, "limit": 1, "offset": 0}) for name in STATUSES
+            name: self.http.get("/api/claims", params={"status": name, "limit": 1, "offset": 0})
+            for name in CLAIM_STATUSES
         }
         return {name: page.json()["meta"]["pagination"]["total"] for name, page in pages.items()}
 
@@ -165,7 +155,9 @@ class Play:
 
 def _table(before: dict[str, int], after: dict[str, int]) -> str:
     lines = [f"  {'status':<14}{'before':>8}{'after':>8}"]
-    lines += [f"  {name:<14}{before[name]:>8}{after[name]:>8}" for name in STATUSES if before[name] or after[name]]
+    lines += [
+        f"  {name:<14}{before[name]:>8}{after[name]:>8}" for name in CLAIM_STATUSES if before[name] or after[name]
+    ]
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """Claims: what comes in, what is asked for, what goes out."""
 
 from datetime import date
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
 import msgspec
@@ -18,17 +18,14 @@ from app.http.schemas import (
     QueryParams,
     RequestBody,
     ResponseBody,
-    Role,
     Sum,
     Text,
     comma_separated,
     regex_string,
     to_cents,
 )
+from app.vocabulary import CLAIM_STATUSES, ActingRole, ClaimStatus
 
-Status = Literal[
-    "draft", "submitted", "under_review", "pending_info", "approved", "rejected", "paid", "appealed", "voided", "reversed",
-]  # fmt: skip
 WORKER = "^(me|none|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$"
 SORTS = {"createdAt": "created_at", "serviceDate": "service_date", "amount": "amount_cents"}
 DiagnosisCode = Annotated[str, regex_string(r"^[A-Za-z][0-9][0-9A-Za-z]\.?[0-9A-Za-z]{0,4}$", examples=["E11.9"])]
@@ -69,7 +66,7 @@ class ClaimChange(RequestBody):
         ],
     }
 
-    status: Status | UnsetType = UNSET
+    status: ClaimStatus | UnsetType = UNSET
     reason: Text | None = None
     denial_reason: Text | None = None
     denial_code: DenialCode | None = None
@@ -81,7 +78,7 @@ class BulkMove(RequestBody):
     """Every claim stands alone; one that is named twice counts once."""
 
     claim_ids: Annotated[list[UUID], Meta(min_length=1, max_length=1000)]
-    status: Status
+    status: ClaimStatus
     reason: Text | None = None
     denial_reason: Text | None = None
 
@@ -95,7 +92,7 @@ class Assignment(RequestBody):
 class ClaimFilter(QueryParams, frozen=True):
     """Which claims. Amounts in major units; From and To belong to what they bound."""
 
-    status: Annotated[str, comma_separated(get_args(Status))] | None = None
+    status: Annotated[str, comma_separated(CLAIM_STATUSES)] | None = None
     patient_id: UUID | None = None
     provider_id: UUID | None = None
     assigned_to: Annotated[str, regex_string(WORKER, description="me, none, or a user's id.")] | None = None
@@ -155,7 +152,7 @@ class Claim(ResponseBody):
     amount: Sum
     approved_amount: Sum | None
     service_date: date
-    status: Status
+    status: ClaimStatus
     notes: Notes | None
     denial_reason: Text | None
     denial_code: DenialCode | None
@@ -173,11 +170,11 @@ class StatusChange(
 ):
     """One entry of statusHistory; the first has no `from`."""
 
-    from_: Status | None
-    to: Status
+    from_: ClaimStatus | None
+    to: ClaimStatus
     at: Instant
     by_user_id: UUID | None
-    by_role: Role | Literal["system"]
+    by_role: ActingRole
     reason: Text | None
     source: Literal["api", "bulk", "job", "import", "sql"]
     event_id: UUID | None
@@ -213,9 +210,9 @@ class Tally(ResponseBody):
 
 ByStatus = msgspec.defstruct(
     "ByStatus",
-    [(status, Tally) for status in get_args(Status)],
+    [(status, Tally) for status in CLAIM_STATUSES],
     bases=(ResponseBody,),
-    rename={one: one for one in get_args(Status)},
+    rename={status: status for status in CLAIM_STATUSES},
 )
 """A tally for every status, zeros included."""
 

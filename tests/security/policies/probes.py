@@ -123,10 +123,10 @@ LINES = [
     ("update app.patient_status_events set notes = 'x'", "owner 0"),
     ("delete from app.patient_status_events", "owner 0"),
     ("select from app.job_processing_logs", "alma 2, pia 1, ana 1, tom 1, system 2, trigger_definer 2, owner 0"),
-    ("insert into app.job_processing_logs (idempotency_key, job_type, event_id, patient_id) "
-        "values ('x', 'discharge', '{toms_event}', '{tom_patient}')", "trigger_definer 23505, owner !"),
-    ("insert into app.job_processing_logs (organization_id, idempotency_key, job_type, event_id, patient_id) "
-        "values ('{south.organization}', 'x', 'discharge', '{south.toms_event}', '{south.tom_patient}')", "trigger_definer !, owner !"),
+    ("insert into app.job_processing_logs (job_type, event_id, patient_id) "
+        "values ('discharge', '{toms_event}', '{tom_patient}')", "trigger_definer 23505, owner !"),
+    ("insert into app.job_processing_logs (organization_id, job_type, event_id, patient_id) "
+        "values ('{south.organization}', 'discharge', '{south.toms_event}', '{south.tom_patient}')", "trigger_definer !, owner !"),
     ("update app.job_processing_logs set error = 'x'", "system 2, trigger_definer 2, owner 0"),
     ("update app.job_processing_logs set attempts = 0", "system 2, trigger_definer 2, owner 0"),
     ("update app.job_processing_logs set result = '{{}}'", "system 2, owner 0"),
@@ -160,7 +160,7 @@ LINES = [
     ("update app.idempotency_keys set status = 200", "auth_definer 1, owner 0"),
     ("delete from app.idempotency_keys", "auth_definer 1, owner 0"),
     ("select from app.claim_transitions limit 3", "alma 3, pia 3, ana 3, tom 3, system 3, owner 0"),
-    ("insert into app.claim_transitions values ('paid', 'draft', 'admin', 'yes', null)", "owner !"),
+    ("insert into app.claim_transitions values ('paid', 'draft', 'admin')", "owner !"),
     ("update app.claim_transitions set requires = null where false", "owner 0"),
     ("delete from app.claim_transitions where false", "owner 0"),
     ("select from app.diagnosis_codes limit 3", "alma 3, pia 3, ana 3, tom 3, system 3, owner 0"),

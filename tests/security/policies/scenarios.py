@@ -62,11 +62,12 @@ CALLS = [
     *((f"as_{who} auth_definer", f"app.row_visible_as_{role}(null,null)") for who, role in (
         ("alma", "admin"), ("pia", "processor"), ("ana", "provider"), ("tom", "patient"))),
     ("trigger_definer owner", "app.defer_job(null,null,null,null) app.claim_contribution(null,null)"),
+    ("trigger_definer system owner", "app.event_job_type('')"),
     ("trigger_definer api", "app.queue_state()"),
     ("trigger_definer system", "app.mark_jobs_succeeded(null) app.ready_jobs(null)"),
     ("system owner", """
-        app.apply_event(null) app.record_job_failure(null,null,null,null) app.process_event_once(null,null) app.is_cancelled(null,null)
-        app.skipped_claims(null,null) app.move_claims_for_event(null,null,null) app.process_admission(null) app.process_batch(null,null,null)
+        app.apply_event(null) app.record_job_failure(null,null,null) app.process_event_once(null) app.is_cancelled(null,null)
+        app.skipped_claims(null,null) app.move_claims_for_event(null,null,null) app.process_admission(null) app.process_batch(null,null)
         app.process_discharge(null) app.revert_event(null,null,null,null) app.visit_days(null)"""),
     ("worker owner", "app.delete_old_jobs(null,null,null) app.rescue_jobs(null,null)"),
     ("alma trigger_definer", "app.retry_job(null)"),
@@ -323,7 +324,7 @@ SCENARIOS = [
     Probe("api", "select from app.queue_state()", "1"),
     # A job, and the queue: for the tenant of its event, in a context that was entered.
     *(Probe("system", f"select app.{call}; select from app.job_processing_logs where status = '{status}'", "1") for call, status in (
-        ("process_batch('{toms_event}', null, 0)", "completed"), ("record_job_failure('{toms_event}', null, 'x', true)", "failed"))),
+        ("process_batch('{toms_event}', 0)", "completed"), ("record_job_failure('{toms_event}', 'x', true)", "failed"))),
     Probe("system", "select from app.ready_jobs(9)", "1"),
     Probe("system", f"select app.mark_jobs_succeeded({ANY_JOBS}); set local role none; select from {QUEUED} where status = 'succeeded'", "1"),
     Probe("system", f"select app.mark_jobs_succeeded({ANY_JOBS}); set local role none; select from {QUEUED} where status = 'todo'", "1"),
