@@ -1,7 +1,7 @@
-"""`python -m app`: serves the API until SIGTERM, then finishes the requests under way.
+"""`python -m app`: serves the API until SIGTERM, then finishes the requests in progress.
 
-With PROCESSES=2 or more this process only listens, and keeps so many others running that take connections from its socket:
-`python -m app SOCKET TURN`. The socket stays while one of them is started again, so nobody is refused meanwhile.
+With PROCESSES=2 or more, this process only listens. It keeps that many child processes running (`python -m app SOCKET LOCK`), which
+accept connections from its socket. The socket stays open while a child restarts, so no connection is refused.
 """
 
 import os
@@ -16,7 +16,7 @@ from app.server.supervisor import EXIT_STARTUP_FAILED, Child, supervise
 
 
 def main(arguments: list[str]) -> None:
-    """Serves with the settings of the environment; SOCKET, TURN: open files that this process was given."""
+    """Serves with the settings of the environment. SOCKET, LOCK: inherited file descriptors of the listener and the password lock."""
     settings = read_settings(need=("api_database_url", "token_keys"))
     if arguments:
         from app.security.passwords import use_interprocess_lock
@@ -36,22 +36,26 @@ def _supervise(settings: Settings) -> None:
     except OSError as error:
         print(f"the API can't listen on {settings.host}:{settings.port} ({error.strerror})", file=sys.stderr)
         raise SystemExit(EXIT_STARTUP_FAILED) from None
-    lock_file = TemporaryFile()  # noqa: SIM115  (locked by whoever hashes a password: two at a time are two cores)
-    given, child_environment = [listener.fileno(), lock_file.fileno()], dict(os.environ)
+    # A process locks this file while it hashes a password, because two hashes at a time would use two cores.
+    lock_file = TemporaryFile()  # noqa: SIM115
+    inherited, child_environment = [listener.fileno(), lock_file.fileno()], dict(os.environ)
+    arguments = ["app", *map(str, inherited)]
     names = (f"API process {n + 1}" for n in range(settings.processes))
 
-    def shut() -> None:
-        """Who waits in the queue is still let in; whoever comes now is refused as soon as the last process has shut its door."""
+    def stop_listening() -> None:
+        """Stops accepting. Connections in the backlog are still served.
+
+        New ones are refused once the last process has closed its copy of the socket.
+        """
         listener.listen(0)
         listener.close()
 
-    supervise(
-        [Child(name, ["app", *map(str, given)], child_environment, inherits=given) for name in names], before_end=shut
-    )
+    children = [Child(name, arguments, child_environment, inherits=inherited) for name in names]
+    supervise(children, before_end=stop_listening)
 
 
 def _serve(settings: Settings, *listeners: socket.socket) -> None:
-    import uvicorn  # not for the process that only listens: it is most of its memory
+    import uvicorn  # imported here, because it would be most of the memory of the process that only listens
 
     from app.security.client_address import Proxies
     from app.server.graceful import GracefulServer
@@ -67,12 +71,12 @@ def _serve(settings: Settings, *listeners: socket.socket) -> None:
         ws="none",
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # app/http/middleware.py reads them: uvicorn would believe what a client wrote
+        proxy_headers=False,  # app/http/middleware.py reads them, because uvicorn would trust headers that a client sent
         log_level="warning",
         timeout_graceful_shutdown=20,
     )
-    with suppress(KeyboardInterrupt):  # Ctrl-C, when all is done
-        # Not by fd=: then it would go on listening while it drains, to nobody's use.
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again after a shutdown by Ctrl-C
+        # Not passed as fd=, because uvicorn would then keep listening while it drains.
         GracefulServer(config).run(list(listeners) or None)
 
 

@@ -1,4 +1,4 @@
-"""Settings: the only reader of the environment."""
+"""Settings of a process, read from environment variables."""
 
 import base64
 import hashlib
@@ -14,11 +14,11 @@ import msgspec
 from app.security.client_address import networks
 
 EXAMPLE_SECRET = "change-me-change-me-change-me-change-me"  # noqa: S105
-"""The secret of .env.example, refused outside development."""
+"""The secret of .env.example, refused in production."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process is told. README.md lists the variables; the names are the same in upper case."""
+    """The settings of one process. README.md lists the variables; they have the fields' names in upper case."""
 
     environment: Literal["development", "test", "production"] = "development"
     database_url: str | None = None
@@ -40,26 +40,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     force: bool = False
 
     def cursor_keys(self) -> list[bytes]:
-        """The keys of page cursors, as those of tokens: derived, so that there is no second secret to keep."""
+        """The keys of page cursors. They are derived from the token keys, so that no second secret is needed."""
         return list(self._derived(b"page cursor").values())
 
     def refresh_keys(self) -> list[bytes]:
-        """The keys that a refresh token's successor is derived by."""
+        """The keys from which the successor of a refresh token is derived."""
         return list(self._derived(b"refresh token").values())
 
     def context_keys(self) -> dict[str, bytes]:
-        """The keys that contexts are signed with, by kid. The database knows these, and with them no key of a token."""
+        """The keys that sign contexts, by kid. The database stores them; a token key cannot be derived from them."""
         return self._derived(b"context")
 
     def _derived(self, purpose: bytes) -> dict[str, bytes]:
-        """Keys for another purpose than tokens, by kid."""
+        """Keys for a purpose other than tokens, by kid."""
         return {kid: hmac.digest(key, purpose, hashlib.sha256) for kid, key in self.token_keys.items()}
 
 
 def read_settings(environ: Mapping[str, str] = os.environ, *, need: tuple[str, ...] = ()) -> Settings:
-    """The settings in environ; need: the fields that this process can't do without.
+    """Reads the settings from environ. need: the fields that this process requires.
 
-    Every wrong or missing value is named in one message on standard error; the exit code is 2.
+    Lists every missing or invalid value in one message on standard error, and exits with status 2.
     """
     problems: list[str] = []
     values: dict[str, object] = {}
@@ -80,7 +80,7 @@ def read_settings(environ: Mapping[str, str] = os.environ, *, need: tuple[str, .
         and values.get("environment") == "production"
         and EXAMPLE_SECRET.encode() in keys.values()
     ):
-        problems.append("TOKEN_KEYS holds the secret of .env.example")
+        problems.append("TOKEN_KEYS contains the secret of .env.example")
     if problems:
         _refuse(problems)
     return msgspec.convert(values, Settings)
@@ -94,7 +94,7 @@ def _parse(name: str, raw: str, type_: object) -> object:
     try:
         value = msgspec.convert(raw, type_, strict=False)
     except msgspec.ValidationError as error:
-        raise ValueError(f"does not fit: {error}") from None
+        raise ValueError(f"is invalid: {error}") from None
     if name == "port" and not 0 < int(raw) < 65536:
         raise ValueError("must be between 1 and 65535")
     if name == "processes" and not 0 < int(raw) <= 64:
@@ -111,7 +111,7 @@ def _parse(name: str, raw: str, type_: object) -> object:
 
 
 def _keys(raw: str) -> dict[str, bytes]:
-    """`kid:secret[,kid:secret...]`: the first signs, all verify."""
+    """Parses `kid:secret[,kid:secret...]`. The first key signs; all of them verify."""
     keys: dict[str, bytes] = {}
     for part in raw.split(","):
         kid, colon, secret = part.strip().partition(":")
@@ -120,7 +120,7 @@ def _keys(raw: str) -> dict[str, bytes]:
         if len(secret.encode()) < 32:
             raise ValueError(f"has a secret of fewer than 32 bytes ({kid})")
         if kid == "self":
-            raise ValueError("must not name a key self: that is the database's own")
+            raise ValueError("must not name a key self: that name is the database's own key")
         keys[kid] = secret.encode()
     return keys
 
@@ -131,5 +131,5 @@ def _refuse(problems: list[str]) -> NoReturn:
 
 
 def new_secret() -> str:
-    """32 random bytes as text."""
+    """32 random bytes, encoded as base64url without padding."""
     return base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")

@@ -1,4 +1,4 @@
-"""Every error a client can see. A class's docstring is its message; status and code stand beside it."""
+"""Errors that a client can receive. A class's docstring is the message; its attributes are the status and the code."""
 
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ class ApiError(Exception):
     def __init__(
         self, details: dict[str, Any] | None = None, *, headers: dict[str, str] | None = None, afterwards: Any = None
     ) -> None:
-        """afterwards: a background task, run once the answer is out, so that nobody can tell by the time what it does."""
+        """afterwards: a background task, run after the response is sent, so that the response time does not reveal its work."""
         super().__init__(type(self).__doc__)
         self.details = details
         self.headers = self.always | (headers or {})
@@ -24,12 +24,12 @@ class ApiError(Exception):
 
     @classmethod
     def fields(cls, **problems: str) -> "ApiError":
-        """One problem a field, by its wire name."""
+        """One problem for each field, by the field's name in the API."""
         return cls({"fields": {name: [problem] for name, problem in problems.items()}})
 
 
 class Invalid(ApiError):
-    """The request does not fit; details name each field."""
+    """The request is invalid. See details.fields."""
 
     status, code = 400, "VALIDATION_ERROR"
 
@@ -122,6 +122,10 @@ class DiskFull(Unavailable):
     """The database has no space left on its disk."""
 
 
+class Overloaded(Unavailable):
+    """The server is busy. Try again."""
+
+
 BY_STATUS = {
     error.status: error
     for error in (Invalid, Unauthorized, Forbidden, NotFound, MethodNotAllowed, PayloadTooLarge, UnsupportedMediaType)
@@ -137,36 +141,37 @@ OF_CONSTRAINT = {
     "claims_approved_amount_check": ("approvedAmount", "Is out of range"),
     "organizations_slug_key": ("slug", "Is taken"),
     "users_email_key": ("email", "Is taken"),
-    "users_provider_check": ("providerId", "Goes with the role provider, and only with it"),
-    "users_patient_check": ("patientId", "Goes with the role patient, and only with it"),
-    "users_organization_id_provider_id_fkey": ("providerId", "Names no provider"),
-    "users_organization_id_patient_id_fkey": ("patientId", "Names no patient"),
-    "invitations_provider_check": ("providerId", "Goes with the role provider, and only with it"),
-    "invitations_patient_check": ("patientId", "Goes with the role patient, and only with it"),
-    "invitations_organization_id_provider_id_fkey": ("providerId", "Names no provider"),
-    "invitations_organization_id_patient_id_fkey": ("patientId", "Names no patient"),
+    "users_provider_check": ("providerId", "Is required for the role provider, and allowed for no other"),
+    "users_patient_check": ("patientId", "Is required for the role patient, and allowed for no other"),
+    "users_organization_id_provider_id_fkey": ("providerId", "No such provider"),
+    "users_organization_id_patient_id_fkey": ("patientId", "No such patient"),
+    "invitations_provider_check": ("providerId", "Is required for the role provider, and allowed for no other"),
+    "invitations_patient_check": ("patientId", "Is required for the role patient, and allowed for no other"),
+    "invitations_organization_id_provider_id_fkey": ("providerId", "No such provider"),
+    "invitations_organization_id_patient_id_fkey": ("patientId", "No such patient"),
 }
-"""Constraint names are public: clients see which field they mean, by its wire name, and what is wrong with it."""
+"""The field, by its name in the API, and its problem, by the name of the violated constraint. Clients receive both."""
 
 
 SIGNATURE_PROBLEMS = {
-    "28000": "the database refused what this process signed: it has another secret, or none, under that name of TOKEN_KEYS",
-    "CLOCK": "the database refused the time of what this process signed: compare the clocks of both machines",
+    "28000": "the database rejected this process's signature: it has another secret, or none, under that name of TOKEN_KEYS",
+    "CLOCK": "the database rejected the time of this process's signature: compare the clocks of both machines",
 }
 """Explanations for the log, by SQLSTATE."""
 
 
 def from_database(error: Exception) -> ApiError:
-    """The answer to a database error: by SQLSTATE only, never with the server's words.
+    """The response to a database error, chosen by its SQLSTATE. It never contains the server's message.
 
-    INVAL, CLASH, TRANS and QUOTA are raised by sql/functions; their detail is JSON made for the client. ENDED: the caller may not come in.
-    28000 and CLOCK refuse what this process signs, which is no fault of the client (REFUSED).
+    Functions of this schema raise INVAL, CLASH, TRANS and QUOTA; their detail is JSON for the client. ENDED means that the user is
+    unknown or inactive, or that the session has ended. With 28000 and CLOCK, the database rejects this process's signature
+    (SIGNATURE_PROBLEMS). The client is not at fault then.
     """
     state = getattr(error, "sqlstate", None)
     diag = error.diag if isinstance(error, psycopg.Error) else None
     detail = diag.message_detail if diag else None
-    broken = OF_CONSTRAINT.get(diag.constraint_name or "") if diag else None
-    fields = {"fields": {broken[0]: [broken[1]]}} if broken else None
+    violated = OF_CONSTRAINT.get(diag.constraint_name or "") if diag else None
+    fields = {"fields": {violated[0]: [violated[1]]}} if violated else None
     match state:
         case "INVAL":
             return Invalid({"fields": msgspec.json.decode(detail or "{}")})
@@ -175,7 +180,7 @@ def from_database(error: Exception) -> ApiError:
         case "CLASH":
             return Conflict({"fields": msgspec.json.decode(detail or "{}")})
         case "QUOTA":
-            problem = {"Idempotency-Key": ["More answers are kept than fit"]}
+            problem = {"Idempotency-Key": ["Too many responses are stored"]}
             return RateLimited(
                 {"fields": problem}, headers={"Retry-After": str(msgspec.json.decode(detail or "{}")["retryAfter"])}
             )
@@ -192,7 +197,7 @@ def from_database(error: Exception) -> ApiError:
         case "23514" | "23503" if fields:
             return Invalid(fields)
         case None:
-            # No SQLSTATE: the driver's own error. A value that it could not send is the client's fault.
+            # The driver's own error. A value that it cannot send is the client's fault.
             if isinstance(error, psycopg.DataError):
                 return Invalid()
             return Unavailable() if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else ApiError()
@@ -200,6 +205,6 @@ def from_database(error: Exception) -> ApiError:
 
 
 def redacted(error: psycopg.Error) -> str:
-    """A database error for the log: its class and SQLSTATE. Messages hold values of rows, so they stay out."""
-    words = f"{type(error).__name__} {error.sqlstate or ''}".strip()
-    return f"{words}: {SIGNATURE_PROBLEMS[error.sqlstate]}" if error.sqlstate in SIGNATURE_PROBLEMS else words
+    """A database error for the log: its class and SQLSTATE. The message is left out, because it can contain values of rows."""
+    text = f"{type(error).__name__} {error.sqlstate or ''}".strip()
+    return f"{text}: {SIGNATURE_PROBLEMS[error.sqlstate]}" if error.sqlstate in SIGNATURE_PROBLEMS else text

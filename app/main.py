@@ -29,7 +29,7 @@ MAX_BODY_BYTES = 1_000_000
 
 
 @asynccontextmanager
-async def _life(settings: Settings, app: Litestar) -> AsyncIterator[None]:
+async def _lifespan(settings: Settings, app: Litestar) -> AsyncIterator[None]:
     pool = api_pool(settings)
     try:
         with _log_startup_error(pool):
@@ -45,7 +45,7 @@ async def _life(settings: Settings, app: Litestar) -> AsyncIterator[None]:
 
 @contextmanager
 def _log_startup_error(pool: Pool) -> Iterator[None]:
-    """Logs why the process can't start. uvicorn would add a traceback, so its log ends here."""
+    """Logs why the process cannot start. Disables uvicorn's error log, because it would add a traceback."""
     try:
         yield
     except (UnsafeDatabase, Unavailable) as error:
@@ -55,7 +55,7 @@ def _log_startup_error(pool: Pool) -> Iterator[None]:
 
 
 def create_app(settings: Settings | None = None) -> Litestar:
-    """The application; without settings they are read from the environment."""
+    """Creates the application. Without settings, reads them from the environment."""
     settings = settings or read_settings(need=("api_database_url", "token_keys"))
     app = Litestar(
         route_handlers=[
@@ -65,13 +65,12 @@ def create_app(settings: Settings | None = None) -> Litestar:
         dependencies={"db": Provide(provide_db), "anonymous": Provide(provide_anonymous)},
         middleware=[RequestMiddleware(settings.token_keys), BodyMiddleware(), ConcurrencyLimit()],
         exception_handlers={Exception: handle_error},
-        lifespan=[partial(_life, settings)],
+        lifespan=[partial(_lifespan, settings)],
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=None,
         logging_config=None,
         debug=False,
     )
-    app.asgi_handler = OuterMiddleware(
-        app.asgi_handler, settings.trusted_proxies
-    )  # a middleware would miss unknown paths
+    # Not in `middleware`, because Litestar runs no middleware for unknown paths.
+    app.asgi_handler = OuterMiddleware(app.asgi_handler, settings.trusted_proxies)
     return app

@@ -1,4 +1,4 @@
-"""`python -m jobs`: as many workers as WORKER_PROCESSES says, each started again when it ends by itself; SIGTERM drains them."""
+"""`python -m jobs`: keeps WORKER_PROCESSES workers running and restarts one that exits. SIGTERM drains all of them."""
 
 import os
 
@@ -7,7 +7,7 @@ from app.server.supervisor import Child, supervise
 
 
 def main() -> None:
-    """Until SIGINT, SIGTERM or SIGHUP."""
+    """Runs until SIGINT, SIGTERM or SIGHUP."""
     settings = read_settings(need=("worker_database_url",))
     environ = os.environ | {"PROCRASTINATE_APP": "jobs.app"}
     supervise(

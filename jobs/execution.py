@@ -1,4 +1,4 @@
-"""Running a job once, inside the tenant of its event, and what becomes of it when it fails."""
+"""Execution of a job, once, in the context of its event's organization, and the handling of its failures."""
 
 from asyncio import CancelledError
 from typing import Any
@@ -19,76 +19,76 @@ queries = statements.load("queue")
 
 BEGIN_CONTEXT = "select set_config('role', context.begin_job(%(organization_id)s, %(event_id)s), true)"
 BATCH_SIZE = 50
-"""Other events of the organization that a job takes along when they wait already."""
+"""Other ready events of the organization that a job processes in the same transaction."""
 MAX_DELIVERIES = 20
-"""Deliveries: a job that takes its worker down each time must not go on for ever."""
+"""A job fails permanently after this many deliveries, because it may crash its worker each time."""
 PERMANENT = ("22", "23", "28", "42", "IN", "TR", "CL", "P0")
-"""Classes of SQLSTATE that say the same however often one asks: data, integrity, rights, and this schema's own refusals."""
+"""SQLSTATE classes of errors that a retry does not fix: data, integrity, privileges, and the errors that this schema raises."""
 
 
 class Failed(Exception):
-    """This attempt had no effect, and that is written down. wait: seconds until the next one, None where the job is dead."""
+    """The attempt had no effect, and its failure is recorded. wait_s: time until the next attempt, None if there is none."""
 
-    def __init__(self, what: str, wait: int | None) -> None:
-        super().__init__(what)
-        self.wait = wait
+    def __init__(self, reason: str, wait_s: int | None) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
 
 
 class Interrupted(Exception):
-    """The database went away: whether the attempt had its effect, the next one will see. It costs no attempt."""
+    """The connection to the database was lost. The next attempt finds out if this one had its effect. It does not count as an attempt."""
 
 
 class Retry(procrastinate.BaseRetryStrategy):
-    """Three attempts in all, with 1 s and 2 s between them; what was interrupted comes again after a second, for free."""
+    """Three attempts in all, after waits of 1 s and 2 s. An interrupted attempt runs again after one second and is not counted."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> procrastinate.RetryDecision | None:  # noqa: ARG002
-        """None where the job is dead, which its log says, too; or was none of ours: its arguments name no event."""
+        """Returns None if the job has failed permanently, or if its arguments name no event."""
         match exception:
-            case Failed(wait=int(wait)):
-                return procrastinate.RetryDecision(retry_in={"seconds": wait})
+            case Failed(wait_s=int(wait_s)):
+                return procrastinate.RetryDecision(retry_in={"seconds": wait_s})
             case Interrupted() | CancelledError():
                 return procrastinate.RetryDecision(retry_in={"seconds": 1})
         return None
 
 
 async def process_batch(job: Job, organization_id: str, event_id: str) -> str:
-    """Runs the event's effect, as claims_system inside its tenant, in one round trip; returns what became of the job.
+    """Applies the event's effect as claims_system in its organization, in one round trip; returns the job's status.
 
-    Queues deliver at least once: the effect and `completed` are one transaction, in which the row of job_processing_logs is
-    locked first, so whoever comes again finds it done.
+    Queues deliver at least once. The effect and the status `completed` are one transaction, which first locks the row in
+    job_processing_logs. A second delivery therefore finds the job completed.
     """
-    given = {"organization_id": UUID(organization_id), "event_id": UUID(event_id)}
+    params = {"organization_id": UUID(organization_id), "event_id": UUID(event_id)}
     if job.attempts >= MAX_DELIVERIES:
-        return await _record_failure(given, "interrupted too often", permanent=True)
+        return await _record_failure(params, "interrupted too often", permanent=True)
     try:
-        # After a failure alone: what went along may have been the reason.
-        ((status, _),) = await _run(given, queries.process, more=0 if job.attempts else BATCH_SIZE)
+        # After a failure the event runs alone, because another event of its batch may have been the cause.
+        ((status, _),) = await _run(params, queries.process, more=0 if job.attempts else BATCH_SIZE)
     except psycopg.Error as error:
         if is_connection_lost(error):
             raise Interrupted from None
-        return await _record_failure(given, redacted(error), permanent=(error.sqlstate or "")[:2] in PERMANENT)
+        return await _record_failure(params, redacted(error), permanent=(error.sqlstate or "")[:2] in PERMANENT)
     except Unavailable:
         raise Interrupted from None
     except Exception as error:
-        return await _record_failure(given, type(error).__name__, permanent=False)
+        return await _record_failure(params, type(error).__name__, permanent=False)
     return str(status)
 
 
-async def _record_failure(given: dict[str, Any], what: str, *, permanent: bool) -> str:
-    """Writes the failure down and raises Failed; returns where another attempt has finished the job meanwhile."""
+async def _record_failure(params: dict[str, Any], reason: str, *, permanent: bool) -> str:
+    """Records the failure and raises Failed. Returns if another attempt has completed the job in the meantime."""
     try:
-        found = await _run(given, queries.record_failure, error=what, permanent=permanent)
+        rows = await _run(params, queries.record_failure, error=reason, permanent=permanent)
     except psycopg.errors.InvalidAuthorizationSpecification:
-        raise Failed(what, None) from None  # there is no such event, and nowhere to write it down
+        raise Failed(reason, None) from None  # the event does not exist, so there is no row to record the failure in
     except (psycopg.Error, Unavailable):
         raise Interrupted from None
-    if not found:
-        return "done before"
-    ((status, attempts),) = found
-    raise Failed(what, None if status == "failed" else 2 ** (attempts - 1)) from None
+    if not rows:
+        return "already completed"
+    ((status, attempts),) = rows
+    raise Failed(reason, None if status == "failed" else 2 ** (attempts - 1)) from None
 
 
-async def _run(given: dict[str, Any], query: Statement, **more: Any) -> Rows:
-    """The rows of a statement within the job's context, both in one round trip."""
-    given = given | more
-    return (await app.pool.fetch([(BEGIN_CONTEXT, given), (query.text(given), given)]))[1]
+async def _run(job_params: dict[str, Any], statement: Statement, **more: Any) -> Rows:
+    """Begins the job's context and runs the statement, in one round trip; returns its rows."""
+    params = job_params | more
+    return (await app.pool.fetch([(BEGIN_CONTEXT, params), (statement.text(params), params)]))[1]

@@ -1,4 +1,4 @@
-"""What patient events do to claims, as sql/functions/patient_status_events.sql has it: one task for the jobs of all events."""
+"""The task that applies patient events to claims. sql/functions/patient_status_events.sql defines the effect of each event type."""
 
 from procrastinate import JobContext
 
@@ -11,5 +11,5 @@ from jobs.execution import Retry, process_batch
     name="patient_status", aliases=[*JOB_TYPES.values()], queue="patient_status", retry=Retry(), pass_context=True
 )
 async def patient_status(context: JobContext, *, organization_id: str, event_id: str) -> str:
-    """Move the patient's claims as the event says. Running it again changes nothing."""
+    """Changes the status of the patient's claims as the event requires. Idempotent."""
     return await process_batch(context.job, organization_id, event_id)

@@ -1,4 +1,4 @@
-"""The worker: Procrastinate's, kept alive through what the database does, with a connection pool that costs one round trip a statement."""
+"""Procrastinate's worker, restarted after database errors. Its connection pool needs one round trip for a statement."""
 
 import asyncio
 import logging
@@ -22,33 +22,33 @@ from app.database.server_version import UnsafeDatabase
 log = logging.getLogger("claims.worker")
 queries = statements.load("queue")
 
-HEARTBEAT_S, STALLED_AFTER = 2.0, 8.0
-"""Seconds: how often a worker says that it lives, and after how long a silence it counts as dead."""
+HEARTBEAT_S, STALLED_AFTER_S = 2.0, 8.0
+"""Interval of a worker's heartbeat, and the age of its last heartbeat from which on the worker counts as stalled."""
 OVERDUE_AFTER_S = 6.0
-"""Seconds: no job may take longer (claims_worker's statement_timeout ends it at three), so one that does was lost."""
+"""A job that runs longer counts as lost, because claims_worker's statement_timeout ends every job after 3 s."""
 RESCUE_INTERVAL_S, TOTALS_INTERVAL_S, FLUSH_DENIALS_INTERVAL_S = 1.0, 2.0, 5.0
 MAX_FLUSHED_USERS = 100
-"""Users whose denials are closed in one transaction."""
+"""Users whose counted denials one transaction writes to the audit log."""
 MIN_WAKE_INTERVAL_S = 0.02
-"""Seconds between two fetches of jobs that notifications cause, at least."""
+"""Minimum interval between two fetches of jobs that notifications cause."""
 INSERTED = '{"type": "job_inserted", "job_id": 0}'
-"""The notification that Procrastinate's worker gets in place of each one that arrives."""
+"""The notification that Procrastinate's worker receives in place of every incoming one."""
 START_TIMEOUT_S = 10.0
-"""Seconds that a worker waits for the database at its start."""
+"""How long a starting worker waits for the database."""
 INITIAL_BACKOFF_S, MAX_BACKOFF_S, RESET_BACKOFF_AFTER_S = 0.25, 2.0, 10.0
-"""Seconds: before a worker that failed starts again, at most, and after how long a life the wait starts over."""
+"""The first wait before a failed worker restarts, the longest wait, and the run time that resets the waits."""
 
 
 class Connector(PsycopgConnector):
-    """Opens only where the schema is as expected and the login can't get around row-level security.
+    """Connects only if the schema is as expected and the login cannot bypass row-level security.
 
-    The queue's own statements go through psycopg's pool, those of the jobs through work.
+    The queue's own statements use psycopg's pool. The statements of jobs use `work`.
     """
 
     work: Pool
 
     async def open_async(self, pool: psycopg_pool.AsyncConnectionPool[Any] | None = None) -> None:
-        """Raises Unsafe otherwise, and where no connection can be had within ten seconds."""
+        """Opens both pools. Raises UnsafeDatabase if a check fails or no connection succeeds within START_TIMEOUT_S."""
         await self._await_database()
         await super().open_async(pool)
         self.work = Pool(self._pool_args["conninfo"], size=8, name="claims-job", resets=False)
@@ -56,16 +56,16 @@ class Connector(PsycopgConnector):
         await check_database(self.work.fetch)
 
     async def _await_database(self) -> None:
-        """psycopg's pool waits for half a minute and logs two lines for each try."""
+        """Waits for the database. psycopg's pool would wait for 30 s and log two lines for each attempt."""
         loop = asyncio.get_running_loop()
-        limit = loop.time() + START_TIMEOUT_S
-        while refused := await self._refused():
-            if loop.time() > limit:
-                raise UnsafeDatabase(f"the worker can't start: the database {refused}")
+        deadline = loop.time() + START_TIMEOUT_S
+        while problem := await self._find_problem():
+            if loop.time() > deadline:
+                raise UnsafeDatabase(f"the worker can't start: the database {problem}")
             await asyncio.sleep(INITIAL_BACKOFF_S)
 
-    async def _refused(self) -> str:
-        """Why no connection can be had; empty where one can."""
+    async def _find_problem(self) -> str:
+        """The reason why a connection fails; an empty string if it succeeds."""
         try:
             connection = await psycopg.AsyncConnection.connect(self._pool_args["conninfo"], connect_timeout=2)
         except psycopg.OperationalError as error:
@@ -74,19 +74,19 @@ class Connector(PsycopgConnector):
         return ""
 
     async def close_async(self) -> None:
-        """Both pools."""
+        """Closes both pools."""
         await self.work.close()
         await super().close_async()
 
     async def _create_pool(self, pool_args: dict[str, Any]) -> psycopg_pool.AsyncConnectionPool[Any]:
-        # Procrastinate's own asks every connection first whether it still lives: a round trip more for each statement.
+        # Procrastinate's own pool checks a connection before each use, which adds a round trip to every statement.
         return psycopg_pool.AsyncConnectionPool(**pool_args, open=False)
 
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
-        """Wakes the worker for any notification, without reading it: every login may send NOTIFY.
+        """Wakes the worker for any notification and ignores its payload, because every login may send NOTIFY.
 
-        Procrastinate ends its worker at a payload that is not its JSON and cancels the job that a payload names. Requests to abort
-        a job are also in the queue's table, where the worker finds them within five seconds.
+        Procrastinate ends its worker at a payload that is not its JSON, and cancels the job that a payload names. The worker also
+        finds requests to abort a job in the queue's table, within five seconds.
         """
         loop = asyncio.get_running_loop()
         pending: asyncio.Task[None] | None = None
@@ -110,7 +110,7 @@ class Connector(PsycopgConnector):
                 pending.cancel()
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
-        """Once more where the connection breaks: how a job ended, unsaid, would close its patient's line until the rescue."""
+        """Retries once if the connection breaks. If a job's final status is lost, the patient's next jobs wait until it is rescued."""
         try:
             return await super().execute_query_async(query, **arguments)
         except exceptions.ConnectorException as error:
@@ -120,30 +120,30 @@ class Connector(PsycopgConnector):
             await super().execute_query_async(query, **arguments)
         except exceptions.ConnectorException as error:
             if not isinstance(error.__cause__, psycopg.errors.RaiseException):
-                raise  # else it was done the first time, and only the answer was lost
+                raise  # a RaiseException means that the first call succeeded and only its result was lost
 
 
 def is_connection_lost(error: BaseException | None) -> bool:
-    """No connection could be had or it broke, or the server is going down or coming up."""
+    """Whether the error is a failed or broken connection, or a server that is starting or stopping."""
     if not isinstance(error, psycopg.Error):
         return False
     return error.sqlstate is None or error.sqlstate[:3] == "57P" or error.sqlstate[:2] == "08"
 
 
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Each statement is a transaction of its own, so none needs a BEGIN and a COMMIT around it."""
+    """Sets autocommit, so that a statement needs no BEGIN and COMMIT around it."""
     await connection.set_autocommit(True)
     connection.prepare_threshold = 1
 
 
 def connector(settings: Settings) -> Connector:
-    """How the worker reaches the database; not open yet."""
+    """The worker's connector, not open yet."""
     return Connector(
         conninfo=settings.worker_database_url,
         min_size=2,
         max_size=8,
         timeout=5,
-        # Else the pool waits ever longer after a failure, and is away as long again as the database was.
+        # Bounds the pool's backoff. Without this bound, the pool stays offline about as long again as the database was.
         reconnect_timeout=1,
         reconnect_failed=psycopg_pool.AsyncConnectionPool.check,
         configure=_configure,
@@ -152,31 +152,31 @@ def connector(settings: Settings) -> Connector:
 
 
 class App(procrastinate.App):
-    """Procrastinate's own worker ends at the first error of the database; this one starts again, later each time."""
+    """Restarts the worker after database errors, with backoff. Procrastinate's own worker ends at the first one."""
 
     @property
     def pool(self) -> Pool:
-        """What jobs run their statements through."""
+        """The pool for the statements of jobs."""
         return self.connector.work  # type: ignore[attr-defined]
 
     @property
     def queue_pool(self) -> psycopg_pool.AsyncConnectionPool[Any]:
-        """The queue's own, without a bound on how long a statement takes."""
+        """The queue's own pool. Unlike `pool`, it does not limit the duration of a statement."""
         return self.connector.pool  # type: ignore[attr-defined]
 
     async def run_worker_async(self, **options: Any) -> None:
-        """Until it is told to stop; with wait=False until there is nothing left to do."""
+        """Runs until it is stopped; with wait=False, until no job is left."""
         self.perform_import_paths()  # type: ignore[no-untyped-call]
         if not options.get("wait", True):
             return await super().run_worker_async(**options)
         background_tasks = [
-            asyncio.create_task(one) for one in (self._rescue(), self._apply_totals(), self._flush_denials())
+            asyncio.create_task(loop) for loop in (self._rescue(), self._apply_totals(), self._flush_denials())
         ]
         try:
             await self._run_with_restart(options)
         finally:
-            for one in background_tasks:
-                one.cancel()
+            for task in background_tasks:
+                task.cancel()
         return None
 
     async def _run_with_restart(self, options: dict[str, Any]) -> None:
@@ -186,7 +186,7 @@ class App(procrastinate.App):
             while not stopping.is_set():
                 backoff.start()
                 worker = self._worker(**options | {"install_signal_handlers": False})
-                stopper = asyncio.create_task(_when(stopping, worker.stop))
+                stopper = asyncio.create_task(_call_after(stopping, worker.stop))
                 try:
                     await worker.run()  # type: ignore[no-untyped-call]
                 except exceptions.ConnectorException as error:
@@ -196,63 +196,66 @@ class App(procrastinate.App):
                 if stopping.is_set():
                     return
                 wait_s = backoff.next_wait_s()
-                log.warning("the worker starts again in %g s", wait_s)
-                await _within(wait_s, stopping)
+                log.warning("the worker restarts in %g s", wait_s)
+                await _wait(stopping, wait_s)
                 await self._check_pool()
 
     async def _check_pool(self) -> None:
-        """Connections that are dead go, so that no statement finds out."""
+        """Discards dead connections before a statement uses one."""
         try:
             await self.queue_pool.check()
         except Exception as error:
-            log.warning("the database is not back (%s)", type(error).__name__)
+            log.warning("the database is still unavailable (%s)", type(error).__name__)
 
     async def _rescue(self) -> None:
-        """What other workers left behind, and what this one could not finish."""
-        given = {"stalled_after": f"{STALLED_AFTER} s", "overdue_after": f"{OVERDUE_AFTER_S} s"}
+        """Requeues jobs that other workers abandoned, and jobs whose end this worker could not report."""
+        params = {"stalled_after": f"{STALLED_AFTER_S} s", "overdue_after": f"{OVERDUE_AFTER_S} s"}
         while True:
             await asyncio.sleep(RESCUE_INTERVAL_S)
             try:
-                ((rescued,),) = (await self.pool.fetch([(queries.rescue.text(given), given)]))[0]
-                if rescued:
-                    log.warning("%d jobs that nobody worked on any more stand in the queue again", rescued)
+                ((requeued,),) = (await self.pool.fetch([(queries.rescue.text(params), params)]))[0]
+                if requeued:
+                    log.warning("requeued %d abandoned jobs", requeued)
             except Exception as error:
-                log.warning("no rescue this time (%s)", type(error).__name__)
+                log.warning("rescue failed: %s", type(error).__name__)
 
     async def _apply_totals(self) -> None:
-        """Changes of claims into the tallies of statistics, in a tenth of the time at most: each organization is asked."""
-        loop, took = asyncio.get_running_loop(), 0.0
+        """Applies pending changes of claims to the totals of statistics.
+
+        Waits nine times as long as the last run took, because a run visits every organization.
+        """
+        loop, last_run_s = asyncio.get_running_loop(), 0.0
         while True:
-            await asyncio.sleep(max(TOTALS_INTERVAL_S, 9 * took))
-            began = loop.time()
+            await asyncio.sleep(max(TOTALS_INTERVAL_S, 9 * last_run_s))
+            started_at = loop.time()
             try:
                 await self.pool.fetch([(queries.apply_totals.text({}), {})])
             except Exception as error:
-                log.warning("nothing folded this time (%s)", type(error).__name__)
-            took = loop.time() - began
+                log.warning("applying the changes of totals failed: %s", type(error).__name__)
+            last_run_s = loop.time() - started_at
 
     async def _flush_denials(self) -> None:
-        """Denials that were only counted, into the trail once their minute has ended; at once again where more wait."""
-        given = {"at_most": MAX_FLUSHED_USERS}
-        closed = 0
+        """Writes counted denials to the audit log after their minute has ended. Continues at once after a full batch."""
+        params = {"at_most": MAX_FLUSHED_USERS}
+        flushed = 0
         while True:
-            await asyncio.sleep(0 if closed == MAX_FLUSHED_USERS else FLUSH_DENIALS_INTERVAL_S)
-            closed = 0
+            await asyncio.sleep(0 if flushed == MAX_FLUSHED_USERS else FLUSH_DENIALS_INTERVAL_S)
+            flushed = 0
             try:
-                ((closed,),) = (await self.pool.fetch([(queries.flush_denials.text(given), given)]))[0]
+                ((flushed,),) = (await self.pool.fetch([(queries.flush_denials.text(params), params)]))[0]
             except Exception as error:
-                log.warning("no denials closed this time (%s)", type(error).__name__)
+                log.warning("flushing counted denials failed: %s", type(error).__name__)
 
 
-async def _when(event: asyncio.Event, call: Any) -> None:
+async def _call_after(event: asyncio.Event, call: Any) -> None:
     await event.wait()
     call()
 
 
-async def _within(seconds: float, event: asyncio.Event) -> None:
-    """Waits for the event, so long at most."""
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    """Waits for the event, at most timeout_s."""
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(timeout_s):
             await event.wait()
     except TimeoutError:
         pass

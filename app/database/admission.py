@@ -1,4 +1,4 @@
-"""Admission of calls to the connections of a pool: classes of service, fair queues, and what a statement costs a user on average."""
+"""Admission of calls to a pool's connections: classes of service, fair queues, and the average duration of each user's statements."""
 
 from collections import Counter
 from collections.abc import Hashable
@@ -8,19 +8,22 @@ from app.database.connection import Call
 from app.database.fair_queue import FairQueue, Key, is_anonymous
 
 MAX_QUICK_CALLS = 4
-"""More calls at a time than cores only compete for them, with each other and with the API's own process."""
+"""At most this many quick calls run at a time. More would only compete for CPU with each other and with the API process."""
 RESERVED_FOR_OTHER_USERS, RESERVED_FOR_OTHER_ORGANIZATIONS = 2, 1
-"""Connections for writes that one user, and one organization, leave to others, where the class has at least twice as many."""
+"""Connections of a class that one user leaves to others, and that one organization leaves to others.
+
+Classes with fewer than twice RESERVED_FOR_OTHER_USERS connections reserve none.
+"""
 MAX_WAITING_CALLS = 256
-"""Calls of one user or address that may wait in a class."""
+"""Calls of one user or address that may wait in one class."""
 REMEMBERED_COST_S, EXPENSIVE_COST_S = 0.01, 0.025
-"""Average time of a user's statement from which on it is remembered, and from which on it counts as expensive."""
+"""Average duration of a user's statement from which it is remembered, and from which it counts as expensive."""
 MAX_REMEMBERED_COSTS = 1000
 ServiceClass = Literal["quick", "expensive", "slow", "heavy"]
 
 
 class Admission:
-    """The calls of one class of service that wait for a connection, and how many have one: at most `limit`."""
+    """The waiting calls of one class of service, and the number of running ones: at most `limit`."""
 
     def __init__(self, limit: int) -> None:
         self.queue: FairQueue[Call] = FairQueue()
@@ -30,7 +33,7 @@ class Admission:
         """The running calls by organization and by user."""
 
     def count(self, key: Key, by: int) -> None:
-        """Counts a call of the key that got a connection (1) or returned it (-1)."""
+        """Counts a call of the key that acquired a connection (1) or released it (-1)."""
         self.running += by
         for name in (key, key[0]):
             self.running_by[name] += by
@@ -38,7 +41,7 @@ class Admission:
                 del self.running_by[name]
 
     def leaves_capacity(self, key: Key) -> bool:
-        """Whether one more call of the key would leave connections to other users and to other organizations."""
+        """Whether one more call of the key leaves the reserved connections to other users and organizations."""
         if self.limit < 2 * RESERVED_FOR_OTHER_USERS or is_anonymous(key):
             return True
         return (
@@ -48,12 +51,12 @@ class Admission:
 
     @property
     def has_capacity_and_calls(self) -> bool:
-        """Whether a call waits and the class has room for it."""
+        """Whether a call waits and the class may run one more."""
         return self.running < self.limit and len(self.queue) > 0
 
 
 class Costs:
-    """The average time of each user's statements, as far as it is long enough to be remembered."""
+    """The average duration of each user's statements, if it is at least REMEMBERED_COST_S."""
 
     def __init__(self) -> None:
         self._costs: dict[tuple[Key, str], float] = {}
@@ -63,13 +66,13 @@ class Costs:
 
     def add(self, call: Call, seconds: float) -> None:
         """Adds one measurement of the call's last statement to its moving average."""
-        about = (call.key, call.statements[-1][0])
-        known = self._costs.pop(about, 0.0)
-        if (cost := known + (seconds - known) / 4) >= REMEMBERED_COST_S:
+        statement_key = (call.key, call.statements[-1][0])
+        average = self._costs.pop(statement_key, 0.0)
+        if (cost := average + (seconds - average) / 4) >= REMEMBERED_COST_S:
             if len(self._costs) >= MAX_REMEMBERED_COSTS:
                 del self._costs[next(iter(self._costs))]
-            self._costs[about] = cost
+            self._costs[statement_key] = cost
 
     def is_expensive(self, call: Call) -> bool:
-        """Whether the call's last statement takes its user EXPENSIVE_COST_S or longer on average."""
+        """Whether the call's last statement takes EXPENSIVE_COST_S or longer on average for its user."""
         return bool(self._costs) and self._costs.get((call.key, call.statements[-1][0]), 0.0) >= EXPENSIVE_COST_S

@@ -1,4 +1,4 @@
-"""The database session of a request without a caller: signed calls of functions of the schema auth, outside any organization."""
+"""The database session of a request without a caller: signed calls of functions in the schema auth, outside any organization."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from app.database.statements import Statement
 
 
 class AnonymousSession:
-    """Runs statements without a context. key: the client, for the queue of the pool."""
+    """Runs statements without a context. key: the client's key in the pool's queues."""
 
     def __init__(self, pool: Pool, signer: ContextSigner, key: Key) -> None:
         self._pool = pool
@@ -19,9 +19,10 @@ class AnonymousSession:
         self._key = key
 
     async def rows(self, statement: Statement, **params: Any) -> Rows:
-        """The rows of one statement."""
+        """Runs one statement; returns its rows."""
         return (await self.repeated(statement, [params]))[0]
 
-    async def repeated(self, statement: Statement, params: Iterable[Mapping[str, Any]]) -> list[Rows]:
-        """The rows of the statement for each set of parameters, in one transaction and one round trip."""
-        return await self._pool.fetch([self._signer.statement(statement, one) for one in params], key=self._key)
+    async def repeated(self, statement: Statement, params_list: Iterable[Mapping[str, Any]]) -> list[Rows]:
+        """Runs the statement for each set of parameters, in one transaction and one round trip; returns the rows of each."""
+        calls = [self._signer.statement(statement, params) for params in params_list]
+        return await self._pool.fetch(calls, key=self._key)

@@ -1,7 +1,8 @@
-"""A connection to PostgreSQL as libpq has it: what is sent together comes back together, in one round trip.
+"""A connection to PostgreSQL in libpq's pipeline mode: the statements of a call need one round trip together.
 
-psycopg opens it, converts values and rows, and names errors. Its own way of waiting watches the socket anew at every turn, which is
-half of what a short statement costs; here one reader stays for the connection's whole life (tests/load/RESULTS.md).
+psycopg opens the connection, converts values and rows, and maps errors to exceptions. psycopg's own wait registers the socket with
+the event loop each time, which is half the cost of a short statement (tests/load/RESULTS.md). This class registers one reader for
+the connection's lifetime.
 """
 
 import asyncio
@@ -24,27 +25,27 @@ from app.database.fair_queue import Key
 Rows = list[tuple[Any, ...]]
 Statements = Sequence[tuple[str, Mapping[str, Any]]]
 Disconnected = Callable[[], Awaitable[None]]
-"""Comes back when whoever asked does not wait for the answer any more."""
+"""Returns when the client no longer waits for the response."""
 
 ANONYMOUS: Key = ("", "")
-"""The key of calls that belong to no user and no address."""
+"""The key of calls without a user and without an address."""
 MAX_PREPARED = 200
-"""Statements kept prepared on a connection; beyond it the one that was not used for longest goes."""
+"""Prepared statements of one connection. Beyond this number, the least recently used one is closed."""
 RESET = "select context.reset_session()"
-"""Ends what a call may have left in the session (sql/platform/context.sql)."""
+"""Removes everything that a call may have left in the session (sql/platform/context.sql)."""
 CANCEL_INTERVAL_S, MAX_CANCELS = 1.0, 30
-"""Seconds between two requests to the server to end a call, and how many before the connection is given up."""
+"""Interval between two cancel requests for a call, and their number before the connection is closed."""
 STALE_PLAN_STATES = ("0A000", "26000")
-"""The plan no longer fits the table, or the statement is not there: the connection is made anew."""
+"""The cached plan no longer matches the table, or the prepared statement is missing. The connection is replaced."""
 COPYING = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
 BINARY = pq.Format.BINARY
-"""How rows come back: psycopg has loaders in C for it, for JSON as bytes, too, which as text would be a call of Python's each."""
+"""The format of results. psycopg loads it in C, including JSON as bytes; JSON as text would need a Python call for each value."""
 _NAMED = re.compile(r"%\((\w+)\)s|%%")
 
 
 @lru_cache(maxsize=4000)
 def to_positional(text: str) -> tuple[bytes, tuple[str, ...]]:
-    """A statement with psycopg's %(name)s as PostgreSQL takes it, and the names by number."""
+    """Converts psycopg's %(name)s placeholders to $1, $2, ...; returns the statement and the names in that order."""
     names: list[str] = []
 
     def number(match: re.Match[str]) -> str:
@@ -58,7 +59,7 @@ def to_positional(text: str) -> tuple[bytes, tuple[str, ...]]:
 
 
 class Call:
-    """Statements for one round trip, and the rows of each once they came back."""
+    """Statements for one round trip, and the future rows of each."""
 
     __slots__ = (
         "admission", "connection", "disconnected", "keep_connection", "key", "records_cost", "result", "sent_at", "statements",
@@ -76,29 +77,29 @@ class Call:
         self.statements = statements
         self.disconnected = disconnected
         self.key = key
-        """The organization and user, or the address, that the call is for."""
+        """The organization and user, or the address, on whose behalf the call runs."""
         self.result: asyncio.Future[list[Rows]] = asyncio.get_running_loop().create_future()
         self.keep_connection = keep_connection
-        """Whether the connection stays the caller's afterwards, for what belongs to the same transaction."""
+        """Whether the connection stays reserved afterwards, for more calls of the same transaction."""
         self.connection: Connection | None = None
         self.admission: Any = None
-        """Where it waits, or waited, in its pool."""
+        """The class of service in which the call waits or waited."""
         self.records_cost = False
-        """Whether its time tells how long its statement takes."""
+        """Whether its duration is a measurement of its statement's cost."""
         self.sent_at = 0.0
         self.ticks = 0
-        """Looks of the pool since it began to wait, and since it was sent."""
+        """Ticks of the pool since the call began to wait; once sent, ticks since then."""
 
     def fail(self, error: Exception) -> None:
-        """Whoever waits for it hears of it, unless it has heard already."""
+        """Makes the error the result of the call, unless it already has one."""
         if not self.result.done():
             self.result.set_exception(error)
 
 
 class Connection:
-    """One call at a time. free and gone are called when it can take the next, and when it is no more.
+    """A physical connection that runs one call at a time. Calls `free` when it can run the next call, and `lost` when it is closed.
 
-    resets: nothing of a call's session reaches the next; backend: the process id of the server's end, 0 where a pooler hides it.
+    resets: whether the session is reset between calls. backend: the server's process id, 0 behind a pooler.
     """
 
     def __init__(
@@ -111,14 +112,14 @@ class Connection:
         free: Callable[["Connection"], None],
         lost: Callable[["Connection"], None],
     ) -> None:
-        own.adapters.register_loader("json", ByteaBinaryLoader)  # what PostgreSQL built is passed on as it is
+        own.adapters.register_loader("json", ByteaBinaryLoader)  # JSON that PostgreSQL built is passed on unparsed
         self._own, self._pgconn, self._values = own, own.pgconn, Transformer(own)
         self._prepares, self._free, self._on_lost = prepares, free, lost
         self._prepared: OrderedDict[tuple[bytes, tuple[int, ...]], bytes] = OrderedDict()
         self._loop = asyncio.get_running_loop()
         self._backend = backend
-        # Behind a pooler what comes after a call may reach another server: the call itself begins with the reset.
-        self._resets_before, self._resets_behind = resets and not backend, resets and bool(backend)
+        # Behind a pooler, a statement after the call may reach another server process. So the call begins with the reset.
+        self._resets_before, self._resets_after = resets and not backend, resets and bool(backend)
         self._reset_statement = self._prepare_values(RESET, {})
         self._resetting = self._stale = self._keeps_connection = False
         self._ended = asyncio.Event()
@@ -134,34 +135,34 @@ class Connection:
         self._loop.add_reader(self._socket, self._on_readable)
 
     def send(self, call: Call) -> None:
-        """Sends the call's statements; raises where one of its values can't be sent, and then none is."""
-        ready = [self._prepare_values(text, given) for text, given in call.statements]
+        """Sends the call's statements. Raises if a value cannot be sent; then no statement is sent."""
+        prepared = [self._prepare_values(text, params) for text, params in call.statements]
         self._call = call
         call.connection = self
         try:
             if self._resets_before and not self._keeps_connection:
                 self._send_statement(*self._reset_statement, wanted=False)
-            for statement in ready:
+            for statement in prepared:
                 self._send_statement(*statement)
             self._keeps_connection = call.keep_connection
-            if self._resets_behind and not self._keeps_connection:
+            if self._resets_after and not self._keeps_connection:
                 self._send_statement(*self._reset_statement, wanted=False)
             self._pgconn.pipeline_sync()
             self._flush()
         except psycopg.OperationalError as error:
             self._fail(error)
 
-    def _prepare_values(self, text: str, given: Mapping[str, Any]) -> tuple[bytes, Sequence[Any], Any, Any]:
+    def _prepare_values(self, text: str, params: Mapping[str, Any]) -> tuple[bytes, Sequence[Any], Any, Any]:
         source, names = to_positional(text)
-        if proof := given.get("proof"):
-            given = {**given, "proof": proof(self._backend)}
-        values = self._values.dump_sequence([given[name] for name in names], [PyFormat.AUTO] * len(names))
+        if proof := params.get("proof"):
+            params = {**params, "proof": proof(self._backend)}
+        values = self._values.dump_sequence([params[name] for name in names], [PyFormat.AUTO] * len(names))
         return source, values, self._values.types or (), self._values.formats
 
     def _send_statement(
         self, source: bytes, values: Sequence[Any], types: tuple[int, ...], formats: Any, *, wanted: bool = True
     ) -> None:
-        """Sends one statement; kept: whether its rows are part of the call's answer."""
+        """Sends one statement. wanted: whether its rows are part of the call's result."""
         if not self._prepares:
             self._pgconn.send_query_params(source, values, types, formats, BINARY)
             self._expected.append(wanted)
@@ -173,7 +174,7 @@ class Connection:
             if len(self._prepared) >= MAX_PREPARED:
                 self._pgconn.send_close_prepared(self._prepared.popitem(last=False)[1])
                 self._expected.append(False)
-            # A name that no statement can guess: one that replaced ours would run in the next caller's context.
+            # A random name. Injected SQL that guessed it could replace the statement and run in the next caller's context.
             self._prepared[key] = secrets.token_hex(16).encode()
             self._pgconn.send_prepare(self._prepared[key], source, types)
             self._expected.append(key)
@@ -192,9 +193,7 @@ class Connection:
             self._fail(error)
 
     def _on_readable(self) -> None:
-        if (
-            not self.is_busy
-        ):  # who says something unasked is about to go: better that nobody gets this connection any more
+        if not self.is_busy:  # unexpected input means that the server is closing the connection
             return self.close()
         try:
             self._pgconn.consume_input()
@@ -206,28 +205,28 @@ class Connection:
         return None
 
     def _handle_result(self, result: pq.abc.PGresult) -> None:
-        """One statement's outcome, or the end of them all."""
+        """Processes the result of one statement, or the end of the call's pipeline."""
         if result.status == pq.ExecStatus.PIPELINE_SYNC:
             return self._complete()
-        # libpq takes no COPY in a pipeline, and gets lost in its answers.
+        # libpq does not support COPY in pipeline mode: afterwards, results no longer match the statements.
         if result.status in COPYING or not self._expected:
-            return self._fail(psycopg.OperationalError("COPY, or an answer that nothing asked for"))
-        awaited = self._expected.popleft()
-        if result.status == pq.ExecStatus.TUPLES_OK and awaited is True:
+            return self._fail(psycopg.OperationalError("COPY, or an unexpected result"))
+        expected = self._expected.popleft()
+        if result.status == pq.ExecStatus.TUPLES_OK and expected is True:
             self._values.set_pgresult(result)
             self._rows.append(self._values.load_rows(0, result.ntuples, tuple))
         elif result.status in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
-            if awaited is True:
+            if expected is True:
                 self._rows.append([])
-        else:  # the first that failed, and all that were skipped after it
-            if isinstance(awaited, tuple):
-                self._prepared.pop(awaited, None)
+        else:  # the first statement that failed, and those skipped after it
+            if isinstance(expected, tuple):
+                self._prepared.pop(expected, None)
             if result.status == pq.ExecStatus.FATAL_ERROR and self._error is None:
                 self._error = error_from_result(result)
         return None
 
     def _complete(self) -> None:
-        """The call has ended, or the reset of a session whose call has failed."""
+        """Ends the call, or the session reset after a failed call."""
         call, self._call = self._call, None
         rows, self._rows = self._rows, []
         error, self._error = self._error, None
@@ -237,8 +236,8 @@ class Connection:
         elif error:
             call.fail(error)
             self._stale = error.sqlstate in STALE_PLAN_STATES
-            # With the call its reset was undone, or never ran.
-            if self._resets_behind and not self._keeps_connection and not self._stale:
+            # The reset was part of the failed transaction, so it was skipped or rolled back.
+            if self._resets_after and not self._keeps_connection and not self._stale:
                 return self._reset()
         elif not call.result.done():
             call.result.set_result(rows)
@@ -261,23 +260,25 @@ class Connection:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing of the last caller is left: no transaction is open, and with it no context."""
+        """Whether no transaction is open. Without one there is no context of the last caller."""
         return self._pgconn.transaction_status == pq.TransactionStatus.IDLE
 
     @property
     def is_busy(self) -> bool:
-        """Whether a call is under way here or being cancelled, or nothing ever will be."""
+        """Whether a call, its cancellation or a session reset runs. True also if the connection is closed."""
         return bool(self._call or self._resetting or self._cancelling) or self._socket < 0
 
     def cancel(self, call: Call) -> None:
-        """Its answer is not awaited any more: the server ends it, and only then the connection is for others."""
+        """Cancels the call, because its result is no longer needed. The connection is free once the server has ended the call."""
         if self._call is call and not self._cancelling:
             self._keeps_connection = False
             self._cancelling = self._loop.create_task(self._cancel())
 
     async def _cancel(self) -> None:
-        """Asks until the server has ended the call; until then it counts as a connection of the pool. A call that its time limit does
-        not end, since a statement lifted it, would keep its backend busy otherwise, until the server has none left."""
+        """Sends cancel requests until the server has ended the call. Until then the connection counts as one of the pool.
+
+        Injected SQL can lift the statement_timeout of a call. Without cancelling, such calls could use up all backends of the server.
+        """
         try:
             for _ in range(MAX_CANCELS):
                 if self._ended.is_set():
@@ -302,7 +303,7 @@ class Connection:
             call.fail(self._error or error)
 
     def close(self) -> None:
-        """At once; whoever waits for a call hears that it was lost."""
+        """Closes the connection at once. A running call fails."""
         if self._socket < 0:
             return
         self._loop.remove_reader(self._socket)

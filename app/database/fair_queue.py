@@ -1,4 +1,7 @@
-"""Taking turns: organization by organization, in each user by user, in the order each user's came. One that asks a lot waits for itself."""
+"""A fair queue: round robin over the organizations, and within each over its users. The items of one user stay in order.
+
+A user with many items therefore delays only its own.
+"""
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
@@ -7,16 +10,16 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 Key = tuple[Hashable, Hashable]
-"""A group and one of its members: an organization and a user. The group of those who are not logged in is "", by address."""
+"""A group and one of its members: an organization and a user. Without a caller, the group is "" and the member is an address."""
 
 
 def is_anonymous(key: Key) -> bool:
-    """Whether it is an address's."""
+    """Whether the key is that of an address, not of a user."""
     return key[0] == ""
 
 
 class FairQueue(Generic[T]):
-    """First in, first out for each member; members of a group take turns, and so do groups."""
+    """First in, first out for each member. Round robin over the members of a group, and over the groups."""
 
     def __init__(self) -> None:
         self._groups: OrderedDict[Hashable, OrderedDict[Hashable, deque[T]]] = OrderedDict()
@@ -26,13 +29,13 @@ class FairQueue(Generic[T]):
         return self._length
 
     def push(self, key: Key, item: T) -> None:
-        """To the end of its member's."""
+        """Appends the item to the member's queue."""
         group, member = key
         self._groups.setdefault(group, OrderedDict()).setdefault(member, deque()).append(item)
         self._length += 1
 
     def pop(self, may: Callable[[Key], bool] | None = None) -> tuple[Key, T] | None:
-        """The next one among those that may; None where there is none of them."""
+        """Removes and returns the next item of a key that `may` accepts; None if there is none."""
         for group, members in self._groups.items():
             for member, items in members.items():
                 if may is None or may((group, member)):
@@ -47,7 +50,7 @@ class FairQueue(Generic[T]):
         return None
 
     def drop(self, key: Key, item: T) -> None:
-        """It does not wait any more; nothing happens where its turn has come."""
+        """Removes a waiting item. Does nothing if the item has left the queue."""
         items = self._of(key)
         if item not in items:
             return
@@ -60,7 +63,7 @@ class FairQueue(Generic[T]):
             del self._groups[group]
 
     def count(self, key: Key) -> int:
-        """How many of this member's wait."""
+        """The number of the member's waiting items."""
         return len(self._of(key))
 
     def _of(self, key: Key) -> deque[T]:

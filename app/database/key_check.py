@@ -1,4 +1,4 @@
-"""Whether the database accepts what this process signs, and how far their clocks are apart: asked at start and by readiness."""
+"""Checks that the database accepts this process's signatures and that both clocks agree, at start and for readiness."""
 
 import time
 
@@ -12,32 +12,32 @@ from app.database.server_version import UnsafeDatabase
 queries = statements.load("health")
 
 MAX_CLOCK_DIFFERENCE_S = 3.0
-"""Seconds that the clocks may differ by. Behind a pooler signatures are refused from five on."""
+"""The largest accepted difference of the clocks. Behind a pooler, signatures fail from 5 s on."""
 
 
 class KeyCheck(msgspec.Struct, frozen=True):
-    """Each `ok`, or what is wrong."""
+    """The results for keys and clock: `ok` or the problem."""
 
     keys: str
     clock: str
 
 
 async def check_key(fetch: Fetch, signer: ContextSigner) -> KeyCheck:
-    """One round trip; half of what it takes is the error of the clock's comparison. Raises what fetch raises."""
+    """Runs one round trip. Half of its duration is the error of the clocks' comparison. Raises what fetch raises."""
     before = time.time()
-    (((answer, theirs),),) = await fetch([signer.statement(queries.probe, {"kid": signer.kid})])
+    (((key_state, database_time),),) = await fetch([signer.statement(queries.probe, {"kid": signer.kid})])
     after = time.time()
-    ahead = (before + after) / 2 - theirs
-    words = f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} the database's"
+    ahead_s = (before + after) / 2 - database_time
+    difference = f"{abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} the database's"
     keys = {
         "unknown": f"the database has no key {signer.kid}",
         "another secret": f"the database has another secret under {signer.kid}",
-    }.get(answer, "ok")
-    return KeyCheck(keys, "ok" if abs(ahead) <= MAX_CLOCK_DIFFERENCE_S + (after - before) / 2 else words)
+    }.get(key_state, "ok")
+    return KeyCheck(keys, "ok" if abs(ahead_s) <= MAX_CLOCK_DIFFERENCE_S + (after - before) / 2 else difference)
 
 
 async def check_context_key(fetch: Fetch, signer: ContextSigner) -> None:
-    """Raises Unsafe unless the database knows the key that this process signs with."""
-    found = await check_key(fetch, signer)
-    if found.keys != "ok":
-        raise UnsafeDatabase(f"keys: {found.keys}. Run `make schema` with the same TOKEN_KEYS.")
+    """Raises UnsafeDatabase unless the database has the key that this process signs with."""
+    result = await check_key(fetch, signer)
+    if result.keys != "ok":
+        raise UnsafeDatabase(f"keys: {result.keys}. Run `make schema` with the same TOKEN_KEYS.")

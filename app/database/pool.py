@@ -1,4 +1,4 @@
-"""The pool of connections: who gets one and when, how long anybody waits, and what happens when the database is away."""
+"""The connection pool: admission of calls, timeouts, cancellation, and reconnection."""
 
 import asyncio
 import math
@@ -25,56 +25,64 @@ from app.database.admission import (
 )
 from app.database.connection import ANONYMOUS, Call, Connection, Disconnected, Rows, Statements
 from app.database.fair_queue import Key, is_anonymous
-from app.errors import NoConnection, RateLimited, Unavailable
+from app.errors import NoConnection, Overloaded, RateLimited, Unavailable
 
 TICK_S = 0.25
-"""Interval of the timeout check. The first check of a call may come at once, so the second is the first that counts."""
+"""Interval of the timeout check. A call may get its first tick at once, so only later ticks measure time."""
 SLOW_AFTER_TICKS, CONNECT_TICKS, ANSWER_TICKS, MAX_WAIT_TICKS = 2, 3, 25, 40
-"""Ticks before a call counts as slow; before a waiting call fails with 503 while no other ends; before the connection of a call without an
-answer is closed (6 s, longer than claims_api's statement_timeout); and before any waiting call fails."""
+"""Number of ticks after which a call counts as slow, and after which it fails.
+
+CONNECT_TICKS: a call without a connection fails with 503 if no other call ends. ANSWER_TICKS: a call without a result is cancelled
+(after 6 s, longer than claims_api's statement_timeout). MAX_WAIT_TICKS: any call without a connection fails.
+"""
 INITIAL_BACKOFF_S, MAX_BACKOFF_S = 0.05, 1.0
-"""The shortest and the longest wait between two tries to connect."""
+"""The shortest and the longest wait between two attempts to connect."""
 DISK_FULL_REPORTED_S = 30.0
 """How long readiness reports a full disk after the last statement that failed because of it."""
 CONNECTION_LIFETIME_S = 3600.0
-"""A connection older than this is replaced, because the plan and catalog caches of its backend only grow."""
+"""The age at which a connection is replaced, because its backend's plan and catalog caches only grow."""
 
 
 class Pool:
-    """Up to size connections as one login. A call takes any that is free, else waits its turn; the last one used is taken first.
+    """Up to `size` connections of one login. A call gets the most recently used free connection, or waits for one.
 
-    Calls belong to classes of service, so that slow calls never use all connections (a quarter is left to quick ones): quick; expensive, which
-    took their user long on average or take long right now; slow ones, which may wait for others (writes); and heavy ones, which keep a
-    core of the server busy for as long as a hundred quick ones. In each class, organizations and users are served round robin.
-    resets: nothing that a call leaves in its session reaches the next one; for a login whose statements may be injected into.
+    Each call has a class of service, so that slow calls never use all connections. A quarter is reserved for quick calls.
+
+    - quick: short reads.
+    - expensive: quick calls whose statement takes long for this user, on average or right now.
+    - slow: calls that may wait for locks (writes).
+    - heavy: calls that keep a core of the server busy as long as a hundred quick calls.
+
+    In each class, organizations and users are served round robin. resets: whether the session is reset between calls, which a login
+    needs if SQL may be injected into its statements.
     """
 
     def __init__(self, url: str, *, size: int, name: str, prepares: bool = True, resets: bool = True) -> None:
         self._url, self._size, self._name, self._prepares, self._resets = url, size, name, prepares, resets
         self._free: list[Connection] = []
         self._all: set[Connection] = set()
-        heavy, is_expensive = max(1, size // 16), max(1, size // 8)
-        self._quick, self._expensive = Admission(min(MAX_QUICK_CALLS, size)), Admission(is_expensive)
-        self._slow, self._heavy = Admission(size * 3 // 4 - heavy - is_expensive), Admission(heavy)
+        heavy, expensive = max(1, size // 16), max(1, size // 8)
+        self._quick, self._expensive = Admission(min(MAX_QUICK_CALLS, size)), Admission(expensive)
+        self._slow, self._heavy = Admission(size * 3 // 4 - heavy - expensive), Admission(heavy)
         self._classes = {"quick": self._quick, "expensive": self._expensive, "slow": self._slow, "heavy": self._heavy}
         self._costs = Costs()
-        # Of slow calls many may wait for one lock, for seconds.
+        # Limits for one user and organization. Many slow calls may wait for one lock for seconds.
         self._may = {self._quick: self._may_run_quick, self._slow: self._slow.leaves_capacity}
         self._demoted: Counter[Hashable] = Counter()
-        """Quick calls that take long right now, by organization and by user."""
+        """Running quick calls that were reclassified as expensive, by organization and by user."""
         self._used_by: dict[Connection, tuple[Admission, Key]] = {}
-        self._under_way: set[Call] = set()
+        self._pending: set[Call] = set()
         self._ticking = False
         self._first = asyncio.Event()
         self._filling: asyncio.Task[None] | None = None
         self._closed = False
-        self._refused = ""
-        self._moved_at = 0.0
-        """When a call last ended."""
+        self._connection_problem = ""
+        self._released_at = 0.0
+        """The time at which a call last ended."""
         self._disk_full_at = -math.inf
 
     async def open(self) -> None:
-        """Raises Unavailable where no connection can be had within ten seconds."""
+        """Opens the pool. Raises Unavailable if no connection succeeds within ten seconds."""
         self._fill()
         try:
             async with asyncio.timeout(10):
@@ -85,21 +93,21 @@ class Pool:
 
     @property
     def problem(self) -> str:
-        """Why no connection could be had at the last try, or that the disk was full lately; empty where neither is known."""
+        """Why the last attempt to connect failed, or that the disk was full recently; empty if there is no known problem."""
         full = time.monotonic() - self._disk_full_at < DISK_FULL_REPORTED_S
-        return self._refused or ("has no space left on its disk" if full else "")
+        return self._connection_problem or ("has no space left on its disk" if full else "")
 
     def _unavailable(self) -> Unavailable:
-        return NoConnection() if self._refused == TOO_MANY else Unavailable()
+        return NoConnection() if self._connection_problem == TOO_MANY else Unavailable()
 
     async def close(self) -> None:
-        """Whoever still waits is told."""
+        """Closes all connections. Waiting calls fail."""
         self._closed = True
         if self._filling:
             self._filling.cancel()
         for admission in self._classes.values():
-            while found := admission.queue.pop():
-                found[1].fail(Unavailable())
+            while entry := admission.queue.pop():
+                entry[1].fail(Unavailable())
         for connection in list(self._all):
             connection.close()
 
@@ -111,10 +119,10 @@ class Pool:
         service_class: ServiceClass = "quick",
         key: Key = ANONYMOUS,
     ) -> list[Rows]:
-        """Runs the statements as one transaction in one round trip; the rows of each. key: whose call it is.
+        """Runs the statements as one transaction in one round trip; returns the rows of each. key: the organization and user.
 
-        Raises what the first that failed raised; Unavailable where the database is away or takes too long; RateLimited where it has waited
-        for ten seconds for others of the same user.
+        Raises the error of the first statement that failed, and Unavailable if the database is unreachable, too slow or busy. Raises
+        RateLimited if the call has waited ten seconds and the same user has other calls.
         """
         call = Call(statements, disconnected, key=key)
         self.submit(call, service_class)
@@ -124,7 +132,7 @@ class Pool:
     async def transaction(
         self, disconnected: Disconnected | None = None, *, service_class: ServiceClass = "slow", key: Key = ANONYMOUS
     ) -> AsyncIterator["Transaction"]:
-        """Several round trips that are one transaction; what is raised inside undoes all of them."""
+        """One transaction over several round trips. An exception inside rolls it back."""
         transaction = Transaction(self, disconnected, service_class, key)
         try:
             yield transaction
@@ -132,19 +140,19 @@ class Pool:
             transaction.close()
 
     def submit(self, call: Call, name: ServiceClass) -> None:
-        """It gets a connection when it is its turn. Raises RateLimited where too many of the same user or address wait already."""
+        """Queues the call for a connection. Raises RateLimited if too many calls of the same user or address already wait."""
         call.records_cost = name == "quick" and not is_anonymous(call.key)
         is_expensive = call.records_cost and self._costs.is_expensive(call)
         admission = self._expensive if is_expensive else self._classes[name]
         if admission.queue.count(call.key) >= MAX_WAITING_CALLS:
-            raise RateLimited(headers={"Retry-After": "1"}) if call.key != ANONYMOUS else Unavailable
+            raise RateLimited(headers={"Retry-After": "1"}) if call.key != ANONYMOUS else Overloaded()
         call.admission = admission
         admission.queue.push(call.key, call)
         self._dispatch()
 
     async def wait(self, call: Call) -> list[Rows]:
-        """The call's rows. Where nobody waits for them any more the server is told."""
-        self._under_way.add(call)
+        """Waits for the call and returns its rows. If the waiting task is cancelled, the call is cancelled on the server."""
+        self._pending.add(call)
         if not self._ticking:
             self._schedule_tick()
         try:
@@ -160,25 +168,25 @@ class Pool:
                 call.connection.cancel(call)
             raise
         finally:
-            self._under_way.discard(call)
+            self._pending.discard(call)
             if call.connection is None:
                 call.admission.queue.drop(call.key, call)
 
     def _dispatch(self) -> None:
-        """Calls whose turn it is get what is free."""
+        """Assigns free connections to waiting calls."""
         for admission in self._classes.values():
             may = self._may.get(admission) if admission is not self._quick or self._demoted else None
-            while self._free and admission.running < admission.limit and (found := admission.queue.pop(may)):
-                if not found[1].result.done():
-                    self._assign(self._free.pop(), found[1], admission)
+            while self._free and admission.running < admission.limit and (entry := admission.queue.pop(may)):
+                if not entry[1].result.done():
+                    self._assign(self._free.pop(), entry[1], admission)
         self._fill()
 
     def _may_run_quick(self, key: Key) -> bool:
-        """Not where many of the user's or the organization's calls turned out to be slow and still run: they would take all connections."""
+        """False while many quick calls of the user or the organization were demoted and still run: more could use all connections."""
         return is_anonymous(key) or max(self._demoted[key], self._demoted[key[0]] // 2) < self._expensive.limit
 
     def _demote(self, connection: Connection, call: Call) -> None:
-        """It is slow: the place of a quick call is free for another one."""
+        """Moves a slow running call to the class "expensive", so that another quick call may run."""
         self._set_class(connection, self._expensive, call.key)
         self._costs.add(call, 4 * EXPENSIVE_COST_S)
         names = () if is_anonymous(call.key) else (call.key, call.key[0])
@@ -186,7 +194,7 @@ class Pool:
 
         def ended(_: object) -> None:
             self._demoted.subtract(names)
-            self._demoted += Counter()  # only what is more than none
+            self._demoted += Counter()  # removes counts of zero
             self._dispatch()
 
         call.result.add_done_callback(ended)
@@ -197,15 +205,15 @@ class Pool:
         call.ticks, call.sent_at = 0, time.monotonic()
         try:
             connection.send(call)
-        except Exception as error:  # a value that can't be sent is its caller's affair alone
+        except Exception as error:  # a value that cannot be sent fails only its own call
             call.fail(error)
             self._set_class(connection, None)
             self._free.append(connection)
 
     def _set_class(self, connection: Connection, admission: Admission | None, key: Key = ANONYMOUS) -> None:
-        """Counts the connection for the class, and no longer for the one before; None: for no class."""
-        if before := self._used_by.pop(connection, None):
-            before[0].count(before[1], -1)
+        """Counts the connection in the class instead of its previous one; None: in no class."""
+        if previous := self._used_by.pop(connection, None):
+            previous[0].count(previous[1], -1)
         if admission:
             self._used_by[connection] = admission, key
             admission.count(key, 1)
@@ -215,15 +223,15 @@ class Pool:
         asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
     def _tick(self) -> None:
-        """One timer for all: one for each call was 2% of a short request."""
+        """Checks all pending calls. One timer serves all calls, because one for each was 2% of a short request."""
         self._ticking = False
-        for call in tuple(self._under_way):
+        for call in tuple(self._pending):
             self._check_timeouts(call)
-        if self._under_way:
+        if self._pending:
             self._schedule_tick()
 
     def _check_timeouts(self, call: Call) -> None:
-        """At a call that takes its time: does its client still wait, and is there still hope?"""
+        """Checks the timeouts of a call; demotes a slow one and starts to watch whether its client disconnects."""
         call.ticks += 1
         if call.ticks < SLOW_AFTER_TICKS or call.result.done():
             return
@@ -240,17 +248,21 @@ class Pool:
             call.result.add_done_callback(lambda _: watch.cancel())
 
     def _check_waiting(self, call: Call) -> None:
-        """Where no call ends the database is away, unless it waits for others of its user. Else its turn may come, but not for ever."""
+        """Fails a call that has waited too long for a connection.
+
+        If no call has ended lately, the database counts as unreachable. A call that waits for others of its own user is excepted,
+        because those may be slow.
+        """
         may = self._may.get(call.admission)
         waits_for_own = call.admission is self._heavy or (may and not may(call.key))
-        stands = time.monotonic() - self._moved_at > (CONNECT_TICKS - 1) * TICK_S
-        if call.ticks >= CONNECT_TICKS and (not self._all or (stands and not waits_for_own)):
+        stalled = time.monotonic() - self._released_at > (CONNECT_TICKS - 1) * TICK_S
+        if call.ticks >= CONNECT_TICKS and (not self._all or (stalled and not waits_for_own)):
             call.fail(self._unavailable())
         elif call.ticks >= MAX_WAIT_TICKS:
-            others = any(one.key == call.key and one is not call for one in self._under_way)
-            call.fail(
-                RateLimited(headers={"Retry-After": "1"}) if others and call.key != ANONYMOUS else self._unavailable()
-            )
+            if call.key != ANONYMOUS and any(other.key == call.key and other is not call for other in self._pending):
+                call.fail(RateLimited(headers={"Retry-After": "1"}))
+            else:
+                call.fail(self._unavailable() if stalled or self._connection_problem else Overloaded())
 
     async def _watch(self, call: Call, disconnected: Disconnected) -> None:
         await disconnected()
@@ -259,8 +271,8 @@ class Pool:
             call.connection.cancel(call)
 
     def release(self, connection: Connection) -> None:
-        """It can take the next call, unless something of the last caller is left on it."""
-        self._moved_at = time.monotonic()
+        """Makes the connection free for the next call. Closes it if it is too old or has an open transaction."""
+        self._released_at = time.monotonic()
         self._set_class(connection, None)
         if not connection.is_idle or asyncio.get_running_loop().time() - connection.opened_at > CONNECTION_LIFETIME_S:
             connection.close()
@@ -282,7 +294,9 @@ class Pool:
     def _needs_more(self) -> bool:
         if self._closed or len(self._all) >= self._size:
             return False
-        return len(self._all) < MAX_QUICK_CALLS or any(one.has_capacity_and_calls for one in self._classes.values())
+        return len(self._all) < MAX_QUICK_CALLS or any(
+            admission.has_capacity_and_calls for admission in self._classes.values()
+        )
 
     async def _connect(self) -> None:
         """Opens connections one at a time until the pool has enough. After a failure it waits, with exponential backoff and jitter."""
@@ -294,11 +308,11 @@ class Pool:
                 )
                 backend = await _backend(own)
             except psycopg.Error as error:
-                self._refused = connection_problem(error)
+                self._connection_problem = connection_problem(error)
                 await asyncio.sleep(backoff.next_wait_s() * random.uniform(0.5, 1))  # noqa: S311
                 continue
             backoff.reset()
-            self._refused = ""
+            self._connection_problem = ""
             connection = Connection(
                 own,
                 prepares=self._prepares,
@@ -310,18 +324,18 @@ class Pool:
             self._all.add(connection)
             self._first.set()
             self.release(connection)
-        self._filling, self._refused = None, ""
+        self._filling, self._connection_problem = None, ""
 
 
 class Transaction:
-    """One explicit transaction on one connection, as Pool.transaction gives it."""
+    """One explicit transaction on one connection, created by Pool.transaction."""
 
     def __init__(self, pool: Pool, disconnected: Disconnected | None, service_class: ServiceClass, key: Key) -> None:
         self._pool, self._disconnected, self._class, self._key = pool, disconnected, service_class, key
         self._connection: Connection | None = None
 
     async def run(self, statements: Statements) -> list[Rows]:
-        """The rows of each, in one round trip."""
+        """Runs the statements in one round trip; returns the rows of each."""
         if self._connection:
             call = Call(statements, self._disconnected, keep_connection=True)
             self._connection.send(call)
@@ -334,7 +348,7 @@ class Transaction:
             self._connection = call.connection
 
     async def commit(self, statements: Statements) -> None:
-        """Runs the last statements and ends the transaction, in one round trip; the connection goes back by itself."""
+        """Runs the last statements and commits, in one round trip. The connection is released when the commit has ended."""
         connection, self._connection = self._connection, None
         assert connection
         call = Call([*statements, ("commit", {})], self._disconnected)
@@ -342,16 +356,16 @@ class Transaction:
         await self._pool.wait(call)
 
     def close(self) -> None:
-        """Gives the connection back; what was not committed is undone. One that is busy comes back by itself, or not at all."""
+        """Rolls back an open transaction, which releases the connection. While a call runs, its end or cancellation does that."""
         if not self._connection or self._connection.is_busy:
             return None
-        undo = Call([("rollback", {})])
-        undo.result.add_done_callback(lambda result: result.exception())
-        return self._connection.send(undo)
+        rollback = Call([("rollback", {})])
+        rollback.result.add_done_callback(lambda result: result.exception())
+        return self._connection.send(rollback)
 
 
 async def _backend(own: psycopg.AsyncConnection[Any]) -> int:
-    """The process id of the server's end; 0 where the connection is to a pooler, whose server is another at every transaction."""
+    """The process id of the server process; 0 behind a pooler, where each transaction may use another server process."""
     cursor = await own.execute("select pg_backend_pid()")
     row = await cursor.fetchone()
     return own.info.backend_pid if row == (own.info.backend_pid,) else 0
@@ -360,20 +374,22 @@ async def _backend(own: psycopg.AsyncConnection[Any]) -> int:
 TOO_MANY = "takes no more connections"
 REFUSALS = {
     r"too many (clients|connections)|connection slots": TOO_MANY,
-    r"password authentication failed|no password supplied|no pg_hba.conf entry|role .* does not exist": "does not let this login in",
-    r"database .* does not exist": "is not there: the server has no database of that name",
+    r"password authentication failed|no password supplied|no pg_hba.conf entry|role .* does not exist": "rejects this login",
+    r"database .* does not exist": "does not exist on this server",
     r"starting up|shutting down|recovery mode": "is starting or stopping",
 }
-"""The meaning of PostgreSQL's words, in English as its default is: psycopg gives an error before the connection stands no SQLSTATE."""
+"""Problems by patterns of PostgreSQL's English messages. psycopg's errors before a connection is established have no SQLSTATE."""
 
 
 def connection_problem(error: psycopg.Error) -> str:
-    """Why no connection could be had, in words without names or addresses."""
-    return next((words for said, words in REFUSALS.items() if re.search(said, str(error))), "can't be reached")
+    """The reason for a failed connection, without names and addresses."""
+    return next(
+        (problem for pattern, problem in REFUSALS.items() if re.search(pattern, str(error))), "can't be reached"
+    )
 
 
 def api_pool(settings: Settings) -> Pool:
-    """The API's, not open yet. Its name tells `make schema` which key the process signs with."""
+    """The API's pool, not open yet. Its application_name contains the kid with which the process signs, for `make schema`."""
     assert settings.api_database_url
     prepares = settings.prepared_statements == "on"
     kid = next(iter(settings.token_keys), "")

@@ -1,4 +1,4 @@
-"""Whether the database is what this code expects, and the login no stronger than it may be: checked by every process when it starts."""
+"""Checks that every process runs at start: the database has the schema of this code, and the login has no excessive rights."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,7 +10,7 @@ from app.database.schema_files import digest
 from app.database.server_version import UnsafeDatabase, warn_if_outdated
 
 Fetch = Callable[[Statements], Awaitable[list[Rows]]]
-"""How a running process asks: its pool's fetch."""
+"""A pool's fetch."""
 
 DIFFERENCES = """
 select s.files, s.catalog = schema_admin.fingerprint(),
@@ -22,7 +22,8 @@ select current_setting('server_version_num')::integer, session_user::text, array
     case when r.rolsuper then 'is a superuser' end,
     case when r.rolbypassrls then 'has BYPASSRLS' end,
     case when pg_has_role(r.oid, 'claims_owner', 'member') then 'is a member of claims_owner' end,
-    case when exists (select from unnest(array['claims_auth_definer', 'claims_context_definer', 'claims_trigger_definer', 'claims_audit_sealer']) as definer
+    case when exists (select from unnest(array[
+                          'claims_auth_definer', 'claims_context_definer', 'claims_trigger_definer', 'claims_audit_sealer']) as definer
                       where pg_has_role(r.oid, definer, 'member'))
         then 'is a member of a definer role' end,
     case when exists (select from pg_class c where c.relowner = r.oid and c.relnamespace = 'app'::regnamespace)
@@ -36,7 +37,7 @@ BY_HAND = "tables, policies, grants, functions, roles or settings were changed b
 
 
 async def differences(fetch: Fetch) -> list[str]:
-    """How the database differs from this code; empty when it does not."""
+    """The differences between the database and this code; empty if there are none."""
     try:
         (rows,) = await fetch([(DIFFERENCES, {})])
     except NEVER_APPLIED:
@@ -45,23 +46,24 @@ async def differences(fetch: Fetch) -> list[str]:
 
 
 def compare(row: tuple[Any, ...] | None) -> list[str]:
+    """The differences according to a row of DIFFERENCES; None if there is no row."""
     if row is None:
         return ["the schema was never applied"]
-    found = [] if row[0] == digest() else ["it was made from other files"]
-    found += [] if row[1] else [BY_HAND]
-    return found + ([] if row[2] else ["it came here from another server"])
+    changes = [] if row[0] == digest() else ["it was applied from other files"]
+    changes += [] if row[1] else [BY_HAND]
+    return changes + ([] if row[2] else ["it was copied from another server"])
 
 
 async def check_database(fetch: Fetch) -> None:
-    """Raises Unsafe unless the schema is as expected and the login can't get around row-level security.
+    """Raises UnsafeDatabase unless the schema is as expected and the login cannot bypass row-level security.
 
-    A server that lacks security fixes is only warned about.
+    Only logs a warning about a server that lacks security fixes.
     """
     (((version, login, bypasses),),) = await fetch([(LOGIN_RIGHTS, {})])
     warn_if_outdated(version)
-    if found := await differences(fetch):
+    if changes := await differences(fetch):
         raise UnsafeDatabase(
-            f"schema: {'; '.join(found)}. Run `make check`, which names changes by hand, then `make schema`."
+            f"schema: {'; '.join(changes)}. Run `make check`, which lists changes by hand, then `make schema`."
         )
     if bypasses:
         raise UnsafeDatabase(f"login: {login} {' and '.join(bypasses)}. Log in as claims_api or claims_worker.")

@@ -1,4 +1,4 @@
-"""The files that the schema is made from, and their digest."""
+"""The files that define the schema, and their digest."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ MIGRATIONS = ROOT / "migrations"
 
 
 def state_files() -> Iterator[Path]:
-    """Files that are applied as a whole after the migrations, in this order. What a file refers to while it runs comes before it."""
+    """The files that are applied completely after the migrations, in this order: a file follows those that its execution needs."""
     yield SQL / "deploy" / "drop_functions.sql"
     for folder in ("platform", "functions", "triggers"):
         yield from sorted((SQL / folder).glob("*.sql"))
@@ -20,14 +20,14 @@ def state_files() -> Iterator[Path]:
 
 
 def digest() -> str:
-    """One digest of every file that the schema is made from."""
+    """The digest of all files that define the schema."""
     whole = hashlib.sha256()
-    made_from = [
+    sources = [
         SQL / "deploy" / "rename.sql",
         SQL / "deploy" / "roles.sql",
         SQL / "deploy" / "schema_admin.sql",
         *state_files(),
     ]
-    for path in [*sorted(MIGRATIONS.glob("*.sql")), *made_from, *sorted((SQL / "data").iterdir())]:
+    for path in [*sorted(MIGRATIONS.glob("*.sql")), *sources, *sorted((SQL / "data").iterdir())]:
         whole.update(path.name.encode() + b"\0" + path.read_bytes())
     return whole.hexdigest()

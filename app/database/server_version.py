@@ -1,4 +1,4 @@
-"""Which PostgreSQL this code runs on, and from which minor version on it has the fixes that row-level security leans on."""
+"""The PostgreSQL versions that this code supports, and their minor versions with the fixes that row-level security depends on."""
 
 import logging
 
@@ -6,7 +6,7 @@ log = logging.getLogger("claims.versions")
 
 OLDEST = 15
 PATCHED = {15: 19, 16: 15, 17: 11, 18: 6}
-"""The first minor version of each major one without a known hole that any login could use."""
+"""The first minor version of each major one without a known vulnerability that any login could exploit."""
 
 
 class UnsafeDatabase(RuntimeError):
@@ -14,7 +14,7 @@ class UnsafeDatabase(RuntimeError):
 
 
 def missing_fixes(version: int) -> str | None:
-    """What a server of this server_version_num lacks; None where that is nothing. Raises Unsafe where it is too old to run on."""
+    """A message if a server of this server_version_num lacks fixes, else None. Raises UnsafeDatabase if it is too old."""
     major, minor = divmod(version, 10_000)
     if major < OLDEST:
         raise UnsafeDatabase(f"PostgreSQL {major} is too old: {OLDEST} or newer is needed.")
@@ -24,6 +24,6 @@ def missing_fixes(version: int) -> str | None:
 
 
 def warn_if_outdated(version: int) -> None:
-    """Warns in the log of a server that lacks fixes; raises Unsafe where it is too old. To be called once, at a process's start."""
-    if lack := missing_fixes(version):
-        log.warning(lack)
+    """Logs a warning if the server lacks fixes; raises UnsafeDatabase if it is too old. Called once, when a process starts."""
+    if warning := missing_fixes(version):
+        log.warning(warning)

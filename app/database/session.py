@@ -1,7 +1,7 @@
-"""The database session of one authenticated request: statements in, rows out.
+"""The database session of one authenticated request. It runs statements and returns their rows.
 
 A call of `rows` is one implicit transaction in one round trip: the context begins, the statements run, and PostgreSQL commits them
-together at the end of the pipeline. The context ends with the transaction. `transaction` gives one explicit transaction.
+together at the end of the pipeline. The context ends with the transaction. `transaction` begins an explicit transaction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,12 +30,12 @@ class RequestContext(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatabaseSession:
-    """Runs statements as one caller. Every call begins the caller's context anew."""
+    """Runs statements as one caller. Every call begins a new context of the caller."""
 
     def __init__(
         self, pool: Pool, signer: ContextSigner, context: RequestContext, disconnected: Disconnected | None = None
     ) -> None:
-        """disconnected: returns when the client has disconnected; its calls are cancelled then."""
+        """disconnected: returns when the client has disconnected; then the session's calls are cancelled."""
         self._pool = pool
         self._signer = signer
         self._disconnected = disconnected
@@ -51,13 +51,13 @@ class DatabaseSession:
             source=context.source,
             read_only=context.read_only,
         )
-        # One text per role: PostgreSQL would replan a statement that two roles share on one connection at every switch.
+        # One text for each role: if two roles shared a statement on a connection, PostgreSQL would replan it at every switch.
         tag = f"/* {context.caller.role} */ "
         params = {**params, "caller": context.caller.user_id}  # part of the proof of functions that act for the caller
-        return [(BEGIN_CONTEXT, begin), *(self._signer.statement(one, params, tag) for one in statements)]
+        return [(BEGIN_CONTEXT, begin), *(self._signer.statement(statement, params, tag) for statement in statements)]
 
     async def rows(self, *statements: Statement, **params: Any) -> list[Rows]:
-        """The rows of each statement, all run in one transaction and one round trip."""
+        """Runs the statements in one transaction and one round trip; returns the rows of each."""
         signed = self.signed(statements, params)
         context = self.context
         results = await self._pool.fetch(

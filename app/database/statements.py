@@ -1,11 +1,13 @@
 """Loads the hand-written statements of sql/queries/<resource>.sql.
 
-A statement begins with `-- name: <name>`. `:word` is a parameter. A line that ends in `-- if :word` stands only when that
-parameter is given (not None), so that one text serves every combination of filters without an OR in it. A line
-`-- sorts: <column> <type>, ...` makes a text for each column and direction, with `@sort`, `@type`, `@after` and `@direction`
-filled in from that line alone, so that no name ever comes from a client. The parameters of a line `-- written out: <word> ...` stand in
-the text as literals, integers or lower-case words alone: with a parameter there PostgreSQL would plan at every execution. A line
-`-- signed: <word> ...` names the parameters that the API signs, in order, for the function of the schema auth that the statement calls.
+A statement begins with `-- name: <name>`. `:word` is a parameter. Comments in a statement have these meanings:
+
+- `... -- if :word` at the end of a line: the line is omitted if the parameter is None. So no filter needs an OR.
+- `-- sorts: <column> <type>, ...`: one text for each column and direction. `@sort`, `@type`, `@after` and `@direction` are replaced by
+  values from this line only, so a client can never supply a name.
+- `-- written out: <word> ...`: these parameters are inserted as literals. Only integers and lower-case words are allowed. With
+  parameters instead, PostgreSQL would plan the statement at every execution.
+- `-- signed: <word> ...`: the parameters that the API signs, in order, for the function of the schema auth that the statement calls.
 """
 
 import re
@@ -26,7 +28,7 @@ _SORTS = re.compile(r"^-- sorts: (.+)\n", re.MULTILINE)
 
 
 class Statement:
-    """One statement; `text` gives it to psycopg with the lines that the parameters call for."""
+    """One statement. `text` returns it with the lines that the parameters select."""
 
     def __init__(self, name: str, source: str) -> None:
         self.name = name
@@ -40,12 +42,12 @@ class Statement:
         self._written_out = match.group(1).split() if match else []
         self.sorted: dict[str, Statement] = {}
         self.signed: tuple[str, list[str]] | None = None
-        """The function that is called with a proof, and the parameters that are signed."""
+        """The function that requires a proof, and the parameters that the proof signs."""
         if (signed := _SIGNED.search(source)) and (called := _CALLED.search(source)):
             self.signed = called.group(1), signed.group(1).split()
 
     def text(self, given: Mapping[str, Any], tag: str = "") -> str:
-        """The statement for these parameters, with psycopg's placeholders; a tag stands before it."""
+        """The statement for these parameters, with psycopg's placeholders, after the tag."""
         chosen = frozenset([name for name in self.options if given.get(name) is not None])
         return self._compose(chosen, tuple([(name, _literal(given.get(name))) for name in self._written_out]), tag)
 
@@ -60,7 +62,7 @@ class Statement:
 
 
 def _literal(value: Any) -> str | None:
-    """As SQL; None where it is not given. Raises ValueError for anything that is neither an integer nor a lower-case word."""
+    """The value as an SQL literal; None for None. Raises ValueError unless it is an integer or a lower-case word."""
     if value is None:
         return None
     if type(value) is int:
@@ -71,7 +73,7 @@ def _literal(value: Any) -> str | None:
 
 
 def _read(name: str, source: str) -> Statement:
-    """The query; where it has sorts, the first one descending, with all of them by `column` and `-column` in `sorted`."""
+    """The statement. With sorts, it is the first one, descending, and `sorted` contains all of them by `column` and `-column`."""
     if not (match := _SORTS.search(source)):
         return Statement(name, source)
     variants = {}
@@ -86,7 +88,7 @@ def _read(name: str, source: str) -> Statement:
 
 
 class Queries:
-    """The statements of one file, each an attribute."""
+    """The statements of one file, as attributes."""
 
     def __init__(self, resource: str) -> None:
         parts = re.split(r"^-- name: (\w+)\n", (QUERIES / f"{resource}.sql").read_text(), flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""`python -m app.dev.permissions`: prints sql/PERMISSIONS.md, from the database at DATABASE_URL, or from a new one."""
+"""`python -m app.dev.permissions`: prints sql/PERMISSIONS.md from the database at DATABASE_URL, or from a new database."""
 
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from app.operations.permissions import document, read
 
 @contextmanager
 def _database() -> Iterator[str]:
-    """DATABASE_URL, or an administrator's URL of a database that this code has just made."""
+    """DATABASE_URL, or an administrator's URL of a new database with the schema of this code."""
     if url := read_settings().database_url:
         yield url
         return

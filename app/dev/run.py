@@ -1,4 +1,4 @@
-"""`make run`: database, schema, demo data, the API and a worker, under one supervisor. For development only."""
+"""`make run`: starts database, schema, demo data, API and worker under one supervisor. For development only."""
 
 import fcntl
 import http.client
@@ -26,9 +26,9 @@ from app.server import supervisor
 from app.server.supervisor import Child, print_line
 
 HOST = "127.0.0.1"
-"""Demo passwords are for nobody else's network."""
-READY_LIMIT = 60.0
-"""Seconds until API and worker must be ready."""
+"""Only the local host, because the demo accounts have a known password."""
+READY_TIMEOUT_S = 60.0
+"""How long API and worker may take to become ready."""
 ACCOUNTS = {
     "admin@healthfirst.com": "admin, HealthFirst Insurance",
     "processor1@healthfirst.com": "claims processor, HealthFirst Insurance",
@@ -39,7 +39,7 @@ ACCOUNTS = {
 
 
 class Supervisor:
-    """What runs, and how it ends."""
+    """The database server and the child processes, with their start and their end."""
 
     def __init__(self) -> None:
         self.server: Embedded | None = None
@@ -47,7 +47,7 @@ class Supervisor:
         self._stopping = False
 
     def interrupt(self, number: int, _frame: FrameType | None) -> None:
-        """The first signal begins the end; a second Ctrl-C does not wait for what is under way."""
+        """Begins the shutdown at the first signal. A second Ctrl-C kills the children."""
         if not self._stopping:
             self._stopping = True
             raise KeyboardInterrupt
@@ -56,7 +56,7 @@ class Supervisor:
                 child.signal(signal.SIGKILL)
 
     def start(self, settings: Settings, folder: Path) -> None:
-        """Database, schema and demo data, API and worker; returns when the API answers."""
+        """Starts database, API and worker, and creates schema and demo data. Returns when API and worker are ready."""
         database = settings.database_url
         if not database:
             self.server = Embedded(folder / "postgres")
@@ -75,25 +75,25 @@ class Supervisor:
 
     def _await_ready(self, port: int) -> None:
         self.ensure_running()
-        limit = time.monotonic() + READY_LIMIT
+        deadline = time.monotonic() + READY_TIMEOUT_S
         while not _is_ready(port):
             if failed := [child.name for child in self.children if child.has_ended()]:
-                raise RuntimeError(f"{failed[0]} could not start; it says above why")
-            if time.monotonic() > limit:
-                raise RuntimeError(f"the API is not ready after {READY_LIMIT:g} s")
+                raise RuntimeError(f"{failed[0]} could not start; see its messages above")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the API is not ready after {READY_TIMEOUT_S:g} s")
             time.sleep(0.05)
 
     def ensure_running(self) -> None:
-        """A moment of supervision, to be called again and again."""
+        """Restarts children that have exited, then waits 50 ms. Must be called periodically."""
         for child in self.children:
             child.ensure_running()
         time.sleep(0.05)
 
     def stop(self) -> None:
-        """API and worker finish what they are doing, then the server ends: nobody's connection is cut."""
+        """Stops API and worker, which finish their requests and jobs, and then the database server."""
         self._stopping = True
         if self.children:
-            print_line("stopping: requests and jobs under way are finished first")
+            print_line("stopping: running requests and jobs are finished first")
         supervisor.terminate(self.children)
         if self.server:
             self.server.stop()
@@ -101,26 +101,26 @@ class Supervisor:
 
 
 @contextmanager
-def _step(what: str) -> Iterator[None]:
-    started = time.monotonic()
+def _step(name: str) -> Iterator[None]:
+    started_at = time.monotonic()
     yield
-    print_line(f"{what:<20}{time.monotonic() - started:5.1f} s")
+    print_line(f"{name:<20}{time.monotonic() - started_at:5.1f} s")
 
 
 def _secrets(folder: Path) -> dict[str, str]:
-    """Made at the first run, readable by the owner only, read from then on."""
+    """The secrets in secrets.env, which the first run creates. Only the owner may read the file."""
     path = folder / "secrets.env"
-    kept = dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line) if path.exists() else {}
-    made = {"TOKEN_KEYS": f"dev:{new_secret()}", "API_PASSWORD": new_secret(), "WORKER_PASSWORD": new_secret()}
-    fresh = path.with_suffix(".new")
-    fresh.touch(mode=0o600)
-    fresh.write_text("".join(f"{name}={value}\n" for name, value in (made | kept).items()))
-    fresh.rename(path)
-    return made | kept
+    stored = dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line) if path.exists() else {}
+    created = {"TOKEN_KEYS": f"dev:{new_secret()}", "API_PASSWORD": new_secret(), "WORKER_PASSWORD": new_secret()}
+    temporary = path.with_suffix(".new")
+    temporary.touch(mode=0o600)
+    temporary.write_text("".join(f"{name}={value}\n" for name, value in (created | stored).items()))
+    temporary.rename(path)
+    return created | stored
 
 
 def login_url(url: str, user: str, password: str) -> str:
-    """The same server and database for another login."""
+    """The URL of the same server and database for another login."""
     parts = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
     parts.pop("user", None), parts.pop("password", None)
     name = parts.pop("dbname", "postgres")
@@ -129,7 +129,7 @@ def login_url(url: str, user: str, password: str) -> str:
 
 
 def _environ(settings: Settings, database: str, secrets: dict[str, str]) -> dict[str, str]:
-    """What API and worker are told: everything but the administrator's login."""
+    """The environment of API and worker, without the administrator's login."""
     child_environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
     return child_environment | {
         "ENVIRONMENT": settings.environment,
@@ -146,14 +146,14 @@ def _is_ready(port: int) -> bool:
     connection = http.client.HTTPConnection(HOST, port, timeout=2)
     with closing(connection), suppress(OSError, http.client.HTTPException):
         connection.request("GET", "/health/ready")
-        answer = connection.getresponse()
-        return answer.status == 200 and json.load(answer)["workers"] == "ok"
+        response = connection.getresponse()
+        return response.status == 200 and json.load(response)["workers"] == "ok"
     return False
 
 
-def _greet(port: int) -> None:
+def _print_address(port: int) -> None:
     address = f"http://{HOST}:{port}"
-    accounts = "".join(f"    {account:<30}{what}\n" for account, what in ACCOUNTS.items())
+    accounts = "".join(f"    {account:<30}{description}\n" for account, description in ACCOUNTS.items())
     print_line(
         f"\nready at {address}\n  reference   {address}/docs\n  accounts    password {seed.PASSWORD}\n{accounts}"
     )
@@ -164,8 +164,8 @@ def _refuse(reason: str, status: int) -> NoReturn:
     raise SystemExit(status)
 
 
-def _refuse_taken(port: int, folder: Path) -> None:
-    """Before anything is started. The lock on the folder stays until this process ends, however it ends."""
+def _refuse_if_in_use(port: int, folder: Path) -> None:
+    """Exits if the port or the folder is in use. The kernel releases the lock on the folder when this process ends."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -180,18 +180,18 @@ def _refuse_taken(port: int, folder: Path) -> None:
 
 
 def main() -> None:
-    """Runs everything until SIGINT, SIGTERM or SIGHUP, then stops all of it."""
+    """Runs everything until SIGINT, SIGTERM or SIGHUP, then stops it."""
     settings = read_settings()
     if settings.environment == "production":
         _refuse("for development only, and ENVIRONMENT is production", 2)
     folder = Path(settings.data_dir).resolve()
-    _refuse_taken(settings.port, folder)
+    _refuse_if_in_use(settings.port, folder)
     supervisor = Supervisor()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, supervisor.interrupt)
     try:
         supervisor.start(settings, folder)
-        _greet(settings.port)
+        _print_address(settings.port)
         while True:
             supervisor.ensure_running()
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
-"""`python -m app.dev.seed`: the demo data, once; for development only.
+"""`python -m app.dev.seed`: creates the demo data, once. For development only.
 
-It goes the way everything goes: organizations and users by the functions of the auth schema, the rest as an admin of the
-tenant, so that every row has the history, the audit trail and the checks of a real one.
+Functions of the schema auth create organizations and users, and an admin of the tenant creates the rest. So demo rows get the same
+checks, history and audit entries as real ones.
 """
 
 import sys
@@ -31,7 +31,7 @@ PATHS: dict[ClaimStatus, list[ClaimStatus]] = {
     "voided": ["voided"],
     "reversed": ["approved", "paid", "reversed"],
 }
-"""How a new claim gets to each status."""
+"""The status changes that bring a new claim to each status."""
 
 PROVIDERS = [
     ("1234567893", "Lakeside Medical Center", "Internal medicine"),
@@ -49,13 +49,13 @@ CODES = ["E11.9", "I10", "J45.909", "M54.50", "Z00.00", "S72.001A"]
 
 
 class Tenant:
-    """An organization that is being planted, and its first admin."""
+    """An organization to be seeded, and its first admin."""
 
     def __init__(self, connection: psycopg.Connection[Row], slug: str, name: str, domain: str) -> None:
         self.connection = connection
         self.domain = domain
         self.password_hash = hash_password(PASSWORD)
-        self.organization_id = self.value("select auth.add_organization(%s, %s)", slug, name)
+        self.organization_id = self.fetch_value("select auth.add_organization(%s, %s)", slug, name)
         connection.execute(
             "update app.organizations set claim_amount_limit_cents = 25000000, auto_approve_limit_cents = 100000, "
             "timezone = 'America/New_York' where organization_id = %s",
@@ -63,24 +63,24 @@ class Tenant:
         )
         self.admin = self.add_user("admin", "Alex Admin", "admin")
 
-    def value(self, statement: str, *given: Any) -> Any:
-        """The one value that a statement gives."""
-        row = self.connection.execute(statement, given).fetchone()
+    def fetch_value(self, statement: str, *params: Any) -> Any:
+        """The first value of the statement's first row."""
+        row = self.connection.execute(statement, params).fetchone()
         return row[0] if row else None
 
     def add_user(
         self, account: str, name: str, role: str, provider: UUID | None = None, patient: UUID | None = None
     ) -> UUID:
-        """A user who logs in as <account>@<domain>."""
+        """Creates a user who logs in as <account>@<domain>."""
         email = f"{account}@{self.domain}"
-        user: UUID = self.value(
+        user: UUID = self.fetch_value(
             "select auth.add_user(%s, %s, %s, %s, %s, %s)", email, name, role, provider, patient, self.password_hash
         )
         return user
 
     def become_admin(self) -> None:
-        """From here on, until reset role, as the tenant's admin."""
-        self.value(
+        """Runs later statements as the tenant's admin, until `reset role`."""
+        self.fetch_value(
             "select set_config('role', context.begin_request(%s, %s, null, 'seed', '', 'sql', false), true)",
             self.organization_id,
             self.admin,
@@ -88,9 +88,9 @@ class Tenant:
 
 
 def seed_demo_data(settings: Settings) -> None:
-    """Plants the demo tenants unless they stand; refuses (SystemExit 2) in production."""
+    """Creates the demo tenants, unless they exist. Exits with status 2 in production."""
     if settings.environment == "production":
-        print("seed: refused, ENVIRONMENT is production", file=sys.stderr)
+        print("seed: for development only, and ENVIRONMENT is production", file=sys.stderr)
         raise SystemExit(2)
     assert settings.database_url
     with psycopg.connect(settings.database_url, options="-c search_path=app") as connection:
@@ -103,11 +103,13 @@ def seed_demo_data(settings: Settings) -> None:
 def _seed_tenant(tenant: Tenant, claims_each: int) -> None:
     tenant.become_admin()
     providers = [
-        tenant.value("insert into providers (npi, name, specialty) values (%s, %s, %s) returning provider_id", *one)
-        for one in PROVIDERS
+        tenant.fetch_value(
+            "insert into providers (npi, name, specialty) values (%s, %s, %s) returning provider_id", *provider
+        )
+        for provider in PROVIDERS
     ]
     patients = [
-        tenant.value(
+        tenant.fetch_value(
             "insert into patients (member_number, first_name, last_name, date_of_birth) values (%s, %s, %s, %s) "
             "returning patient_id",
             f"M-{1000 + n}",
@@ -131,10 +133,10 @@ def _seed_tenant(tenant: Tenant, claims_each: int) -> None:
 
 
 def _seed_claim(
-    tenant: Tenant, n: int, status: str, path: list[ClaimStatus], cast: tuple[list[UUID], list[UUID], UUID]
+    tenant: Tenant, n: int, status: str, path: list[ClaimStatus], members: tuple[list[UUID], list[UUID], UUID]
 ) -> None:
-    patients, providers, processor = cast
-    claim = tenant.value(
+    patients, providers, processor = members
+    claim = tenant.fetch_value(
         "insert into claims (claim_number, patient_id, provider_id, diagnosis_code, amount_cents, service_date, status) "
         "values (%s, %s, %s, %s, %s, %s, %s) returning claim_id",
         f"DEMO-{n + 1:04}",
@@ -156,4 +158,4 @@ def _seed_claim(
 
 if __name__ == "__main__":
     seed_demo_data(read_settings(need=("database_url",)))
-    print("the demo data stands")
+    print("demo data created")

@@ -1,7 +1,7 @@
-"""Turns: how many requests of one user, one organization and one address are under way in a process; the others wait.
+"""The concurrency limit: the number of requests of one user, organization and address that run in a process. Others wait.
 
-Requests that need a password hashed have turns of their own: hashing takes the CPU, and every login makes five round trips and locks the
-counters of its address. Two hundred at once would take all connections and half a second of the event loop from those who are logged in.
+Requests that hash a password have their own limit. Hashing uses the CPU, and each login makes five round trips and locks the counters
+of its address. Without the limit, 200 logins at once would use all connections and half a second of the event loop.
 """
 
 import asyncio
@@ -14,23 +14,26 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.database.fair_queue import FairQueue, Key
-from app.errors import RateLimited, Unavailable
+from app.errors import Overloaded, RateLimited
 from app.http.route_options import DEFAULT, options_of
 from app.security.client_address import client_address, network
 
 MAX_PER_USER, MAX_PER_ORGANIZATION, MAX_WAITING, MAX_WAIT_S = 16, 64, 256, 10.0
-"""Requests under way; how many of one user may wait for their turn, and for how many seconds. Beyond either 429."""
+"""Running requests of one user and of one organization, waiting requests of one user, and their longest wait. Beyond these: 429."""
 MAX_STREAMS_PER_USER, MAX_STREAMS_PER_ORGANIZATION = 2, 4
-"""Imports and exports under way: each keeps the process busy with rows as long as it lasts. They don't count as the user's requests, which
-would wait for them."""
+"""Running imports and exports. Each keeps the process busy with rows until it ends.
+
+They do not count against MAX_PER_USER, so that the user's other requests need not wait for them.
+"""
 MAX_HASHING, MAX_HASHING_WAIT_S = 2, 30.0
-"""Requests under way that need a hash, in order of their addresses: one is hashed while the other asks the database."""
+"""Running requests that hash a password, and their longest wait. While one is hashed, the other queries the database."""
 
 
 class FairSemaphore:
-    """Lets so many pass at a time: of all, of a group, of a member. Others wait, up to `waiting` of a member, for `patience` seconds.
+    """A fair semaphore with a limit for all, for each group and for each member.
 
-    Then RateLimited where the member has others under way or waiting, which are what it waits for; else Unavailable.
+    A member may have `max_waiting` waiters, for `timeout_s` each. Beyond that, acquire() raises RateLimited if the member itself has
+    other running or waiting requests, else Overloaded.
     """
 
     def __init__(
@@ -40,40 +43,42 @@ class FairSemaphore:
         self.max_waiting, self.timeout_s = max_waiting, timeout_s
         self._groups: Counter[Hashable] = Counter()
         self._members: Counter[Hashable] = Counter()
-        self._passed = 0
+        self._running = 0
         self._queue: FairQueue[asyncio.Future[None]] = FairQueue()
 
     def _has_capacity(self, key: Key) -> bool:
         return (
-            self._members[key] < self.per_member and self._groups[key[0]] < self.per_group and self._passed < self.total
+            self._members[key] < self.per_member
+            and self._groups[key[0]] < self.per_group
+            and self._running < self.total
         )
 
     def _count(self, key: Key, by: int) -> None:
-        self._passed += by
+        self._running += by
         _add(self._groups, key[0], by)
         _add(self._members, key, by)
 
     def try_acquire(self, key: Key) -> bool:
-        """Whether it has passed at once: then leave() has to follow, and enter() must not."""
+        """Acquires without waiting, if possible; returns whether it did. If so, release() must follow."""
         if self._queue.count(key) or not self._has_capacity(key):
             return False
         self._count(key, 1)
         return True
 
     async def acquire(self, key: Key) -> None:
-        """Comes back when it may pass; leave() has to follow."""
+        """Waits until the key may run. release() must follow."""
         if self.try_acquire(key):
             return
         if self._queue.count(key) >= self.max_waiting:
             raise self._refusal(key)
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.push(key, turn)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.push(key, waiter)
         try:
             async with asyncio.timeout(self.timeout_s):
-                await turn
+                await waiter
         except BaseException as error:
-            self._queue.drop(key, turn)
-            if turn.done() and not turn.cancelled():  # its turn came at the same moment
+            self._queue.drop(key, waiter)
+            if waiter.done() and not waiter.cancelled():  # it was admitted at the same moment
                 self.release(key)
             if isinstance(error, TimeoutError):
                 raise self._refusal(key) from None
@@ -82,16 +87,16 @@ class FairSemaphore:
     def _refusal(self, key: Key) -> Exception:
         if self._members[key] or self._queue.count(key):
             return RateLimited(headers={"Retry-After": "1"})
-        return Unavailable()
+        return Overloaded()
 
     def release(self, key: Key) -> None:
-        """The next ones pass."""
+        """Releases one permit of the key and admits waiters."""
         self._count(key, -1)
-        while self._queue and (found := self._queue.pop(self._has_capacity)):
-            other, turn = found
-            if not turn.done():  # else it has just been given up
+        while self._queue and (entry := self._queue.pop(self._has_capacity)):
+            other, waiter = entry
+            if not waiter.done():  # a waiter that is done has timed out or was cancelled
                 self._count(other, 1)
-                turn.set_result(None)
+                waiter.set_result(None)
 
 
 def _add(counts: Counter[Hashable], name: Hashable, by: int) -> None:
@@ -101,7 +106,7 @@ def _add(counts: Counter[Hashable], name: Hashable, by: int) -> None:
 
 
 class ConcurrencyLimit(ASGIMiddleware):
-    """Lets a few requests of each user pass at a time, and of routes with `hashes=True` a few in all."""
+    """Limits the running requests of each user, and those of all routes with `limit_concurrency=True` together."""
 
     scopes = (ScopeType.HTTP,)
 
@@ -140,24 +145,27 @@ class ConcurrencyLimit(ASGIMiddleware):
 
 
 class _Permit:
-    """A place that was taken, given back once."""
+    """An acquired permit, which is released once."""
 
     def __init__(self, semaphore: FairSemaphore, key: Key) -> None:
         self._semaphore, self._key = semaphore, key
         self._released = False
 
     def release(self) -> None:
-        """The next one passes."""
+        """Releases the permit, unless that has happened."""
         if not self._released:
             self._released = True
             self._semaphore.release(self._key)
 
     def release_after_response(self, send: Send) -> Send:
-        """Ends with the answer, not with what is done after it: by the time of the next turn it would tell what that was."""
+        """A `send` that releases the permit with the end of the response.
 
-        async def ending(message: Message) -> None:
+        Background tasks run after that. Otherwise the delay of the next login would reveal that one ran.
+        """
+
+        async def send_and_release(message: Message) -> None:
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 self.release()
 
-        return ending
+        return send_and_release

@@ -1,4 +1,4 @@
-"""What a known caller asked for and did not get goes into the trail before the answer goes out."""
+"""Writes an audit entry for each 401, 403 and 404 of an authenticated caller, before the response is sent."""
 
 import logging
 from typing import Any
@@ -17,14 +17,17 @@ log = logging.getLogger("claims.api")
 queries = statements.load("audit_logs")
 
 OUTCOMES = {401: "unauthorized", 403: "forbidden", 404: "not found"}
-"""By status. A 401 of a known caller: its session has ended, it was deactivated or its organization suspended."""
+"""The outcome in the audit entry, by status.
+
+A 401 of an authenticated caller means an ended session, a deactivated user or a suspended organization.
+"""
 
 
 async def record(scope: Scope, caller: Caller, status: int, request_id: str, address: str) -> None:
-    """One entry. Where it can't be written the log says so, and the caller still does not get what it asked for."""
+    """Writes one entry. If that fails, logs an error; the request is still denied."""
     state = scope["litestar_app"].state
     handler = scope["route_handler"]
-    given = {
+    params = {
         "tenant": caller.organization_id,
         "user_id": caller.user_id,
         "request_id": request_id,
@@ -35,9 +38,9 @@ async def record(scope: Scope, caller: Caller, status: int, request_id: str, add
         "asked": msgspec.json.encode({"method": scope.get("method"), "path": scope["path_template"]}).decode(),
     }
     try:
-        await state.pool.fetch([state.signer.statement(queries.record_denial, given)], key=caller.key)
+        await state.pool.fetch([state.signer.statement(queries.record_denial, params)], key=caller.key)
     except (psycopg.Error, ApiError) as error:
-        log.error("request %s: a denial is not in the trail (%s)", request_id, type(error).__name__)
+        log.error("request %s: its denial is not in the audit log (%s)", request_id, type(error).__name__)
 
 
 def _uuid(text: Any) -> UUID | None:

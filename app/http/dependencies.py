@@ -1,4 +1,4 @@
-"""What handlers ask for: `db: Db`, the caller's session, and `anonymous: Anonymous`, for requests without a caller."""
+"""Dependencies of handlers: `db: Db`, the caller's session, and `anonymous: Anonymous`, for requests without a caller."""
 
 import hashlib
 import re
@@ -32,9 +32,9 @@ from app.security.client_address import client_address, network
 from app.security.tokens import Caller
 
 MAX_ETAGS = 100
-"""Of If-Match; a record has one at a time."""
+"""Tags of If-Match that are read. A record has only one version at a time."""
 HEAVY_OFFSET = 1000
-"""The offset from which on a page counts as heavy."""
+"""The offset from which a page counts as heavy."""
 _ETAG = re.compile(r'\s*(W/)?"([^"]*)"\s*')
 
 
@@ -45,12 +45,12 @@ class AnonymousRequest(msgspec.Struct, frozen=True):
     throttle: LoginThrottle
     settings: Settings
     origin: dict[str, str]
-    """What the audit log records of the request: its id and its address."""
+    """The parts of the request that the audit log records: its id and the client's address."""
     authenticate: Callable[[Caller], Responder]
-    """The session of a caller who has just logged in."""
+    """Returns the session of a caller who has just logged in."""
 
     async def rows(self, statement: Statement, **params: Any) -> Rows:
-        """The rows of one statement without a context."""
+        """Runs one statement without a context; returns its rows."""
         return await self.session.rows(statement, **params)
 
 
@@ -59,7 +59,7 @@ Anonymous = NamedDependency[AnonymousRequest]
 
 
 def init_app_state(state: State, settings: Settings, pool: Pool) -> None:
-    """Sets what the requests of one process share."""
+    """Sets the objects that all requests of one process share."""
     state.pool, state.settings = pool, settings
     state.cursors = Cursors(settings.cursor_keys())
     state.signer = ContextSigner(*next(iter(settings.context_keys().items())))
@@ -68,7 +68,7 @@ def init_app_state(state: State, settings: Settings, pool: Pool) -> None:
 
 
 async def provide_db(request: Request[Any, Caller, State]) -> Responder:
-    """The dependency `db`: the caller's session, with the query string and the headers that the outcome depends on."""
+    """The dependency `db`: the caller's session, with the parsed query string, Idempotency-Key and If-Match."""
     options = options_of(request.route_handler)
     key = await _idempotency_key(request)
     versions = _versions(request.headers.get("If-Match")) if request.method in ("PATCH", "PUT") else None
@@ -80,13 +80,13 @@ async def provide_db(request: Request[Any, Caller, State]) -> Responder:
         read_only=request.method in ("GET", "HEAD") and not options.audit_read,
         service_class=_service_class(request, options.heavy, page),
     )
-    # request.url would fail for a malformed Host
+    # Not request.url, which fails if Host is malformed.
     preconditions = Preconditions(path=request.scope["path"], idempotency_key=key, versions=versions)
     return _responder(request, context, preconditions, query, page)
 
 
 async def provide_anonymous(request: Request[Any, Any, State]) -> AnonymousRequest:
-    """The dependency `anonymous`."""
+    """The dependency `anonymous`: a session without a context, and the login throttle."""
     state = request.app.state
     address = client_address(request.scope)
     client = network(address)
@@ -127,7 +127,7 @@ async def wait_for_disconnect(receive: Receive) -> None:
 
 
 async def _idempotency_key(request: Request[Any, Any, Any]) -> IdempotencyKey | None:
-    """The key that BodyMiddleware read, with the hash of the body. A streamed body is not read for it."""
+    """The key that BodyMiddleware read, with the hash of the body. A streamed body is not hashed."""
     key = request.scope["state"]["idempotency_key"]
     if key is None:
         return None
@@ -140,8 +140,8 @@ def _versions(if_match: str | None) -> list[int] | None:
     if if_match is None or if_match.strip() == "*":
         return None
     tags = [_ETAG.fullmatch(part) for part in if_match.split(",", MAX_ETAGS)]
-    if None in tags:  # the rest after MAX_ETAGS is one part, which is no tag
-        raise Invalid.fields(**{"If-Match": 'Must be "<version>" as ETag gave it, or *'})
+    if None in tags:  # tags after MAX_ETAGS are one part, which is not a valid tag
+        raise Invalid.fields(**{"If-Match": 'Must be an ETag of the record, such as "3", or *'})
     strong = [tag.group(2) for tag in tags if tag and not tag.group(1)]
     return [int(version) for version in strong if re.fullmatch(r"[0-9]{1,9}", version)]
 

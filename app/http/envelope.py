@@ -13,7 +13,10 @@ T = TypeVar("T")
 
 
 class Pagination(ResponseBody, omit_defaults=True):
-    """By cursor {limit, nextCursor, hasMore}; by offset {total, limit, offset}."""
+    """Paging of a list: {limit, nextCursor, hasMore} by cursor, {total, limit, offset} by offset.
+
+    totalIsCapped is true if there are more than 10,000 items; total is 10,000 then.
+    """
 
     limit: int
     next_cursor: str | msgspec.UnsetType | None = msgspec.UNSET
@@ -24,7 +27,7 @@ class Pagination(ResponseBody, omit_defaults=True):
 
 
 class ResponseMeta(ResponseBody):
-    """When, and for which request."""
+    """Time and request id of the response; of a list also its pagination."""
 
     timestamp: Annotated[datetime, Meta(tz=True)]
     request_id: str
@@ -32,7 +35,7 @@ class ResponseMeta(ResponseBody):
 
 
 class Envelope(ResponseBody, Generic[T]):
-    """A successful answer."""
+    """A successful response."""
 
     success: Literal[True]
     data: T
@@ -40,7 +43,7 @@ class Envelope(ResponseBody, Generic[T]):
 
 
 class Error(ResponseBody):
-    """What went wrong: a code to branch on, a message to read, and where it helps the fields it is about."""
+    """The error: a code for programs, a message for people, and details such as the invalid fields."""
 
     code: str
     message: str
@@ -48,7 +51,7 @@ class Error(ResponseBody):
 
 
 class ErrorEnvelope(ResponseBody):
-    """An answer to a request that failed."""
+    """The response to a request that failed."""
 
     success: Literal[False]
     error: Error
@@ -64,12 +67,12 @@ def _meta(request_id: str, pagination: dict[str, Any] | None = None) -> bytes:
 
 
 def envelope(data: bytes, request_id: str, pagination: dict[str, Any] | None = None) -> bytes:
-    """A successful answer around JSON that PostgreSQL built."""
+    """The body of a successful response, around JSON that PostgreSQL built."""
     return b"".join((b'{"success":true,"data":', data, b',"meta":', _meta(request_id, pagination), b"}"))
 
 
 def error_envelope(error: ApiError, request_id: str) -> bytes:
-    """A failed answer."""
+    """The body of an error response."""
     body: dict[str, Any] = {"code": error.code, "message": str(error)}
     if error.details:
         body["details"] = error.details

@@ -1,4 +1,4 @@
-"""Idempotency-Key: the first response to a key is stored in the transaction that made it, and returned again from then on."""
+"""Idempotency-Key: the first response to a key is stored in the transaction of its effect, and returned for later requests."""
 
 import asyncio
 import re
@@ -24,17 +24,17 @@ from app.http.route_options import options_of
 queries = statements.load("idempotency_keys")
 
 KEY_LOCK_TIMEOUT_S = 2.0
-"""How long a request waits for another one with the same key; other processes wait as long by claims_api's lock_timeout."""
+"""How long a request waits for another one with the same key. Between processes, claims_api's lock_timeout is the same limit."""
 WINDOW_BITS, MEMORY_LEVEL = 12, 5
-"""Of zlib: a fifth of what its defaults cost for a response of 700 bytes, and as small."""
+"""Parameters of zlib. They cost a fifth of the defaults for a response of 700 bytes, with the same size."""
 COMPRESSED_PREFIX = b"H"
-"""The first byte of zlib's format with such a window; no response begins with it."""
+"""The first byte of zlib's format with this window. No uncompressed response begins with it."""
 _WELL_FORMED = re.compile(r"[!-~]{1,255}")
 _key_locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True):
-    """The key of a request and what it belongs to."""
+    """The key of a request, with the request's path and the hash of its body."""
 
     path: str
     key: str
@@ -42,14 +42,14 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
 
 
 def read_key(scope: Scope) -> str | None:
-    """The Idempotency-Key of a POST. Invalid where it is malformed or sent more than once, or where the route refuses one."""
+    """The Idempotency-Key of a POST. Raises Invalid if it is malformed or sent more than once, or if the route refuses one."""
     if scope.get("method") != "POST":
         return None
     sent = [value.decode("latin-1") for name, value in scope["headers"] if name == b"idempotency-key"]
     if not sent:
         return None
     if options_of(scope["route_handler"]).idempotency == "refused":
-        raise Invalid.fields(**{"Idempotency-Key": "Is not taken here: the answer holds a secret"})
+        raise Invalid.fields(**{"Idempotency-Key": "Is not accepted here, because the response contains a secret"})
     if len(sent) > 1 or not _WELL_FORMED.fullmatch(sent[0]):
         raise Invalid.fields(**{"Idempotency-Key": "Must be 1 to 255 visible ASCII characters"})
     return sent[0]
@@ -61,7 +61,7 @@ def _in_flight() -> Conflict:
 
 @asynccontextmanager
 async def exclusive(name: Hashable) -> AsyncIterator[None]:
-    """Lets one request of this process at a time run under the name; Conflict after KEY_LOCK_TIMEOUT_S."""
+    """A lock in this process for the name. Raises Conflict after KEY_LOCK_TIMEOUT_S."""
     lock = _key_locks.setdefault(name, asyncio.Lock())
     try:
         async with asyncio.timeout(KEY_LOCK_TIMEOUT_S):
@@ -75,13 +75,13 @@ async def exclusive(name: Hashable) -> AsyncIterator[None]:
 
 
 def _compress(body: bytes) -> bytes:
-    """A response body as it is stored, about half as long."""
+    """Compresses a response body for storage, to about half its size."""
     compressor = zlib.compressobj(wbits=WINDOW_BITS, memLevel=MEMORY_LEVEL)
     return compressor.compress(body) + compressor.flush()
 
 
 def _decompress(stored: bytes) -> bytes:
-    """The body byte for byte; earlier versions stored it uncompressed."""
+    """The original body. Earlier versions stored it uncompressed."""
     return zlib.decompress(stored) if stored.startswith(COMPRESSED_PREFIX) else stored
 
 
@@ -92,10 +92,10 @@ async def run_idempotent(
     effect: Sequence[Statement],
     params: Mapping[str, Any],
 ) -> PreparedResponse:
-    """The first response to the key: made and stored now, or returned again.
+    """Returns the stored response to the key, or runs `effect`, builds the response and stores it.
 
-    build: makes the response of the rows of `effect`; an exception undoes them. Raises Conflict while another request with the key
-    runs, and IdempotencyMismatch for another body.
+    build: creates the response from the rows of `effect`; its exception rolls them back. Raises Conflict while another request with
+    the key runs, and IdempotencyMismatch if the stored response belongs to a different body.
     """
     # Requests with the same key wait here without holding a connection. Otherwise a few retries could exhaust the pool.
     lock = exclusive((session.context.caller.user_id, key.path, key.key))
@@ -106,16 +106,16 @@ async def run_idempotent(
             _, stored = await transaction.run([begin, reserve])
         except psycopg.errors.LockNotAvailable:
             raise _in_flight() from None
-        for same, status, headers, body in stored:
-            if not same:
+        for same_body, status, headers, body in stored:
+            if not same_body:
                 raise IdempotencyMismatch
-            again = msgspec.json.decode(headers, type=dict[str, str]) | {"Idempotent-Replayed": "true"}
-            return PreparedResponse(_decompress(body), status, again)
+            replayed = msgspec.json.decode(headers, type=dict[str, str]) | {"Idempotent-Replayed": "true"}
+            return PreparedResponse(_decompress(body), status, replayed)
         response = build(await transaction.run(statements))
-        given = fields | {
+        store_params = fields | {
             "status": response.status,
             "headers": Json(response.headers),
             "body": _compress(response.body),
         }
-        await transaction.commit([(queries.store.text(given), given)])
+        await transaction.commit([(queries.store.text(store_params), store_params)])
         return response

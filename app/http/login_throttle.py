@@ -8,7 +8,7 @@ from app.http.rate_limits import rate_limit_headers
 queries = statements.load("rate_limits")
 
 MAX_ATTEMPTS_PER_ACCOUNT, MAX_ATTEMPTS_PER_ADDRESS, ATTEMPT_WINDOW_S = 10, 300, 300
-"""Wrong passwords for one account, and from one network, within so many seconds."""
+"""Wrong passwords accepted for one account, and from one network, in one window."""
 
 
 class LoginThrottle:
@@ -20,7 +20,7 @@ class LoginThrottle:
         self._windows: list[int] = []
 
     async def count_login_attempt(self, email: str | None = None) -> None:
-        """Counts an attempt for the network, and for the account whether it exists or not; RateLimited beyond a limit."""
+        """Counts an attempt for the network and the account, which need not exist. Raises RateLimited beyond a limit."""
         subjects = [(f"login from:{self._network}", MAX_ATTEMPTS_PER_ADDRESS)]
         if email is not None:
             subjects.append((f"login as:{email}", MAX_ATTEMPTS_PER_ACCOUNT))
@@ -40,7 +40,7 @@ class LoginThrottle:
             raise RateLimited(headers=headers | {"Retry-After": headers["RateLimit-Reset"]})
 
     async def refund_login_attempt(self, email: str) -> None:
-        """Returns the counted attempt to the account and the network, because the password was right."""
+        """Refunds the counted attempt of the account and the network, because the password was correct."""
         address_window, account_window = self._windows
         subjects = {"account": f"login as:{email}", "address": f"login from:{self._network}"}
         await self._session.rows(

@@ -1,4 +1,4 @@
-"""The middleware that every request passes, in this order.
+"""The middleware of every request. A request passes, in this order:
 
 1. OuterMiddleware: the client's address, the request id, the Host header, and the headers of every response.
 2. Litestar's router.
@@ -33,14 +33,14 @@ SECURITY_HEADERS = {
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
     b"referrer-policy": b"no-referrer",
 }
-"""Headers of every response; a handler may put a policy of its own into `answer_headers`."""
+"""Headers of every response. A handler may replace one in `answer_headers`."""
 TLS_SECURITY_HEADERS = SECURITY_HEADERS | {b"strict-transport-security": b"max-age=31536000"}
 _WELL_FORMED = re.compile(r"[!-~]{1,128}")
 _lower = lru_cache(maxsize=100)(lambda name: name.lower().encode("latin-1"))
 
 
 class OuterMiddleware:
-    """Runs before the router: sets the client's address, the request id and the response headers; requires one Host."""
+    """Sets the client's address, the request id and the response headers, and requires exactly one Host. Runs before the router."""
 
     def __init__(self, app: ASGIApp, trusted_proxies: str) -> None:
         self._app = app
@@ -49,28 +49,28 @@ class OuterMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._set_client(scope)
         fields = scope["state"]["fields"] = _single_fields(scope)
-        answer = scope["state"]["answer_headers"] = {"X-Request-Id": _request_id(fields)}
+        headers = scope["state"]["answer_headers"] = {"X-Request-Id": _request_id(fields)}
         if scope["path"].startswith("/api/"):
-            answer["Cache-Control"] = "no-store"
-        always = TLS_SECURITY_HEADERS if scope["scheme"] == "https" else SECURITY_HEADERS
+            headers["Cache-Control"] = "no-store"
+        security_headers = TLS_SECURITY_HEADERS if scope["scheme"] == "https" else SECURITY_HEADERS
 
-        async def with_headers(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _set_headers(message, answer, always)
+                _set_headers(message, headers, security_headers)
                 caller, status = scope.get("auth"), message["status"]
                 if caller and status in denied.OUTCOMES:
-                    await denied.record(scope, caller, status, answer["X-Request-Id"], client_address(scope))
+                    await denied.record(scope, caller, status, headers["X-Request-Id"], client_address(scope))
             await send(message)
 
         if fields.get(b"host") is None:
-            error = Invalid.fields(Host="Must be given exactly once")
-            body = error_envelope(error, answer["X-Request-Id"])
-            await PreparedResponse(body, error.status).to_litestar()(scope, receive, with_headers)
+            error = Invalid.fields(Host="Must be sent exactly once")
+            body = error_envelope(error, headers["X-Request-Id"])
+            await PreparedResponse(body, error.status).to_litestar()(scope, receive, send_with_headers)
         else:
-            await self._app(scope, receive, with_headers)
+            await self._app(scope, receive, send_with_headers)
 
     def _set_client(self, scope: Scope) -> None:
-        """Replaces the connection's address and scheme by the client's, if a trusted proxy names them."""
+        """Replaces the connection's address and scheme by the client's, if a trusted proxy forwards them."""
         host, port = scope["client"] or ("", 0)
         address, is_proxy = self._proxies.peer(host)
         if is_proxy:
@@ -81,7 +81,7 @@ class OuterMiddleware:
 
 
 class RequestMiddleware(ASGIMiddleware):
-    """Counts a request against the rate limits and authenticates its caller; else 401, 415 or 429."""
+    """Applies the rate limits (429), authenticates the caller (401) and checks the content type (415)."""
 
     scopes = (ScopeType.HTTP,)
 
@@ -89,19 +89,19 @@ class RequestMiddleware(ASGIMiddleware):
         self._tokens = TokenCache(keys)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        answer = scope["state"]["answer_headers"]
+        headers = scope["state"]["answer_headers"]
         handler = scope["route_handler"]
         options = options_of(handler)
         state = scope["litestar_app"].state
         if options.rate_limited:
-            answer |= await state.address_limits.consume(network(client_address(scope)))
+            headers |= await state.address_limits.consume(network(client_address(scope)))
         if scope.get("method") == "OPTIONS":
             # Litestar's own response lists only the methods of the handler that was registered first.
             routes = (route for route in scope["litestar_app"].routes if route.path_format == scope["path_template"])
-            answer["Allow"] = ", ".join(sorted(next(routes).methods))
+            headers["Allow"] = ", ".join(sorted(next(routes).methods))
         elif not options.public:
             caller = scope["auth"] = self._authenticate(scope)
-            answer |= await state.user_limits.consume(caller.user_id)
+            headers |= await state.user_limits.consume(caller.user_id)
         _check_content_type(scope, handler)
         await next_app(scope, receive, send)
 
@@ -113,7 +113,7 @@ class RequestMiddleware(ASGIMiddleware):
 
 
 class BodyMiddleware(ASGIMiddleware):
-    """Reads the Idempotency-Key, and reads and decodes the JSON body of a route that takes one. The handler gets the decoded struct."""
+    """Reads the Idempotency-Key, and decodes the JSON body if the route accepts one. The handler receives the decoded struct."""
 
     scopes = (ScopeType.HTTP,)
 
@@ -121,15 +121,17 @@ class BodyMiddleware(ASGIMiddleware):
         scope["state"]["idempotency_key"] = read_key(scope)
         field = scope["route_handler"].parsed_fn_signature.parameters.get("data")
         if field is not None and (body := await Request[Any, Any, Any](scope, receive).body()):
-            # Litestar would accept "1" for a number and "null" for nothing, as in a query string; it leaves a struct as it is.
+            # Litestar would accept "1" for a number and "null" for null, as in a query string. It does not convert a struct again.
             ScopeState.from_scope(scope).json = decode_json(field.annotation, body)
         await next_app(scope, receive, send)
 
 
-def _set_headers(message: HTTPResponseStartEvent, answer: dict[str, str], always: dict[bytes, bytes]) -> None:
+def _set_headers(
+    message: HTTPResponseStartEvent, headers: dict[str, str], security_headers: dict[bytes, bytes]
+) -> None:
     """Sets the response's headers, in place of those with the same names."""
-    headers = always | {_lower(name): value.encode("latin-1") for name, value in answer.items()}
-    message["headers"] = [pair for pair in message["headers"] if pair[0] not in headers] + list(headers.items())
+    encoded = security_headers | {_lower(name): value.encode("latin-1") for name, value in headers.items()}
+    message["headers"] = [pair for pair in message["headers"] if pair[0] not in encoded] + list(encoded.items())
 
 
 def _request_id(fields: dict[bytes, bytes | None]) -> str:
@@ -139,7 +141,7 @@ def _request_id(fields: dict[bytes, bytes | None]) -> str:
 
 
 def _single_fields(scope: Scope) -> dict[bytes, bytes | None]:
-    """The value of each header; None for one that was sent several times, because either could count."""
+    """The value of each header; None if it was sent several times, because then it is ambiguous."""
     fields: dict[bytes, bytes | None] = {}
     for name, value in scope["headers"]:
         fields[name] = None if name in fields else value
@@ -153,7 +155,7 @@ def _field(scope: Scope, name: bytes) -> str | None:
 
 
 def _check_content_type(scope: Scope, handler: Any) -> None:
-    """Refuses a body of a type that the route does not take, before it is read. A body without a type is accepted."""
+    """Refuses a body whose type the route does not accept, before the body is read. A body without a type is accepted."""
     sent = _field(scope, b"content-type")
     accepted = tuple(options_of(handler).consumes)
     if "data" in handler.parsed_fn_signature.parameters:

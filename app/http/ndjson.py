@@ -1,4 +1,4 @@
-"""NDJSON: bodies too large for memory are received to disk, and responses are streamed."""
+"""NDJSON: request bodies that are too large for memory are written to disk, and responses are streamed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,20 +17,20 @@ B = TypeVar("B", bound=RequestBody)
 MEDIA_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-seq")
 MAX_LINES, MAX_IMPORT_BYTES, MAX_LINE_BYTES = 100_000, 128 * 2**20, 16 * 2**10
 BATCH_SIZE, PAGE_SIZE = 100, 250
-"""Lines of an import that are one transaction, and rows of an export that are fetched at a time."""
+"""Lines of an import in one transaction, and rows of an export in one query."""
 RECEIVE_TIMEOUT_S = 900.0
-"""Seconds for the whole of a body."""
+"""Time limit for receiving a whole body."""
 Batch = list[tuple[int, bytes]]
 
 
 class Lines:
-    """A received body, line by line."""
+    """The lines of a received body."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
     def batches(self) -> Iterator[Batch]:
-        """(number, line) from 1 on, BATCH_SIZE at a time."""
+        """Yields lists of up to BATCH_SIZE pairs (number, line). Numbers start at 1."""
         batch: Batch = []
         number = 0
         while line := _read_line(self._file):
@@ -44,7 +44,7 @@ class Lines:
 
 
 def _read_line(file: IO[bytes]) -> bytes:
-    """The next line; of one that is too long no more than shows that it is."""
+    """The next line. A line that is too long is cut after MAX_LINE_BYTES + 1 bytes, so that its length is still detected."""
     line = rest = file.readline(MAX_LINE_BYTES + 1)
     while rest and not rest.endswith(b"\n"):
         rest = file.readline(MAX_LINE_BYTES + 1)
@@ -52,22 +52,23 @@ def _read_line(file: IO[bytes]) -> bytes:
 
 
 async def receive(body: AsyncIterator[bytes], spool: Spool) -> Lines:
-    """The whole body, before anything of it is done: a client that sends first and reads later must not block us.
+    """Receives the whole body before any line is processed, so that a client may send everything before it reads.
 
-    PayloadTooLarge past MAX_LINES, Invalid for an empty body, RequestTimeout past RECEIVE_TIMEOUT_S, and what Spool.write raises.
+    Raises PayloadTooLarge beyond MAX_LINES, Invalid for an empty body, RequestTimeout after RECEIVE_TIMEOUT_S, and the errors of
+    Spool.write.
     """
-    lines = 0
+    line_count = 0
     try:
         async with asyncio.timeout(RECEIVE_TIMEOUT_S):
             async for part in body:
-                lines += part.count(b"\n")
-                if lines > MAX_LINES:
+                line_count += part.count(b"\n")
+                if line_count > MAX_LINES:
                     raise PayloadTooLarge
                 spool.write(part)
     except TimeoutError:
         raise RequestTimeout(headers={"Connection": "close"}) from None
     if not spool.file.tell():
-        raise Invalid.fields(body="Must hold a line at least")
+        raise Invalid.fields(body="Must contain at least one line")
     spool.file.seek(0)
     return Lines(spool.file)
 
@@ -75,19 +76,19 @@ async def receive(body: AsyncIterator[bytes], spool: Spool) -> Lines:
 def decode(
     batch: Batch, shape: type[B], columns: Callable[[B], dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
-    """The lines that fit, as columns with their number; and the results of those that don't, by number."""
-    fitting: list[dict[str, Any]] = []
+    """The valid lines, as columns with their number, and the results of the invalid ones by number."""
+    valid: list[dict[str, Any]] = []
     failed: dict[int, bytes] = {}
     for number, line in batch:
         try:
             if len(line) > MAX_LINE_BYTES:
                 raise PayloadTooLarge
-            fitting.append({"line": number, **columns(msgspec.json.decode(line, type=shape))})
+            valid.append({"line": number, **columns(msgspec.json.decode(line, type=shape))})
         except ApiError as error:
             failed[number] = failed_line(number, error)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             failed[number] = failed_line(number, Invalid({"fields": _line_errors(shape, line)}))
-    return fitting, failed
+    return valid, failed
 
 
 def _line_errors(shape: type[RequestBody], line: bytes) -> dict[str, list[str]]:
@@ -99,12 +100,12 @@ def _line_errors(shape: type[RequestBody], line: bytes) -> dict[str, list[str]]:
 
 def failed_line(number: int, error: ApiError) -> bytes:
     """The result of a line that failed."""
-    about = {"code": error.code, "message": str(error), "fields": (error.details or {}).get("fields", {})}
-    return msgspec.json.encode({"line": number, "result": "failed", "id": None, "error": about})
+    details = {"code": error.code, "message": str(error), "fields": (error.details or {}).get("fields", {})}
+    return msgspec.json.encode({"line": number, "result": "failed", "id": None, "error": details})
 
 
 async def stream(parts: AsyncIterator[bytes], media_type: str) -> Stream:
-    """A streamed answer; its first part is made before the status goes out, so that an error still is one."""
+    """A streamed response. Its first part is built before the status is sent, so that an error there gets an error status."""
     first = await anext(parts, b"")
 
     async def all_parts() -> AsyncIterator[bytes]:
@@ -116,6 +117,6 @@ async def stream(parts: AsyncIterator[bytes], media_type: str) -> Stream:
 
 
 async def rows(pages: AsyncIterator[list[bytes]]) -> AsyncIterator[bytes]:
-    """An object a line."""
+    """One line for each object."""
     async for page in pages:
         yield b"".join(item + b"\n" for item in page)

@@ -1,4 +1,4 @@
-"""A response whose body is complete: what is sent, and what is stored under an idempotency key."""
+"""A response with a complete body, which is sent and may be stored under an idempotency key."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class PreparedResponse(msgspec.Struct):
     headers: dict[str, str] = {}
 
     def to_litestar(self) -> "_RawResponse":
-        """The response as a handler returns it."""
+        """The Litestar response that a handler returns."""
         return _RawResponse(self)
 
 
@@ -28,11 +28,11 @@ class _RawResponse(Response[bytes]):
         self.content, self.status_code, self.headers = prepared.body, prepared.status, prepared.headers
 
     def to_asgi_response(self, *_: Any, **__: Any) -> Any:
-        """Returns itself, because nothing is added."""
+        """Returns itself, because no header is added."""
         return self
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """Sends it as an ASGI application."""
+        """Sends the response, as an ASGI application."""
         head = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
         if self.content:
             head += JSON, (b"content-length", b"%d" % len(self.content))

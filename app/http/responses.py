@@ -1,4 +1,4 @@
-"""Responses made of rows: envelope, ETag, Location, 204 and 404."""
+"""Responses built from rows: envelope, ETag, Location, 204 and 404."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ NO_CONTENT = PreparedResponse(b"", 204)
 
 
 class Preconditions(msgspec.Struct, frozen=True, kw_only=True):
-    """The headers of a request on which its outcome depends. versions: those of If-Match, None for any."""
+    """The headers of a request that its outcome depends on. versions: those of If-Match, None for any."""
 
     path: str
     idempotency_key: IdempotencyKey | None = None
@@ -27,7 +27,7 @@ class Preconditions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Responder:
-    """Runs statements in the caller's session and makes the response of their rows. A handler takes it as `db: Db`."""
+    """Runs statements in the caller's session and builds the response from their rows. A handler receives it as `db: Db`."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Responder:
         query: Any = None,
         page_params: Page | None = None,
     ) -> None:
-        """query: the query string as the struct of the route's options; page_params: its parameters of a page, if the route is paged."""
+        """query: the parsed query string, a struct of the route's options. page_params: its paging parameters, if the route is paged."""
         self.session = session
         self.query = query
         self._preconditions = preconditions
@@ -47,18 +47,21 @@ class Responder:
     async def respond(
         self, build: Callable[[list[Rows]], PreparedResponse], *statements: Statement, **params: Any
     ) -> Any:
-        """The response that build makes of the statements' rows. Its exception undoes them if the request has an idempotency key."""
+        """Runs the statements and builds the response from their rows.
+
+        With an idempotency key, an exception of `build` rolls the statements back. Without one, they are committed before it runs.
+        """
         key = self._preconditions.idempotency_key
         if key is None:
             return build(await self.session.rows(*statements, **params)).to_litestar()
         return (await run_idempotent(self.session, key, build, statements, params)).to_litestar()
 
     def data(self, data: bytes, status: int = 200, headers: dict[str, str] | None = None) -> PreparedResponse:
-        """JSON in the envelope."""
+        """A response with JSON in the envelope."""
         return PreparedResponse(envelope(data, self.session.context.request_id), status, headers or {})
 
     def _record(self, row: tuple[Any, ...], status: int = 200) -> PreparedResponse:
-        """A row of (JSON) or (JSON, version): the version becomes the ETag, and 201 gets a Location."""
+        """A response with a row (JSON) or (JSON, version). The version becomes the ETag; 201 gets a Location."""
         headers = {"ETag": f'"{row[1]}"'} if len(row) > 1 else {}
         if status == 201:
             headers["Location"] = f"{self._preconditions.path}/{msgspec.json.decode(row[0])['id']}"
@@ -85,7 +88,7 @@ class Responder:
         return await self.respond(build, statement, **params)
 
     async def no_content(self, *statements: Statement, **params: Any) -> Any:
-        """204; NotFound unless every statement returns a row."""
+        """204; NotFound if a statement returns no row."""
 
         def build(results: list[Rows]) -> PreparedResponse:
             for rows in results:
@@ -97,29 +100,29 @@ class Responder:
     async def updated(self, exists: Statement, update: Statement, **params: Any) -> Any:
         """200 with the updated row. If nothing was updated, NotFound if `exists` returns no row either.
 
-        update may take `versions`, those of If-Match: PreconditionFailed for another version. A row that the caller may read but could
-        not update is Forbidden.
+        If `update` has the parameter `versions` (those of If-Match), another version is PreconditionFailed. A row that the caller may
+        read but not update is Forbidden.
         """
         versions = self._preconditions.versions
         conditional = versions is not None and "versions" in update.options
 
         def build(results: list[Rows]) -> PreparedResponse:
-            found, changed = results
-            if found and not changed:
+            existing, updated = results
+            if existing and not updated:
                 raise PreconditionFailed if conditional else Forbidden
-            return self._record(_only(changed))
+            return self._record(_only(updated))
 
         return await self.respond(build, exists, update, versions=versions, **params)
 
     async def with_extra_fields(
         self, fields: dict[str, object], name: str, *statements: Statement, status: int = 200
     ) -> Any:
-        """An object of the fields, and of the last statement's row as one more field with the name."""
+        """An object with the fields, and with the last statement's row as one more field, called `name`."""
         row = _only((await self.session.rows(*statements))[-1])
         return self.data(msgspec.json.encode(fields | {name: msgspec.Raw(row[0])}), status).to_litestar()
 
     async def import_rows(self, statement: Statement, lines: list[dict[str, Any]]) -> Rows:
-        """The statement's rows for many lines. Its parameters are `lines`, as JSON, and `key`, the request's idempotency key."""
+        """Runs the statement for many lines. Its parameters are `lines` (JSON) and `key` (the request's idempotency key)."""
         key = self._preconditions.idempotency_key
         try:
             params = {"lines": msgspec.json.encode(lines).decode(), "key": key.key if key else None}
@@ -128,19 +131,19 @@ class Responder:
             raise from_database(error) from None
 
     async def page(self, statement: Statement, count: Statement, parent: Statement | None = None, **params: Any) -> Any:
-        """One page of a list: by cursor, or by offset with a total if the client asked for an offset.
+        """One page of a list: by cursor, or by offset with a total if the client sent an offset.
 
-        parent: a statement that must return a row, else the list itself is NotFound.
+        parent: a statement that must return a row; otherwise the list is NotFound.
         """
         page = self._page_params
         assert page is not None
         caller = self.session.context.caller
-        bound = f"{caller.ids}/{statement.name}/{sorted(pair for pair in params.items() if pair[1] is not None)}"
-        after = self._cursors.read(page.cursor, bound) if page.cursor else None
-        counted = (count,) if page.offset is not None else ()
+        scope = f"{caller.ids}/{statement.name}/{sorted(pair for pair in params.items() if pair[1] is not None)}"
+        after = self._cursors.read(page.cursor, scope) if page.cursor else None
+        by_offset = page.offset is not None
         *before, items = await self.session.rows(
             *((parent,) if parent else ()),
-            *counted,
+            *((count,) if by_offset else ()),
             statement,
             limit=page.limit,
             offset=page.offset or None,
@@ -150,10 +153,10 @@ class Responder:
         if parent and not before[0]:
             raise NotFound
         request_id = self.session.context.request_id
-        if counted:
+        if by_offset:
             body = page.by_offset([row[1] for row in items], before[-1][0][0], request_id)
         else:
-            body = page.by_cursor(items, lambda key: self._cursors.write(key, bound), request_id)
+            body = page.by_cursor(items, lambda key: self._cursors.write(key, scope), request_id)
         return PreparedResponse(body).to_litestar()
 
 

@@ -1,4 +1,4 @@
-"""Types that request bodies, query strings and responses share: money, names, ids, instants."""
+"""Types shared by request bodies, query strings and responses: money, names, ids, instants."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -12,12 +12,12 @@ from msgspec import Meta, Struct
 
 from app.errors import Invalid
 
-NUL = "Must not hold a NUL character"
-IGNORED = Annotated[Any, Meta(description="Accepted and ignored: the tenant comes from the caller.")]
+NUL = "Must not contain a NUL character"
+IGNORED = Annotated[Any, Meta(description="Accepted and ignored. The access token determines the organization.")]
 
 
 class RequestBody(Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """What a request body has in common: unknown fields are refused, but organizationId is accepted and ignored."""
+    """Base of request bodies. Unknown fields are refused; organizationId is accepted and ignored."""
 
     organization_id: IGNORED = None
 
@@ -26,51 +26,50 @@ class RequestBody(Struct, forbid_unknown_fields=True, rename="camel", kw_only=Tr
             raise ValueError(NUL)
 
     def sent_fields(self) -> dict[str, Any]:
-        """The fields as a statement's parameters; those that were not sent (UNSET) are left out."""
+        """The fields as parameters of a statement, without those that were not sent (UNSET)."""
         fields = ((name, getattr(self, name)) for name in self.__struct_fields__)
         return {name: value for name, value in fields if name != "organization_id" and value is not msgspec.UNSET}
 
     def update_params(self) -> dict[str, Any]:
-        """Every field, None where it was not sent, and `set_<field>` for those that were: null is a change, too."""
+        """Every field, None if it was not sent, and `set_<field>` for each that was sent, because null is also a change."""
         sent = self.sent_fields()
-        everything = {name: sent.get(name) for name in self.__struct_fields__ if name != "organization_id"}
-        return everything | {f"set_{name}": True for name in sent}
+        all_fields = {name: sent.get(name) for name in self.__struct_fields__ if name != "organization_id"}
+        return all_fields | {f"set_{name}": True for name in sent}
 
 
 class QueryParams(Struct, forbid_unknown_fields=True, rename="camel", kw_only=True, frozen=True):
-    """What a query string may hold: a parameter nobody knows is refused, since a filter with a typo would show everything."""
+    """Base of query strings. Unknown parameters are refused, because a misspelt filter would return all records."""
 
     organization_id: IGNORED = None
 
 
 class ResponseBody(Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """What an answer looks like. SQL builds the JSON; this documents it, and a test decodes every answer strictly into it."""
+    """Base of responses. SQL builds the JSON; the structs document it, and a test decodes every response strictly into them."""
 
 
 def _money(least: float, most: float) -> Any:
-    about = {"type": "number", "multipleOf": 0.01}
-    return Meta(
-        ge=least, le=most, description="Major units, at most two decimals.", examples=[1250.5], extra_json_schema=about
-    )
+    description = "Major units, at most two decimals."
+    schema = {"type": "number", "multipleOf": 0.01}
+    return Meta(ge=least, le=most, description=description, examples=[1250.5], extra_json_schema=schema)
 
 
 Money = Annotated[float, _money(0.01, 1_000_000)]
 MoneyOrZero = Annotated[float, _money(0, 1_000_000)]
 Sum = Annotated[float, Meta(description="Major units, two decimals.", examples=[1250.5])]
 NO_NUL = r"^[^\u0000]*$"
-"""What no string may hold can be said in a schema, too."""
+"""The rule for all strings, as a pattern for the JSON schemas."""
 
 
-def regex_string(pattern: str, **about: Any) -> Any:
-    """A pattern as JSON Schema means it: $ is the end, where Python's alone would let a line feed follow."""
-    return Meta(pattern=pattern + r"(?!\n)", **about)
+def regex_string(pattern: str, **meta: Any) -> Any:
+    """A pattern with the meaning of JSON Schema: $ is the end of the string. In Python, $ alone would allow a line feed after it."""
+    return Meta(pattern=pattern + r"(?!\n)", **meta)
 
 
 Text = Annotated[str, Meta(min_length=1, max_length=1000, pattern=NO_NUL, examples=["Not covered by the plan"])]
 Notes = Annotated[str, Meta(max_length=1000, pattern=NO_NUL, examples=["Follow-up visit"])]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL, examples=["Ada Moreau"])]
 Number = Annotated[str, Meta(min_length=1, max_length=64, pattern=NO_NUL, examples=["A-1042"])]
-# What is white space, and what a control character, is not the same in every language that reads a pattern: so they are listed.
+# White space and control characters are listed, because classes such as \s differ between the languages that read the pattern.
 _MAIL = r"[^@\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f\u3000\ufeff]"
 Email = Annotated[str, regex_string(f"^{_MAIL}+@{_MAIL}+$", min_length=3, max_length=254, examples=["pat@example.org"])]
 Slug = Annotated[str, regex_string("^[a-z0-9-]{2,63}$", examples=["healthfirst"])]
@@ -80,25 +79,25 @@ Instant = Annotated[datetime, Meta(tz=True)]
 
 
 def to_cents(amount: float | None, field: str = "amount") -> int | None:
-    """Whole cents of an amount in major units; Invalid where it has more than two decimals."""
+    """Converts an amount in major units to cents. Raises Invalid if it has more than two decimals."""
     if amount is None:
         return None
     if not isfinite(amount):
-        raise Invalid.fields(**{field: "Is no amount"})
-    whole = round(amount * 100)
-    # 0.1 + 0.2 is 0.30000000000000004 in every client that counts in binary: that is 30 cents.
-    if abs(amount * 100 - whole) > 1e-6:
+        raise Invalid.fields(**{field: "Is not a valid amount"})
+    cents = round(amount * 100)
+    # A client that calculates in binary may send 0.30000000000000004 for 0.1 + 0.2. That is 30 cents.
+    if abs(amount * 100 - cents) > 1e-6:
         raise Invalid.fields(**{field: "Must have at most two decimals"})
-    return whole
+    return cents
 
 
 def comma_separated(values: Iterable[str]) -> Any:
-    """A query parameter that takes one of the values, or several by comma."""
+    """A query parameter that accepts one of the values, or several separated by commas."""
     any_of = "|".join(values)
-    return regex_string(f"^({any_of})(,({any_of}))*$", description="One, or several by comma.")
+    return regex_string(f"^({any_of})(,({any_of}))*$", description="One, or several separated by commas.")
 
 
 def encode_name(name: str) -> str:
-    """snake_case as the wire's camelCase."""
+    """Converts a snake_case name to the API's camelCase."""
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)

@@ -1,4 +1,4 @@
-"""Bodies on disk: how much of it unfinished requests may hold, and that it is free when they end, however they do."""
+"""Request bodies on disk. The space of unfinished requests is limited, and is freed when a request ends in any way."""
 
 import asyncio
 import errno
@@ -11,22 +11,22 @@ from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import RateLimited, Unavailable
+from app.errors import Overloaded, RateLimited
 
 log = logging.getLogger("claims.api")
 
 SHARES = 4
-"""One user may hold a share of the disk, and no more."""
-IN_MEMORY = 2**20
-"""Bytes of a body before it goes to disk; they count all the same."""
-LATER = {"Retry-After": "30"}
-"""Seconds: what is held is free when a request ends, and most take less."""
-STALLED_AFTER = 300.0
-"""Seconds that a client may take to read one part of the answer."""
+"""One user may use at most this fraction of the limit: one of so many shares."""
+IN_MEMORY_BYTES = 2**20
+"""The size up to which a body stays in memory. It counts against the limit anyway."""
+RETRY_LATER = {"Retry-After": "30"}
+"""Most requests end, and free their space, within these 30 s."""
+SEND_TIMEOUT_S = 300.0
+"""How long a client may take to read one part of the response."""
 
 
 class Disk:
-    """The bytes that unfinished bodies of one process hold, and may hold."""
+    """The bytes that the unfinished bodies of one process use, and their limit."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -34,53 +34,53 @@ class Disk:
 
     @property
     def used(self) -> int:
-        """By all users together."""
+        """The bytes of all users together."""
         return sum(self._by_user.values())
 
     def reserve(self, user_id: UUID, size: int) -> None:
-        """RateLimited past the user's share, Unavailable past the whole."""
-        own = self._by_user.get(user_id, 0) + size
-        if own > self._limit // SHARES:
-            raise RateLimited(headers=LATER)
+        """Reserves bytes for the user. Raises RateLimited beyond the user's share, Overloaded beyond the whole limit."""
+        used_by_user = self._by_user.get(user_id, 0) + size
+        if used_by_user > self._limit // SHARES:
+            raise RateLimited(headers=RETRY_LATER)
         if self.used + size > self._limit:
-            raise Unavailable(headers=LATER)
-        self._by_user[user_id] = own
+            raise Overloaded(headers=RETRY_LATER)
+        self._by_user[user_id] = used_by_user
 
     def release(self, user_id: UUID, size: int) -> None:
-        """Undoes take."""
+        """Releases reserved bytes of the user."""
         left = self._by_user.pop(user_id, 0) - size
         if left:
             self._by_user[user_id] = left
 
 
 class Spool:
-    """One body: in memory while it is short, then in a file without a name. Its bytes are the user's until it is closed."""
+    """One body: in memory while it is short, then in an unlinked file. Its bytes count for the user until it is closed."""
 
     def __init__(self, disk: Disk, user_id: UUID) -> None:
         self._disk, self._user_id = disk, user_id
-        self._taken = 0
-        self.file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  (close() closes it)
+        self._reserved = 0
+        self.file = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115  (close() closes it)
 
     def write(self, part: bytes) -> None:
-        """Raises what Disk.take does, and Unavailable where this machine's disk is full."""
+        """Appends to the body. Raises the errors of Disk.reserve, and Overloaded if this machine's disk is full."""
         self._disk.reserve(self._user_id, len(part))
-        self._taken += len(part)
+        self._reserved += len(part)
         try:
             self.file.write(part)
         except OSError as error:
-            log.error("a body can't be kept on disk (%s)", errno.errorcode.get(error.errno or 0, "OSError"))
-            raise Unavailable(headers=LATER) from None
+            log.error("a body can't be written to disk (%s)", errno.errorcode.get(error.errno or 0, "OSError"))
+            raise Overloaded(headers=RETRY_LATER) from None
 
     def close(self) -> None:
-        """The file is gone and its bytes are given back; a second time changes nothing."""
-        with suppress(OSError):  # what was still to be written
+        """Deletes the file and releases its bytes. Has no effect a second time."""
+        with suppress(OSError):  # of buffered data that cannot be written
             self.file.close()
-        taken, self._taken = self._taken, 0
-        self._disk.release(self._user_id, taken)
+        size, self._reserved = self._reserved, 0
+        self._disk.release(self._user_id, size)
 
 
 class Spooling(ASGIMiddleware):
-    """Gives a request its spool and closes it at the end, whatever ends it; so does a client that stops reading the answer."""
+    """Creates the request's spool, and closes it when the request ends in any way. Ends it if the client stops reading."""
 
     scopes = (ScopeType.HTTP,)
 
@@ -88,17 +88,17 @@ class Spooling(ASGIMiddleware):
         loop = asyncio.get_running_loop()
         spool = scope["state"]["spool"] = Spool(scope["litestar_app"].state.disk, scope["auth"].user_id)
         try:
-            async with asyncio.timeout(None) as limit:
+            async with asyncio.timeout(None) as timeout:
 
-                async def watched(message: Message) -> None:
-                    limit.reschedule(loop.time() + STALLED_AFTER)
+                async def send_in_time(message: Message) -> None:
+                    timeout.reschedule(loop.time() + SEND_TIMEOUT_S)
                     await send(message)
-                    limit.reschedule(None)
+                    timeout.reschedule(None)
 
-                await next_app(scope, receive, watched)
+                await next_app(scope, receive, send_in_time)
         except TimeoutError:
-            if not limit.expired():
+            if not timeout.expired():
                 raise
-            log.warning("request %s: its client reads no more", scope["state"]["answer_headers"]["X-Request-Id"])
+            log.warning("request %s: its client has stopped reading", scope["state"]["answer_headers"]["X-Request-Id"])
         finally:
             spool.close()

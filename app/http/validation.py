@@ -1,4 +1,4 @@
-"""Validation of query strings and bodies, with every wrong field named."""
+"""Validation of query strings and bodies. The error names every invalid field."""
 
 from collections import Counter
 from functools import cache, lru_cache
@@ -12,22 +12,22 @@ from app.errors import Invalid
 from app.http.schemas import NUL, Instant, QueryParams
 
 CACHED_QUERY_BYTES = 256
-"""Bytes of a query string that is read once for all who send it."""
+"""Query strings up to this size are parsed once and cached."""
 MAX_QUERY_BYTES, MAX_QUERY_PARAMETERS = 8192, 100
-"""Bytes and parameters of a query string: reading one takes as long as it is, and none of use comes near."""
+"""The largest accepted query string, because parsing time grows with its size. Useful ones are far smaller."""
 
 
 def read_query(query: type[QueryParams], page: type[QueryParams] | None, text: bytes) -> tuple[Any, Any]:
-    """The query string as two structs: the route's own parameters, and those of a page (None where page is None).
+    """Parses the query string into two structs: the route's own parameters, and the paging parameters (None if page is None).
 
-    Invalid names every parameter that is wrong or unknown.
+    Raises Invalid, which names every invalid or unknown parameter.
     """
     return (_read_query_cached if len(text) <= CACHED_QUERY_BYTES else _read_query)(query, page, text)
 
 
 def _read_query(query: type[QueryParams], page: type[QueryParams] | None, text: bytes) -> tuple[Any, Any]:
     if len(text) > MAX_QUERY_BYTES or text.count(b"&") >= MAX_QUERY_PARAMETERS:
-        raise Invalid.fields(query=f"Must hold at most {MAX_QUERY_PARAMETERS} parameters in {MAX_QUERY_BYTES} bytes")
+        raise Invalid.fields(query=f"Must contain at most {MAX_QUERY_PARAMETERS} parameters in {MAX_QUERY_BYTES} bytes")
     sent = parse_qsl(text.decode("latin-1"), keep_blank_values=True)
     raw = dict(sent)
     of_page = {name: raw.pop(name) for name in _names(page) & raw.keys()} if page else {}
@@ -43,19 +43,19 @@ def _read_query(query: type[QueryParams], page: type[QueryParams] | None, text: 
 
 
 def _malformed(sent: list[tuple[str, str]], instants: frozenset[str]) -> dict[str, list[str]]:
-    """The parameters that msgspec would accept and the API does not."""
+    """The errors of parameters that msgspec would accept but the API does not."""
     errors = {name: [NUL] for name, value in sent if "\0" in value}
-    times = Counter(name for name, _ in sent)
-    errors |= {name: ["Is given more than once"] for name, count in times.items() if count > 1}
+    counts = Counter(name for name, _ in sent)
+    errors |= {name: ["Is sent more than once"] for name, count in counts.items() if count > 1}
     # msgspec would read a bare number as seconds since 1970.
     errors |= {
         name: ["Invalid RFC3339 encoded datetime"] for name, value in sent if ":" not in value and name in instants
     }
-    # msgspec would read the word null as "not sent", and a missing filter shows everything.
+    # msgspec would read the word null as "not sent". Without the filter, the list would contain all records.
     return errors | {name: [f"Is not a well-formed {name}"] for name, value in sent if value.lower() == "null"}
 
 
-_read_query_cached = lru_cache(maxsize=1000)(_read_query)  # first pages are requested again and again
+_read_query_cached = lru_cache(maxsize=1000)(_read_query)  # many clients request the same first pages
 
 
 @cache
@@ -67,51 +67,52 @@ def _names(struct: type[QueryParams]) -> frozenset[str]:
 
 @cache
 def _instants(shape: type[QueryParams]) -> frozenset[str]:
-    """The parameters that are instants."""
+    """The names of the parameters that are instants."""
     return frozenset(field.encode_name for field in msgspec.structs.fields(shape) if Instant in get_args(field.type))
 
 
 def field_errors(shape: Any, raw: Any, *, strict: bool = True) -> dict[str, list[str]]:
-    """Every field of a body or a query that does not fit, by its wire name; msgspec itself stops at the first.
+    """The errors of all invalid fields of a body or a query, by field name. msgspec itself stops at the first one.
 
-    raw: the decoded JSON. {"body": [...]} when it is no object. A field inside another is named `outer.inner`.
+    raw: the decoded JSON; {"body": [...]} is returned if it is not an object. A nested field is named `outer.inner`.
     """
     if not isinstance(raw, dict):
         return {"body": ["Must be a JSON object"]}
     fields = {field.encode_name: field for field in msgspec.structs.fields(shape)}
-    found = {str(name)[:64]: ["Is not known here"] for name in raw if name not in fields}
+    errors = {str(name)[:64]: ["Is not a known field"] for name in raw if name not in fields}
     for name, field in fields.items():
         if name not in raw:
             if field.required:
-                found[name] = ["Is required"]
+                errors[name] = ["Is required"]
         elif isinstance(raw[name], str) and "\0" in raw[name]:
-            found[name] = [NUL]
+            errors[name] = [NUL]
         elif isinstance(raw[name], dict) and (inner := struct_type(field.type)):
-            found |= {f"{name}.{one}": problem for one, problem in field_errors(inner, raw[name]).items()}
+            errors |= {f"{name}.{nested}": problem for nested, problem in field_errors(inner, raw[name]).items()}
         else:
             try:
                 msgspec.convert(raw[name], field.type, strict=strict)
             except msgspec.ValidationError as error:
-                found[name] = [friendly_message(str(error).split(" - at")[0], name)]
-    return found
+                errors[name] = [friendly_message(str(error).split(" - at")[0], name)]
+    return errors
 
 
 def struct_type(type_: Any) -> type[Struct] | None:
     """The Struct among a field's types, if there is one."""
-    kinds = [type_, *get_args(type_)]
-    return next((one for one in kinds if isinstance(one, type) and issubclass(one, Struct)), None)
+    types = [type_, *get_args(type_)]
+    return next((member for member in types if isinstance(member, type) and issubclass(member, Struct)), None)
 
 
 def friendly_message(message: str, name: str) -> str:
+    """Rewords a message of msgspec for clients."""
     if "matching regex" in message:
         return f"Is not a well-formed {name}"
-    if message.startswith("Invalid enum value"):  # msgspec's own words repeat it
-        return "Is none of the values known here"
+    if message.startswith("Invalid enum value"):  # msgspec's message repeats the value that was sent
+        return "Is not one of the allowed values"
     return message.replace("`", "")
 
 
 def decode_json(type_: Any, body: bytes) -> Any:
-    """The body as the type, in JSON's own types. Invalid names every field that is wrong."""
+    """Decodes the body as the type, without converting between JSON types. Raises Invalid, which names every invalid field."""
     try:
         return _decoder(type_).decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):

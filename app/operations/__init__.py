@@ -1,1 +1,1 @@
-"""Commands for operators and administrators of the database."""
+"""Commands for operators and database administrators."""

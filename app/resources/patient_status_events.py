@@ -1,4 +1,4 @@
-"""Patient status events: what happened to a patient, and what its job made of it."""
+"""Patient status events, such as admission and discharge, and the results of their jobs."""
 
 from typing import Annotated
 from uuid import UUID
@@ -21,7 +21,7 @@ queries = statements.load("patient_status_events")
 
 
 class NewEvent(RequestBody):
-    """occurredAt carries an offset. The same idempotencyKey is the same event."""
+    """A new event. occurredAt requires a UTC offset. Events with the same idempotencyKey are the same event."""
 
     patient_id: UUID
     event_type: EventType
@@ -34,7 +34,7 @@ class NewEvent(RequestBody):
 
 
 class Event(ResponseBody):
-    """An event, the state of its job and, once that is done, its result."""
+    """An event, the status of its job and, once the job is completed, its result."""
 
     id: UUID
     patient_id: UUID
@@ -55,21 +55,24 @@ PatientId = Annotated[UUID, PathParameter(name="patientId")]
 
 @post("/api/patient-status", status_code=202, options=RouteOptions(extra_status=200))
 async def create_event(data: JSONBody[NewEvent], db: Db) -> Response[Envelope[Event]]:
-    """202 with the event, its job enqueued in the same transaction; 200 with the first event where the key is known."""
+    """Create a patient event and enqueue its job. Returns 202 with the event.
+
+    If the idempotencyKey is already known, returns 200 with the first event.
+    """
 
     def build(results: list[Rows]) -> PreparedResponse:
-        made, first = results
-        # No row at all: the key's event is one the caller may not see, so it is another one.
-        if not made and not (first and first[0][1]):
+        created, existing = results
+        # Without any row, the key belongs to an event that the caller may not see. So it is a different event.
+        if not created and not (existing and existing[0][1]):
             raise IdempotencyMismatch
-        return db.data((made or first)[0][0], 202 if made else 200)
+        return db.data((created or existing)[0][0], 202 if created else 200)
 
     return await db.respond(build, queries.create, queries.get_by_key, **data.sent_fields())
 
 
 @get("/api/patient-status/history/{patientId:str}", options=RouteOptions(paged=True))
 async def list_events(patient_id: PatientId, db: Db) -> Envelope[list[Event]]:
-    """A patient's events, newest first; 404 when the patient is missing or hidden from the caller."""
+    """List a patient's events, newest first. Returns 404 if the patient does not exist or the caller may not see it."""
     return await db.page(queries.list_newest, queries.count, parent=queries.patient_exists, patient_id=patient_id)
 
 

@@ -1,4 +1,4 @@
-"""Patients: the insured, known by member number; and which providers treat them."""
+"""Patients: insured persons, identified by member number, and the providers that treat them."""
 
 from datetime import date
 from typing import Annotated
@@ -21,7 +21,7 @@ ProviderId = Annotated[UUID, PathParameter(name="providerId")]
 
 
 class NewPatient(RequestBody):
-    """memberNumber is unique in the organization."""
+    """A new patient. memberNumber is unique in the organization."""
 
     member_number: Number
     first_name: Name
@@ -32,7 +32,7 @@ class NewPatient(RequestBody):
 
 
 class PatientChange(RequestBody):
-    """Only what is sent changes; null takes away what is optional."""
+    """Changes of a patient. Fields that are not sent stay unchanged; null removes an optional value."""
 
     member_number: Number | UnsetType = UNSET
     first_name: Name | UnsetType = UNSET
@@ -57,37 +57,37 @@ class Patient(ResponseBody):
 
 @post("/api/patients")
 async def create_patient(data: JSONBody[NewPatient], db: Db) -> Response[Envelope[Patient]]:
-    """A new patient; one that a provider enters is in its care."""
+    """Create a patient. A patient created by a provider is in that provider's care."""
     return await db.created(queries.create, queries.get_by_member_number, **data.sent_fields())
 
 
 @get("/api/patients", options=RouteOptions(paged=True))
 async def list_patients(db: Db) -> Envelope[list[Patient]]:
-    """What the caller may see, newest first."""
+    """List patients, newest first. Contains the patients that the caller may see."""
     return await db.page(queries.list_newest, queries.count)
 
 
 @get("/api/patients/{id:str}", options=RouteOptions(audit_read=True))
 async def get_patient(patient_id: Id, db: Db) -> Envelope[Patient]:
-    """One patient; 404 when missing or hidden from the caller. Reading it is an entry of the trail."""
+    """Get a patient. Returns 404 if it does not exist or the caller may not see it. The access is recorded in the audit log."""
     return await db.one(queries.get, patient_id=patient_id)
 
 
 @patch("/api/patients/{id:str}")
 async def change_patient(patient_id: Id, data: JSONBody[PatientChange], db: Db) -> Envelope[Patient]:
-    """Corrects what is known of a patient."""
+    """Change a patient. Fields that are not sent stay unchanged."""
     return await db.updated(queries.exists, queries.change, patient_id=patient_id, **data.update_params())
 
 
 @put("/api/patients/{id:str}/providers/{providerId:str}", status_code=204)
 async def set_care(patient_id: Id, provider_id: ProviderId, db: Db) -> None:
-    """From now on the provider treats the patient, and so sees it; 204 also where it did already."""
+    """Add a patient to a provider's care. The provider then sees the patient. Has no effect if the patient is in its care already."""
     return await db.no_content(queries.set_care, patient_id=patient_id, provider_id=provider_id)
 
 
 @delete("/api/patients/{id:str}/providers/{providerId:str}")
 async def end_care(patient_id: Id, provider_id: ProviderId, db: Db) -> None:
-    """The provider no longer sees the patient; its own claims stay its own."""
+    """Remove a patient from a provider's care. The provider no longer sees the patient, but keeps access to its own claims."""
     return await db.no_content(queries.end_care, patient_id=patient_id, provider_id=provider_id)
 
 

@@ -1,4 +1,4 @@
-"""Providers: who gives care, known by NPI."""
+"""Providers of care, identified by NPI."""
 
 from typing import Annotated
 from uuid import UUID
@@ -21,7 +21,7 @@ Npi = Annotated[
 
 
 class NewProvider(RequestBody):
-    """npi is unique in the organization."""
+    """A new provider. npi is unique in the organization."""
 
     npi: Npi
     name: Name
@@ -30,7 +30,7 @@ class NewProvider(RequestBody):
 
 
 class ProviderChange(RequestBody):
-    """Only what is sent changes; null takes away what is optional. The NPI is an admin's to correct."""
+    """Changes of a provider. Fields that are not sent stay unchanged; null removes an optional value. Only an admin may change npi."""
 
     npi: Npi | UnsetType = UNSET
     name: Name | UnsetType = UNSET
@@ -51,25 +51,25 @@ class Provider(ResponseBody):
 
 @post("/api/providers")
 async def create_provider(data: JSONBody[NewProvider], db: Db) -> Response[Envelope[Provider]]:
-    """A new provider; its NPI is unique in the organization."""
+    """Create a provider. Its NPI is unique in the organization."""
     return await db.created(queries.create, **data.sent_fields())
 
 
 @get("/api/providers", options=RouteOptions(paged=True))
 async def list_providers(db: Db) -> Envelope[list[Provider]]:
-    """What the caller may see, newest first."""
+    """List providers, newest first. Contains the providers that the caller may see."""
     return await db.page(queries.list_newest, queries.count)
 
 
 @get("/api/providers/{id:str}")
 async def get_provider(provider_id: Id, db: Db) -> Envelope[Provider]:
-    """One provider; 404 when missing or hidden from the caller."""
+    """Get a provider. Returns 404 if it does not exist or the caller may not see it."""
     return await db.one(queries.get, provider_id=provider_id)
 
 
 @patch("/api/providers/{id:str}")
 async def change_provider(provider_id: Id, data: JSONBody[ProviderChange], db: Db) -> Envelope[Provider]:
-    """Corrects what is known of a provider; a provider corrects itself."""
+    """Change a provider. A user with the role provider may change only its own provider."""
     return await db.updated(queries.get, queries.change, provider_id=provider_id, **data.update_params())
 
 

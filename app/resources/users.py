@@ -1,4 +1,4 @@
-"""Users: who works in the organization, and as what."""
+"""Users of the organization and their roles."""
 
 from uuid import UUID
 
@@ -17,7 +17,10 @@ queries = statements.load("users")
 
 
 class UserChange(RequestBody):
-    """Holds from the user's next request on. A provider has a providerId, a patient a patientId, nobody else either."""
+    """Changes of a user, effective from the user's next request.
+
+    The role provider requires a providerId, and the role patient a patientId. Other roles have neither.
+    """
 
     role: Role | UnsetType = UNSET
     active: bool | UnsetType = UNSET
@@ -26,7 +29,7 @@ class UserChange(RequestBody):
 
 
 class Reassignment(RequestBody):
-    """Whose the claims shall be: a processor's, or nobody's."""
+    """The claims processor to whom the claims are assigned; null unassigns them."""
 
     to_user_id: UUID | None
 
@@ -45,26 +48,26 @@ class User(ResponseBody):
 
 
 class Reassigned(ResponseBody):
-    """How many claims changed hands."""
+    """The number of reassigned claims."""
 
     reassigned: int
 
 
 @get("/api/users", options=RouteOptions(paged=True))
 async def list_users(db: Db) -> Envelope[list[User]]:
-    """Everybody in the organization, newest first."""
+    """List the organization's users, newest first."""
     return await db.page(queries.list_newest, queries.count)
 
 
 @patch("/api/users/{id:str}")
 async def change_user(user_id: Id, data: JSONBody[UserChange], db: Db) -> Envelope[User]:
-    """Another role, or in and out; the last active admin stays both."""
+    """Change a user's role, or deactivate or reactivate the user. The last active admin can be neither demoted nor deactivated."""
     return await db.updated(queries.exists, queries.change, user_id=user_id, **data.update_params())
 
 
 @post("/api/users/{id:str}/reassign-claims", status_code=200)
 async def reassign_claims(user_id: Id, data: JSONBody[Reassignment], db: Db) -> Envelope[Reassigned]:
-    """Hands all of a user's claims that can still move to a processor, or to nobody."""
+    """Reassign a user's claims to a claims processor, or unassign them. Voided and reversed claims are left unchanged."""
     return await db.one(queries.reassign, user_id=user_id, to_user_id=data.to_user_id)
 
 

@@ -1,4 +1,4 @@
-"""Access tokens: compact JWS, HS256, 15 minutes. They say who is calling; what a caller may do, the database says."""
+"""Access tokens: compact JWS, HS256, 15 minutes. A token identifies the caller; the database decides what the caller may do."""
 
 import base64
 import hashlib
@@ -17,30 +17,34 @@ from app.errors import Unauthorized
 from app.vocabulary import ROLES
 
 ISSUER = AUDIENCE = "claims"
-LEEWAY = 5
-"""Seconds that the clock of the process that made a token may be ahead of ours; its end is exact."""
+LEEWAY_S = 5
+"""How far the clock of the issuing process may be ahead of this one. The expiry has no leeway."""
 TYPE = "at+jwt"
-"""RFC 9068: no other JWT that these keys may ever sign can be taken for an access token."""
+"""The type of RFC 9068, so that no other JWT signed with these keys is accepted as an access token."""
 MAX_CACHED = 10_000
-"""Tokens that a process remembers to have read."""
-LIFETIME, REFRESH_LIFETIME = 900, 30 * 86_400
-"""Seconds: of an access token, and of a refresh token that is not used."""
+"""Verified tokens that a process caches."""
+LIFETIME_S, REFRESH_LIFETIME_S = 900, 30 * 86_400
+"""Lifetime of an access token, and of an unused refresh token."""
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2}")
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who calls. The role only picks the text of a statement (one per role plans best); a stale one changes nothing."""
+    """The authenticated user.
+
+    `role` only selects the statement text: one text for each role, so that PostgreSQL keeps one plan for each role. Authorization
+    reads the role from the database, so an outdated one has no effect.
+    """
 
     organization_id: UUID
     user_id: UUID
     session_id: UUID
     role: str
     ids: str = ""
-    """The three as text, as every signature names them."""
+    """The three ids as text, in the form that every signature covers."""
 
     @property
     def key(self) -> tuple[UUID, UUID]:
-        """By which its requests take turns (app/database/fair_queue.py)."""
+        """The key of the caller's requests in fair queues (app/database/fair_queue.py)."""
         return self.organization_id, self.user_id
 
     def __post_init__(self) -> None:
@@ -48,9 +52,9 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 def make_token(caller: Caller, keys: dict[str, bytes], now: float | None = None) -> str:
-    """A token signed with the first key."""
+    """Creates a token, signed with the first key."""
     kid, key = next(iter(keys.items()))
-    issued = int(now if now is not None else time.time())
+    issued_at = int(now if now is not None else time.time())
     claims = {
         "iss": ISSUER,
         "aud": AUDIENCE,
@@ -58,20 +62,20 @@ def make_token(caller: Caller, keys: dict[str, bytes], now: float | None = None)
         "sid": str(caller.session_id),
         "org": str(caller.organization_id),
         "role": caller.role,
-        "iat": issued,
-        "nbf": issued,
-        "exp": issued + LIFETIME,
+        "iat": issued_at,
+        "nbf": issued_at,
+        "exp": issued_at + LIFETIME_S,
     }
     return jwt.encode(claims, key, algorithm="HS256", headers={"kid": kid, "typ": TYPE})
 
 
 def read_token(token: str, keys: dict[str, bytes]) -> tuple[Caller, int]:
-    """The caller a bearer token names, and when it expires (seconds since 1970).
+    """The caller that a bearer token names, and its expiry in seconds since 1970.
 
-    Raises Unauthorized when expired, unsigned or signed any other way (RFC 8725, 3.1), whatever else is wrong with it.
+    Raises Unauthorized if the token is expired, unsigned, signed with another algorithm (RFC 8725, 3.1), or invalid in any way.
     """
     try:
-        if not _COMPACT.fullmatch(token):  # jwt would overlook padding
+        if not _COMPACT.fullmatch(token):  # jwt would accept padding
             raise Unauthorized
         header = jwt.get_unverified_header(token)
         if header.get("typ") != TYPE or header.keys() != {"alg", "kid", "typ"}:
@@ -82,7 +86,7 @@ def read_token(token: str, keys: dict[str, bytes]) -> tuple[Caller, int]:
             algorithms=["HS256"],
             audience=AUDIENCE,
             issuer=ISSUER,
-            leeway=LEEWAY,
+            leeway=LEEWAY_S,
             options={"require": ["exp", "iat", "nbf", "sub", "aud", "iss"], "strict_aud": True},
         )
         caller = Caller(UUID(claims["org"]), UUID(claims["sub"]), UUID(claims["sid"]), claims["role"])
@@ -94,15 +98,15 @@ def read_token(token: str, keys: dict[str, bytes]) -> tuple[Caller, int]:
 
 
 def _is_short_lived(claims: dict[str, Any]) -> bool:
-    """Whether the times are what make_token writes; jwt would take text and fractions, and any lifetime."""
+    """Whether the times have the form that make_token writes. jwt would accept text, fractions and any lifetime."""
     times = (claims["iat"], claims["nbf"], claims["exp"])
-    return all(type(one) is int for one in times) and claims["exp"] - claims["iat"] <= LIFETIME
+    return all(type(value) is int for value in times) and claims["exp"] - claims["iat"] <= LIFETIME_S
 
 
 class TokenCache:
-    """The tokens that were read lately: a client sends the same one for minutes, and reading it is a tenth of a short request.
+    """Caches verified tokens, because a client sends the same one for minutes and verifying it is a tenth of a short request.
 
-    A token is known by its whole text, which is its signature's, too; only its time can run out.
+    The cache key is the token's whole text, which includes its signature. So only the expiry must be checked again.
     """
 
     def __init__(self, keys: dict[str, bytes]) -> None:
@@ -110,7 +114,7 @@ class TokenCache:
         self._read: dict[str, tuple[Caller, int]] = {}
 
     def read(self, token: str) -> Caller:
-        """read_token, or what it said before."""
+        """The caller that the token names, from the cache or by read_token. Raises Unauthorized."""
         caller, expires = self._read.get(token, (None, 0))
         if caller and expires > time.time():
             return caller
@@ -123,18 +127,18 @@ class TokenCache:
 
 
 def new_secret() -> str:
-    """A refresh or invitation token: 32 random bytes as text. The database keeps only its hash."""
+    """Creates a refresh or invitation token: 32 random bytes as text. The database stores only its hash."""
     return secrets.token_urlsafe(32)
 
 
 def successors(secret: str, keys: Sequence[bytes]) -> list[str]:
-    """The refresh token that comes after this one, by each of the keys (Settings.refresh_keys); the first key's is the one given out.
+    """The next refresh token after this one, by each of the keys (Settings.refresh_keys). Clients receive that of the first key.
 
-    Derived and not random, so that a request that is sent again within the grace can be answered with the same.
+    Tokens are derived, not random, so that a repeated request within the grace period gets the same token.
     """
     return [base64.urlsafe_b64encode(hmac.digest(key, secret.encode(), "sha256")).decode().rstrip("=") for key in keys]
 
 
 def secret_hash(secret: str) -> bytes:
-    """What the database keeps of a secret; it is random, so one round of sha256 is enough."""
+    """The hash of a secret that the database stores. One round of SHA-256 is enough, because the secret is random."""
     return hashlib.sha256(secret.encode()).digest()

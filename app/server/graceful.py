@@ -1,4 +1,7 @@
-"""uvicorn, which takes in who has come before it shuts the door: alone it resets whoever has just connected or just asked."""
+"""uvicorn.Server with a complete graceful shutdown.
+
+It accepts the connections in the backlog and answers requests already received, then closes the socket. Plain uvicorn resets both.
+"""
 
 import asyncio
 import os
@@ -10,31 +13,31 @@ from collections.abc import Iterable
 import uvicorn
 
 BACKLOG_TIMEOUT_S = 1.0
-"""Seconds that this may take at most; then the rest is reset, as uvicorn alone would."""
+"""The time limit for the backlog and for unread requests. The rest is reset, as by plain uvicorn."""
 
 
 class GracefulServer(uvicorn.Server):
-    """Stops listening when nobody waits to be let in, and closes connections that lie idle when nothing unread lies in them."""
+    """Stops listening once the backlog is empty, and closes idle connections once they have no unread data."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        limit = time.monotonic() + BACKLOG_TIMEOUT_S
-        listening = [one.fileno() for server in self.servers for one in server.sockets]
-        if not sockets:  # its own; those it was given have other listeners, and who gave them does this when all end
-            for one in listening:
-                stop_accepting(one)
-        while _on_readable(listening) and time.monotonic() < limit:  # noqa: ASYNC110 (what it waits for is the loop)
-            await asyncio.sleep(0)  # a turn of the loop lets in one who waits
+        deadline = time.monotonic() + BACKLOG_TIMEOUT_S
+        listeners = [listener.fileno() for server in self.servers for listener in server.sockets]
+        if not sockets:  # sockets that this process opened; inherited ones are shared, and the supervisor stops them
+            for listener in listeners:
+                stop_accepting(listener)
+        while _has_readable(listeners) and time.monotonic() < deadline:  # noqa: ASYNC110 (it waits for the loop itself)
+            await asyncio.sleep(0)  # an iteration of the loop accepts a connection
         for server in self.servers:
             server.close()
-        for given in sockets or []:
-            given.close()
-        await asyncio.sleep(0.01)  # of who was let in last the loop tells a turn later
-        while self.has_unread_requests() and time.monotonic() < limit:  # noqa: ASYNC110
+        for inherited in sockets or []:
+            inherited.close()
+        await asyncio.sleep(0.01)  # the loop reports the last accepted connection one iteration later
+        while self.has_unread_requests() and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0)
         await super().shutdown(sockets)
 
     def has_unread_requests(self) -> bool:
-        """Whether somebody has connected and not asked yet, or has asked on a connection that lay idle and is not read yet."""
+        """Whether a new connection has sent no request yet, or an idle connection has an unread request."""
         idle = []
         for connection in self.server_state.connections:
             cycle, transport = getattr(connection, "cycle", None), getattr(connection, "transport", None)
@@ -42,17 +45,17 @@ class GracefulServer(uvicorn.Server):
                 return True
             if cycle.response_complete and transport:
                 idle.append(transport.get_extra_info("socket").fileno())
-        return _on_readable(idle)
+        return _has_readable(idle)
 
 
-def stop_accepting(listening: int) -> None:
-    """Whoever connects from now on is told nothing, and tries again, while those before are let in."""
-    with socket.socket(fileno=os.dup(listening)) as same:
+def stop_accepting(listener: int) -> None:
+    """Sets the backlog to 0: new connection attempts are dropped, and clients retry them. The backlog is still accepted."""
+    with socket.socket(fileno=os.dup(listener)) as same:
         same.listen(0)
 
 
-def _on_readable(files: Iterable[int]) -> bool:
+def _has_readable(files: Iterable[int]) -> bool:
     poll = select.poll()
-    for one in files:
-        poll.register(one, select.POLLIN)
+    for file in files:
+        poll.register(file, select.POLLIN)
     return bool(poll.poll(0))

@@ -1,4 +1,4 @@
-"""Processes that are started again when they end by themselves, and drained when they are told to end."""
+"""A supervisor of child processes: it restarts those that exit, and drains all of them at the end."""
 
 import ctypes
 import os
@@ -13,63 +13,65 @@ from types import FrameType
 from app.backoff import Backoff
 
 INITIAL_BACKOFF_S, MAX_BACKOFF_S, RESET_BACKOFF_AFTER_S = 0.5, 30.0, 10.0
-"""Seconds: before the first restart, at most, and after how long a life the wait starts over."""
+"""The wait before the first restart, the longest wait, and the run time that resets the waits."""
 DRAIN_TIMEOUT_S = 25.0
-"""Seconds that they get to finish what they are doing."""
+"""How long children may take to finish their work after SIGTERM."""
 EXIT_STARTUP_FAILED = 3
-"""The status of a process that could not start to serve, as uvicorn has it."""
+"""The exit status of a process that failed to start, as defined by uvicorn."""
 
 
 def print_line(line: str) -> None:
-    """To the terminal, if it is still there."""
-    with suppress(OSError):  # what is left to do is still to be done
+    """Prints to the terminal, if it is still open."""
+    with suppress(OSError):  # a closed terminal must not stop the supervisor
         print(line, flush=True)
 
 
 def die_with_parent(last_signal: signal.Signals) -> Callable[[], object] | None:
-    """A preexec_fn: the child gets the signal when the thread that started it ends, however it ends. Linux only."""
+    """A preexec_fn that sends the child the signal when the thread that started it ends in any way. Linux only."""
     if sys.platform != "linux":
         return None
-    prctl = ctypes.CDLL(None).prctl  # found before the fork: nothing between fork and exec may wait for a lock
+    prctl = ctypes.CDLL(
+        None
+    ).prctl  # looked up before the fork, because code between fork and exec must not wait for a lock
     parent = os.getpid()
 
-    def promise() -> None:
+    def set_death_signal() -> None:
         prctl(1, int(last_signal))  # 1: PR_SET_PDEATHSIG
-        if os.getppid() != parent:  # it has ended already
+        if os.getppid() != parent:  # the parent has already ended
             os.kill(os.getpid(), last_signal)
 
-    return promise
+    return set_death_signal
 
 
 class Child:
-    """A process that is started again when it ends by itself, later each time. inherits: open files that it gets as well."""
+    """A process that is restarted when it exits, with backoff. inherits: file descriptors that it inherits."""
 
     def __init__(self, name: str, arguments: list[str], environ: dict[str, str], inherits: Sequence[int] = ()) -> None:
         self.name = name
         self.failed_to_start = False
-        """Whether it could not start when it was first started."""
+        """Whether its first start failed."""
         self._command = [sys.executable, "-m", *arguments]
         self._environ = environ
         self._inherits = inherits
         self._process: subprocess.Popen[bytes] | None = None
         self._backoff = Backoff(INITIAL_BACKOFF_S, MAX_BACKOFF_S, RESET_BACKOFF_AFTER_S)
-        self._was_started_again = False
-        self._due = 0.0
+        self._was_restarted = False
+        self._start_at = 0.0
 
     def ensure_running(self) -> None:
-        """To be called again and again: starts it, and starts it again once it has ended and its wait is over."""
+        """Starts the process if it does not run and its wait is over. Must be called periodically."""
         now = time.monotonic()
         if self._process and (status := self._process.poll()) is not None:
             self._process = None
-            self.failed_to_start = status == EXIT_STARTUP_FAILED and not self._was_started_again
-            self._was_started_again = True
+            self.failed_to_start = status == EXIT_STARTUP_FAILED and not self._was_restarted
+            self._was_restarted = True
             wait_s = self._backoff.next_wait_s()
-            self._due = now + wait_s
-            print_line(f"{self.name} ended with {status}; starting it again in {wait_s:g} s")
-        if self._process is None and now >= self._due:
+            self._start_at = now + wait_s
+            print_line(f"{self.name} exited with status {status}; restarting it in {wait_s:g} s")
+        if self._process is None and now >= self._start_at:
             self._backoff.start()
-            # A session of its own: Ctrl-C reaches the supervisor alone, which ends everything in order. Where that is
-            # killed nobody would start, drain or end it any more, and `make run`'s database goes at the same time.
+            # A new session, so that Ctrl-C reaches only the supervisor, which ends all processes in order. If the supervisor
+            # is killed, the child is killed too: it could no longer be restarted or drained.
             self._process = subprocess.Popen(
                 self._command,
                 env=self._environ,
@@ -79,29 +81,29 @@ class Child:
             )
 
     def signal(self, number: signal.Signals) -> None:
-        """Nothing happens where it has ended."""
+        """Sends the signal. Does nothing if the process has ended."""
         if self._process:
             self._process.send_signal(number)
 
     def has_ended(self) -> bool:
-        """Also when it was never started."""
+        """Whether the process has ended or was never started."""
         return self._process is None or self._process.poll() is not None
 
 
 def terminate(children: Sequence[Child]) -> None:
-    """SIGTERM to all, and SIGKILL to those that do not end in time."""
-    for number, seconds in ((signal.SIGTERM, DRAIN_TIMEOUT_S), (signal.SIGKILL, 5.0)):
+    """Sends SIGTERM to all children, and SIGKILL to those that do not end within DRAIN_TIMEOUT_S."""
+    for number, timeout_s in ((signal.SIGTERM, DRAIN_TIMEOUT_S), (signal.SIGKILL, 5.0)):
         for child in children:
             child.signal(number)
-        limit = time.monotonic() + seconds
-        while not all(child.has_ended() for child in children) and time.monotonic() < limit:
+        deadline = time.monotonic() + timeout_s
+        while not all(child.has_ended() for child in children) and time.monotonic() < deadline:
             time.sleep(0.02)
 
 
 def supervise(children: Sequence[Child], before_end: Callable[[], object] = lambda: None) -> None:
-    """Keeps them until SIGINT, SIGTERM or SIGHUP, then drains them. before_end: what comes before that.
+    """Keeps the children running until SIGINT, SIGTERM or SIGHUP, then drains them. before_end: called before draining.
 
-    Where none of them could start in the first place it ends with REFUSED, as one of them alone would.
+    If the first start of every child failed, exits with EXIT_STARTUP_FAILED, as a single child would.
     """
     stopping = False
 

@@ -43,8 +43,8 @@ language sql stable set search_path = app, pg_catalog, pg_temp as $$
         ('diagnosisCode', 'Must be a billable ICD-10-CM code valid on the service date', not exists (
             select from diagnosis_codes d where d.code = c.diagnosis_code and d.billable
                 and d.valid_from <= c.service_date and c.service_date < d.valid_until)),
-        ('patientId', 'Names no patient', not exists (select from patients p where p.patient_id = c.patient_id)),
-        ('providerId', 'Names no provider', not exists (select from providers p where p.provider_id = c.provider_id))
+        ('patientId', 'No such patient', not exists (select from patients p where p.patient_id = c.patient_id)),
+        ('providerId', 'No such provider', not exists (select from providers p where p.provider_id = c.provider_id))
     ) as checks (field, problem, failed)
     where failed
 $$;

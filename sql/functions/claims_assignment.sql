@@ -9,7 +9,7 @@ begin
     if new.assigned_to is not null then
         select u.* into worker from users u where u.user_id = new.assigned_to;
         if not found then
-            perform raise_invalid('{"userId": ["Names no user"]}');
+            perform raise_invalid('{"userId": ["No such user"]}');
         elsif worker.role <> 'claims_processor' or not worker.active then
             perform raise_conflict('{"userId": ["Must be an active claims processor"]}');
         end if;
@@ -43,7 +43,7 @@ declare
     moved integer;
 begin
     if p_to is not null and not exists (select from users u where u.user_id = p_to) then
-        perform raise_invalid('{"toUserId": ["Names no user"]}');
+        perform raise_invalid('{"toUserId": ["No such user"]}');
     elsif p_to is not null and not exists (
         select from users u where u.user_id = p_to and u.role = 'claims_processor' and u.active) then
         perform raise_conflict('{"toUserId": ["Must be an active claims processor"]}');

@@ -6,7 +6,7 @@ create or replace function app.error_json(state text, detail text default null) 
 language sql immutable
 return case state
     when 'INVAL' then jsonb_build_object(
-        'code', 'VALIDATION_ERROR', 'message', 'The request does not fit; details name each field.', 'fields', detail::jsonb)
+        'code', 'VALIDATION_ERROR', 'message', 'The request is invalid. See details.fields.', 'fields', detail::jsonb)
     when 'TRANS' then jsonb_build_object(
         'code', 'CONFLICT', 'fields', jsonb_build_object(), 'message', format(
             'A claim that is %s can''t become %s.', coalesce(detail::jsonb ->> 'from', 'new'), detail::jsonb ->> 'to'))

@@ -79,7 +79,7 @@ begin
         return;
     end if;
     if job.status <> 'failed' then
-        perform raise_conflict('{"status": ["Only a failed job runs again"]}');
+        perform raise_conflict('{"status": ["Only failed jobs can be retried"]}');
     end if;
     perform defer_job(job.job_type, job.organization_id, job.event_id, job.patient_id);
     perform write_audit_entry('execute', 'job_processing_logs', p_job_id, job.patient_id, 'retried');

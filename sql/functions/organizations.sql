@@ -4,7 +4,7 @@ create or replace function app.check_organization() returns trigger
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
     if not exists (select from pg_timezone_names where name = new.timezone) then
-        perform raise_invalid('{"settings.timezone": ["Is no IANA time zone"]}');
+        perform raise_invalid('{"settings.timezone": ["Is not an IANA time zone"]}');
     end if;
     return new;
 end

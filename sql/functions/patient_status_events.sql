@@ -8,9 +8,9 @@ begin
     perform raise_invalid((
         select coalesce(jsonb_object_agg(field, jsonb_build_array(problem)), '{}')
         from (values
-            ('patientId', 'Names no patient',
+            ('patientId', 'No such patient',
                 not exists (select from patients p where p.patient_id = new.patient_id)),
-            ('providerId', 'Names no provider', new.provider_id is not null
+            ('providerId', 'No such provider', new.provider_id is not null
                 and not exists (select from providers p where p.provider_id = new.provider_id)),
             ('occurredAt', 'Must not lie in the future or before 1900',
                 new.occurred_at not between '1900-01-01' and now() + interval '5 minutes')

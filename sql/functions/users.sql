@@ -17,7 +17,7 @@ language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
     if not exists (select from users u where u.role = 'admin' and u.active) then
         perform raise_conflict(jsonb_build_object(
-            case when new.role <> 'admin' then 'role' else 'active' end, jsonb_build_array('The last active admin stays')));
+            case when new.role <> 'admin' then 'role' else 'active' end, jsonb_build_array('The last active admin can''t be demoted or deactivated')));
     end if;
     return null;
 end

@@ -202,7 +202,7 @@ begin
     if context.is_signed(p_proof, p_said, inner_pad, outer_pad) and split_part(p_proof, ':', 3) in (pg_backend_pid()::text, '0') then
         raise exception using errcode = 'CLOCK', message = 'signed for another time';
     end if;
-    raise exception using errcode = '28000', message = 'not signed';
+    raise exception using errcode = '28000', message = 'invalid signature';
 end
 $$;
 
@@ -249,7 +249,7 @@ declare
     done text;
 begin
     if strpos(concat(p_request_id, p_address, p_source), e'\n') > 0 then  -- lines would read as other fields
-        raise exception using errcode = '28000', message = 'not signed';
+        raise exception using errcode = '28000', message = 'invalid signature';
     end if;
     select own.inner_pad, own.outer_pad, api.inner_pad as api_inner_pad, api.outer_pad as api_outer_pad into keys
     from context.keys own left join context.keys api on api.kid = split_part(p_proof, ':', 1) and api.kid <> 'self'
@@ -263,7 +263,7 @@ begin
     left join auth.sessions s on s.organization_id = u.organization_id and s.session_id = p_session_id and s.user_id = u.user_id
     where u.user_id = p_user_id and u.active and o.suspended_at is null;
     if (caller.in_session or p_session_id is null and found and context.is_operator()) is not true then
-        raise exception using errcode = 'ENDED', message = 'no such user, or its session has ended';
+        raise exception using errcode = 'ENDED', message = 'unknown or inactive user, or session ended';
     end if;
     if p_read_only then  -- first, since it is part of what is signed
         done := set_config('transaction_read_only', 'on', true);

@@ -66,7 +66,7 @@ async def test_a_backup_is_whole_without_the_administrator(settings, as_root, ca
         assert contents(restored) == contents(as_root)
         assert min(contents(restored)[name] for name in TENANT_TABLES) > 0  # control
         assert restored.execute("select count(*) from context.keys").fetchone() == (0,)  # no secret was in the dump
-        assert "it came here from another server" in migrate.check(
+        assert "it was copied from another server" in migrate.check(
             there
         )  # until the schema step has run, nothing starts
         migrate.apply(there)

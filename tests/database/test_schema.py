@@ -213,9 +213,9 @@ def test_check_and_schema_work_where_an_earlier_version_stored_no_facts(settings
         "create or replace function schema_admin.fingerprint() returns text language sql return 'of yesterday'; "
         "update schema_admin.state set files = 'of yesterday', catalog = 'of yesterday'"
     )
-    assert migrate.check(settings) == ["it was made from other files"]
+    assert migrate.check(settings) == ["it was applied from other files"]
     as_root.execute("update schema_admin.state set catalog = 'of another hand'")
-    assert migrate.check(settings) == ["it was made from other files", migrate.BY_HAND]
+    assert migrate.check(settings) == ["it was applied from other files", migrate.BY_HAND]
     as_root.execute("drop function schema_admin.fingerprint")
     assert migrate.check(settings) == ["the schema was never applied"]
     migrate.apply(settings)
@@ -305,11 +305,11 @@ def test_the_example_secret_is_refused_in_production():
 def test_check_names_a_key_that_is_none_of_token_keys(settings, as_root):
     assert migrate.check(settings) == []
     as_root.execute("insert into context.keys values ('planted', repeat('x', 64)::bytea, repeat('y', 64)::bytea)")
-    assert migrate.check(settings) == ["context.keys: planted is none of TOKEN_KEYS"]
+    assert migrate.check(settings) == ["context.keys: planted is not in TOKEN_KEYS"]
     as_root.execute(
         "delete from context.keys where kid = 'planted'; update context.keys set inner_pad = outer_pad where kid <> 'self'"
     )
-    assert migrate.check(settings) == ["context.keys: test is none of TOKEN_KEYS"]
+    assert migrate.check(settings) == ["context.keys: test is not in TOKEN_KEYS"]
 
 
 def test_a_function_that_stays_keeps_no_owner_and_no_grant(settings, as_root):

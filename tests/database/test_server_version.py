@@ -109,7 +109,7 @@ def test_a_real_server_that_lacks_fixes_is_warned_about_once_a_process(told, tmp
 
     def ready() -> bool:
         try:
-            return httpx.get(address, timeout=5).json()["schema"] == "ok"  # no worker lives yet
+            return httpx.get(address, timeout=5).json()["schema"] == "ok"  # no worker runs yet
         except httpx.TransportError:
             return False
 

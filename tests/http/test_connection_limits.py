@@ -314,7 +314,7 @@ async def test_a_slow_head_counts_from_the_connections_start():
 
 
 async def test_a_slow_body_is_408():
-    bounds = changed(min_body_rate=1000.0)
+    bounds = changed(min_body_bytes_per_s=1000.0)
     async with serving(bounds) as to:
         client = await to.connect()
         await client.send(POST + b"Content-Length: 3000\r\n\r\n")

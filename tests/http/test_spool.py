@@ -19,7 +19,7 @@ IMPORT = "/api/claims/import"
 @pytest.fixture(autouse=True)
 def on_disk(monkeypatch):
     """Every body is a file at once."""
-    monkeypatch.setattr(spool, "IN_MEMORY", 10)
+    monkeypatch.setattr(spool, "IN_MEMORY_BYTES", 10)
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ async def cancel(one: Import) -> None:
 @pytest.mark.parametrize("end", [finish, stall, leave, cancel])
 async def test_nothing_is_held_once_an_answer_has_ended(app, cast, monkeypatch, end):
     if end is stall:
-        monkeypatch.setattr(spool, "STALLED_AFTER", 0.3)
+        monkeypatch.setattr(spool, "SEND_TIMEOUT_S", 0.3)
     before = files()
     one = await begin(app, cast)
     assert (files(), app.state.disk.used > 250 * 100) == (before + 1, True)  # control

@@ -6,7 +6,7 @@ import psycopg
 
 from app.operations import migrate
 from app.operations.permissions import document, read
-from app.operations.permissions_labels import RESTRICTIVE, WORDS
+from app.operations.permissions_labels import LABELS, RESTRICTIVE
 
 
 def written(connection):
@@ -37,12 +37,12 @@ CHANGES = [
      "(a) approved_cents, status, notes, denial_reason, denial_code, assigned_to, status_reason"),
     ("alter policy claims_provider_select on claims using (true)", "| claims_provider | all | own by provider_id (a) |"),
     ("alter policy claims_provider_select on claims using (provider_id is not null)", "| `provider_id IS NOT NULL` |"),
-    ("alter policy claims_auth_definer_update on claims with check (true)", "| untaken; with check all (e) |"),
+    ("alter policy claims_auth_definer_update on claims with check (true)", "| unassigned; with check all (e) |"),
     ("create policy more on claims for select to claims_provider using (status = 'paid')",
      "| own by provider_id; or `status = 'paid'` |"),
     ("create policy more on claims for delete to claims_admin using (true)", "more for delete to claims_admin using (true)"),
-    ("create policy less on claims as restrictive to claims_admin using (false)", "**Closed further by less.**"),
-    ("drop policy claims_tenant on claims", "Every table has all three, but for app.claim_transitions, app.claims,"),
+    ("create policy less on claims as restrictive to claims_admin using (false)", "**Further restrictive policies: less.**"),
+    ("drop policy claims_tenant on claims", "Tables without all three: app.claim_transitions, app.claims,"),
     ("drop policy claims_tenant on claims", "| claims_admin | of every organization | of every organization (a) |"),
     ("alter policy claims_tenant on claims to claims_admin", "**Without `_tenant`.**"),
     ("alter policy claims_tenant on claims using (true)", "**Without `_tenant`.**"),
@@ -50,17 +50,18 @@ CHANGES = [
     ("drop policy claims_requires_context on claims", "**Without `_requires_context`.**"),
     ("alter policy claims_tenant on claims to claims_admin", "**Without `_tenant`.**"),
     ("alter policy patients_requires_context on patients to claims_admin",
-     "`_requires_context` stands on app.claims, app.organizations, app.patients, app.users"),
+     "`_requires_context` applies only to some roles: app.claims, app.organizations, app.patients, app.users"),
     ("alter policy claims_requires_context on claims using (true)", "**Without `_requires_context`.**"),
     ("alter policy claims_context on claims using (true)", "**Without `_context`.**"),
     ("alter policy claims_context on claims to claims_admin", "claims_context as restrictive for all to claims_admin\n"),
     ("alter policy patients_context on patients to claims_admin",
-     "`_context` stands on app.claims, app.organizations, app.patients, app.users"),
+     "`_context` applies only to some roles: app.claims, app.organizations, app.patients, app.users"),
     ("alter table claims disable row level security", "**Row-level security is off.**"),
     ("alter table claims no force row level security", "**Row-level security is not for the owner.**"),
-    ("create table notes ()", "## app.notes\n\n**No file says why.**\n\n**Without `_tenant`, `_requires_context`, `_context`.**"),
+    ("create table notes ()",
+     "## app.notes\n\n**No file has the policies of this table.**\n\n**Without `_tenant`, `_requires_context`, `_context`.**"),
     ("grant claims_auth_definer to claims_api", "claims_api (a login) may become claims_admin, claims_auth_definer"),
-    ("grant usage on schema procrastinate to claims_api", "Into the schema procrastinate may look claims_api"),
+    ("grant usage on schema procrastinate to claims_api", "Usage of the schema procrastinate: claims_api"),
     ("grant create on schema app to claims_api", "claims_api, claims_api (create)"),
     ("grant select on procrastinate.procrastinate_jobs to claims_api",
      "- procrastinate: claims_api may select on procrastinate_jobs."),
@@ -68,7 +69,7 @@ CHANGES = [
      "**claims_admin, claims_patient**\n\n- as claims_trigger_definer: app.retry_job(uuid)"),
     ("comment on function app.uuid7 is 'A new id'", "app.uuid7() (A new id)"),
     ("alter function app.uuid7 security definer", "- as claims_owner: app.uuid7()"),
-    ("revoke update on claims from claims_owner", "It has given up update on app.claims."),
+    ("revoke update on claims from claims_owner", "It lacks update on app.claims."),
 ]  # fmt: skip
 
 
@@ -86,7 +87,7 @@ def test_a_change_shows(as_root):
 def test_every_rule_has_words_and_all_words_a_rule(as_root):
     facts = read(as_root)
     rules = {policy[part] for policy in facts["policies"] for part in ("using", "check")} - {None, "true"}
-    said = WORDS.keys() | {rule for one in RESTRICTIVE.values() for rule in one[:2]} - {None, "true"}
+    said = LABELS.keys() | {rule for one in RESTRICTIVE.values() for rule in one[:2]} - {None, "true"}
     assert rules - said == set(), "add them to app/operations/permissions_labels.py"
     # A rule may ask context.verified_id of what is found and context.required_id of what is written; the words are the same.
     either = {rule.replace("verified_id", "required_id") for rule in rules}

@@ -209,7 +209,7 @@ def test_a_dead_worker_comes_back_and_sigterm_ends_everything(run, folder):
     killed = worker_of(process)
     killed.kill()
     wait_for(lambda: (again := worker_of(process)) and again.pid != killed.pid)
-    assert "the worker ended with -9" in output.read_text()
+    assert "the worker exited with status -9" in output.read_text()
 
     started = children(process)
     process.terminate()

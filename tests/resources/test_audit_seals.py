@@ -391,7 +391,7 @@ def test_in_another_cluster_the_trail_goes_on_in_a_new_era(settings, as_root, en
         as_root.execute(f"update auth.unsealed_entries set written_by = {far}")
         as_root.execute("delete from audit_seals")
         as_root.execute("update schema_admin.state set cluster = 'another'")
-    assert migrate.check(settings) == ["it came here from another server"]
+    assert migrate.check(settings) == ["it was copied from another server"]
     migrate.apply(settings)
     assert migrate.check(settings) == []
     assert as_root.execute("select app.cluster_epoch()").fetchone() == (2,)

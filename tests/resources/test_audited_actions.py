@@ -87,7 +87,7 @@ async def test_where_a_denial_cannot_be_recorded_it_is_one_all_the_same(as_user,
     with caplog.at_level(logging.ERROR, "claims.api"):
         answer = await as_user("pia").get(f"/api/claims/{uuid4()}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "NOT_FOUND")
-    assert f"request {answer.headers['X-Request-Id']}: a denial is not in the trail" in caplog.text
+    assert f"request {answer.headers['X-Request-Id']}: its denial is not in the audit log" in caplog.text
 
 
 WINDOWS = "select recorded, more from auth.denial_counters order by recorded desc"

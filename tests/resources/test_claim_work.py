@@ -85,7 +85,7 @@ async def test_a_claim_is_assigned_to_a_processor_and_to_nobody_else(as_user, as
     nobodys = await alma("PUT", path, json={"userId": str(cast.organization)})
     assert theirs.status_code == nobodys.status_code == 400
     assert theirs.json()["error"] == nobodys.json()["error"]
-    assert theirs.json()["error"]["details"]["fields"] == {"userId": ["Names no user"]}
+    assert theirs.json()["error"]["details"]["fields"] == {"userId": ["No such user"]}
     taken = await alma("PUT", path, json={"userId": None})
     assert (taken.status_code, taken.json()["data"]["assignedTo"]) == (200, None)
     as_root.execute("update users set active = false where user_id = %s", [cast.paul])

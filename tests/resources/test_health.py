@@ -25,7 +25,7 @@ async def test_readiness_says_that_no_worker_lives(client, as_root):
     as_root.execute("update procrastinate.procrastinate_workers set last_heartbeat = now() - interval '31 seconds'")
     client._transport.app.state.health = (0.0, ("", "", ""))
     answer = await client.get("/health/ready")
-    assert (answer.status_code, answer.json()["workers"]) == (200, "no worker lives")
+    assert (answer.status_code, answer.json()["workers"]) == (200, "no worker is running")
 
 
 async def test_readiness_turns_red_where_the_schema_is_another(client, as_root):

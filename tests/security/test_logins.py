@@ -114,7 +114,7 @@ async def test_processes_hash_in_turn(tmp_path):
             assert (await asyncio.wait_for(hashing, 20)).startswith("$argon2id$")
         finally:
             other.kill()
-            passwords._turn = None
+            passwords._lock_file = None
             turn.close()
 
 

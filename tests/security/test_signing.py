@@ -212,8 +212,8 @@ def test_worker_and_schema_step_without_a_database_end_with_one_line():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"user": "nobody_at_all"}, "does not let this login in"),
-        ({"database": "no_such_database"}, "is not there: the server has no database of that name"),
+        ({"user": "nobody_at_all"}, "rejects this login"),
+        ({"database": "no_such_database"}, "does not exist on this server"),
     ],
 )
 def test_why_no_connection_was_had_is_said_without_names(

@@ -15,7 +15,7 @@ import jwt
 import pytest
 
 from app.errors import Unauthorized
-from app.security.tokens import LIFETIME, Caller, TokenCache, make_token, read_token
+from app.security.tokens import LIFETIME_S, Caller, TokenCache, make_token, read_token
 from tests.conftest import KEYS, PASSWORD, caller
 
 KEY = KEYS["test"]
@@ -253,7 +253,7 @@ async def test_a_token_is_worth_what_its_user_is_and_no_more(as_user, client, ca
 
 def test_a_token_that_was_read_before_expires_all_the_same():
     who, tokens = Caller(uuid4(), uuid4(), uuid4(), "admin"), TokenCache(KEYS)
-    token = make_token(who, KEYS, time.time() - LIFETIME + 2)
+    token = make_token(who, KEYS, time.time() - LIFETIME_S + 2)
     assert tokens.read(token) == tokens.read(token) == who  # control: while it lasts, read and remembered
     expires = read_token(token, KEYS)[1]
     while time.time() <= expires:

@@ -1,1 +1,1 @@
-"""The demo: real claims played through the HTTP API."""
+"""The demo: sends sample claims of the CMS through the HTTP API."""

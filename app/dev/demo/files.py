@@ -1,4 +1,4 @@
-"""The CMS sample files as claims and stays."""
+"""Reads claims and hospital stays from the CMS sample files."""
 
 import csv
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class SampleClaim:
-    """One claim of the files. amount: decimal text in dollars; provider: NPI; discharged only where it was a stay."""
+    """One claim of the files. amount is in dollars, as decimal text; provider is an NPI. Only hospital stays have `discharged`."""
 
     number: str
     member: str
@@ -30,7 +30,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 
 def read() -> list[SampleClaim]:
-    """Carrier claims (one a CLM_ID: its total charge stands on every line, so lines are not added up), then inpatient stays."""
+    """The carrier claims, then the inpatient stays. Each line of a carrier claim (CLM_ID) contains its total, so one line is used."""
     carrier = {row["CLM_ID"]: row for row in _rows("carrier.csv")}
     return [
         SampleClaim(

@@ -1,4 +1,4 @@
-"""The API's own description: /openapi.json, and an interactive reference at /docs that works without a network."""
+"""The API's documentation: /openapi.json, and an interactive reference at /docs that works without a network."""
 
 import json
 import re
@@ -32,7 +32,8 @@ PAGE = """<!doctype html>
 """
 START = """SwaggerUIBundle({url: "/openapi.json", dom_id: "#reference", deepLinking: true, validatorUrl: null})
 """
-"""In a file, as the page's policy lets no inline script run. Without persistAuthorization a token ends with the page."""
+"""A separate file, because the page's Content-Security-Policy forbids inline scripts. persistAuthorization stays off, so that a token is
+dropped when the page is closed."""
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -49,7 +50,7 @@ POLICY = "; ".join(
 
 @get("/openapi.json", media_type=MediaType.JSON, options=RouteOptions(hidden=True, public=True))
 async def openapi(request: Request[Any, Any, Any]) -> bytes:
-    """The OpenAPI document, made once: it costs more than most requests, and anybody may ask for it."""
+    """Returns the OpenAPI document. It is built once, because it is expensive and needs no authentication."""
     state = request.app.state
     if "document" not in state:
         state.document = msgspec.json.encode(document(request.app))
@@ -58,19 +59,19 @@ async def openapi(request: Request[Any, Any, Any]) -> bytes:
 
 @get("/docs", media_type=MediaType.HTML, options=RouteOptions(hidden=True, public=True))
 async def docs(request: Request[Any, Any, Any]) -> str:
-    """The interactive reference."""
+    """Returns the page of the interactive reference."""
     request.scope["state"]["answer_headers"]["Content-Security-Policy"] = POLICY
     return PAGE
 
 
 @get("/docs/start.js", media_type="text/javascript", options=RouteOptions(hidden=True, public=True))
 async def start() -> str:
-    """The script that sets the reference up."""
+    """Returns the script that initializes the reference."""
     return START
 
 
 async def _check_name(request: Request[Any, Any, Any]) -> None:
-    """What is no file's name is no file: the system would not say so but fail over a NUL, or a name that is too long."""
+    """Raises NotFound for an invalid file name. The system call would fail with another error for a NUL or a name that is too long."""
     if not re.fullmatch(r"[\w./-]{1,100}", str(request.path_params["file_path"]), re.ASCII):
         raise NotFound
 
@@ -85,7 +86,7 @@ handlers: list[HTTPRouteHandler | Router] = [openapi, docs, start, assets]
 
 
 def main() -> None:
-    """`python -m app.http.openapi.docs`: prints the OpenAPI document; it needs no database."""
+    """`python -m app.http.openapi.docs`: prints the OpenAPI document, without a database."""
     from app.config import Settings
     from app.main import create_app
 

@@ -1,8 +1,6 @@
-"""The OpenAPI document, read off the routes and the Structs that msgspec itself validates with, so that it can't say anything else.
+"""The OpenAPI document, built from the routes, their options (app/http/route_options.py) and their structs.
 
-`make openapi` writes it to openapi.json.
-
-app/http/route_options.py has what a route's signature does not show.
+msgspec validates requests with the same structs, so document and validation agree. `make openapi` writes it to openapi.json.
 """
 
 import inspect
@@ -40,7 +38,7 @@ from app.http.schemas import QueryParams
 
 
 def document(app: Litestar) -> Json:
-    """The whole document of the application."""
+    """The OpenAPI document of the application."""
     operations = list(_operations(app))
     shapes = [ErrorEnvelope, ResponseMeta, *(shape for _, _, handler in operations for shape in _shapes(handler))]
     unique = list(dict.fromkeys(shapes))
@@ -62,7 +60,7 @@ def document(app: Litestar) -> Json:
         "paths": paths,
         "components": {
             "schemas": dict(sorted(components.items())),
-            "responses": {error.__name__: _failure(error) for error in ERRORS},
+            "responses": {error.__name__: _error_response(error) for error in ERRORS},
             "headers": HEADERS,
             "parameters": PARAMETERS,
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
@@ -72,7 +70,7 @@ def document(app: Litestar) -> Json:
 
 
 def _with_published_names(whole: Json) -> Json:
-    """The document with the schema names that clients' generated code uses, where a struct is named differently."""
+    """The document with the names of PUBLISHED_NAMES for its schemas."""
     text = msgspec.json.encode(whole)
     for struct, published in PUBLISHED_NAMES.items():
         text = text.replace(f'"{REF.format(name=struct)}"'.encode(), f'"{REF.format(name=published)}"'.encode())
@@ -103,17 +101,17 @@ def _body(handler: HTTPRouteHandler) -> Any:
     return field.annotation if field else None
 
 
-def _answer(handler: HTTPRouteHandler) -> Any:
-    """What is inside Response[...], Answer[...] or a union with None; None for no content."""
-    kind = handler.parsed_fn_signature.return_type.annotation
-    while get_origin(kind) in (Response, Union, UnionType):
-        kind = next(one for one in get_args(kind) if one is not NoneType)
-    return None if kind in (None, NoneType) or kind is Stream else kind
+def _response_type(handler: HTTPRouteHandler) -> Any:
+    """The type of the response body, without Response[...] and None; None for no content or a stream."""
+    type_ = handler.parsed_fn_signature.return_type.annotation
+    while get_origin(type_) in (Response, Union, UnionType):
+        type_ = next(member for member in get_args(type_) if member is not NoneType)
+    return None if type_ in (None, NoneType) or type_ is Stream else type_
 
 
 def _data(handler: HTTPRouteHandler) -> Any:
-    answer = _answer(handler)
-    return get_args(answer)[0] if get_origin(answer) is Envelope else answer
+    type_ = _response_type(handler)
+    return get_args(type_)[0] if get_origin(type_) is Envelope else type_
 
 
 def _shapes(handler: HTTPRouteHandler) -> list[Any]:
@@ -126,11 +124,11 @@ def _shapes(handler: HTTPRouteHandler) -> list[Any]:
     return [shape for shape in shapes if shape is not None]
 
 
-def _named(*names: str) -> Json:
+def _header_refs(*names: str) -> Json:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def _failure(error: type[ApiError]) -> Json:
+def _error_response(error: type[ApiError]) -> Json:
     meta = {"timestamp": SAMPLE["date-time"], "requestId": SAMPLE["uuid"]}
     example: Json = {"success": False, "error": {"code": error.code, "message": inspect.getdoc(error)}, "meta": meta}
     if error is Invalid:
@@ -138,13 +136,13 @@ def _failure(error: type[ApiError]) -> Json:
     headers = ["X-Request-Id", *error.always, *(["Retry-After", *LIMITED] if error is RateLimited else [])]
     return {
         "description": inspect.getdoc(error),
-        "headers": _named(*headers),
+        "headers": _header_refs(*headers),
         "content": {"application/json": {"schema": {"$ref": REF.format(name="ErrorEnvelope")}, "example": example}},
     }
 
 
 class _Operation:
-    """One method of one path."""
+    """The operation of one method and path."""
 
     def __init__(
         self, path: str, method: str, handler: HTTPRouteHandler, of: dict[Any, Json], components: Json
@@ -158,7 +156,7 @@ class _Operation:
         """The operation object."""
         text = inspect.getdoc(self.handler.fn) or ""
         first, *rest = self.handler.fn.__name__.split("_")
-        about: Json = {
+        operation: Json = {
             "operationId": first + "".join(word.capitalize() for word in rest),
             "summary": re.split(r"[.;:](?:\s|$)", text)[0],
             "description": text,
@@ -168,10 +166,10 @@ class _Operation:
             "responses": self._successes() | self._errors(),
         }
         body = self._request_body()
-        return about | ({"requestBody": body} if body else {})
+        return operation | ({"requestBody": body} if body else {})
 
     def _parameters(self) -> list[Json]:
-        found: list[Json] = [
+        parameters: list[Json] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
             for name in re.findall(r"{(\w+)}", self.path)
         ]
@@ -180,17 +178,17 @@ class _Operation:
             (_,), components = msgspec.json.schema_components([struct])
             for name, schema in components[struct.__name__]["properties"].items():
                 if name != "organizationId":
-                    found.append({"name": name, "in": "query", **_optional(schema)})
+                    parameters.append({"name": name, "in": "query", **_optional(schema)})
         if self.takes_key:
-            found.append({"$ref": f"#/components/parameters/{'IdempotencyKey' if self.replays else 'KeyOfLines'}"})
+            parameters.append({"$ref": f"#/components/parameters/{'IdempotencyKey' if self.replays else 'KeyOfLines'}"})
         if self.options.conditional:
-            found.append({"$ref": "#/components/parameters/IfMatch"})
-        return found
+            parameters.append({"$ref": "#/components/parameters/IfMatch"})
+        return parameters
 
     def _request_body(self) -> Json | None:
         if streamed := self.options.consumes:
-            (kind, line), *_ = streamed.items()
-            return {"required": True, "content": {kind: self._lines(line)}}
+            (media_type, line), *_ = streamed.items()
+            return {"required": True, "content": {media_type: self._lines(line)}}
         shape = _body(self.handler)
         if shape is None:
             return None
@@ -208,20 +206,20 @@ class _Operation:
         headers += ["Location"] if status == 201 and self.options.location else []
         headers += ["ETag"] if self.options.etag else []
         headers += ["Idempotent-Replayed"] if self.replays else []
-        made = {"description": DESCRIPTIONS[status], "headers": _named(*headers)}
-        nothing = {"204": {"description": DESCRIPTIONS[204], "headers": _named(*headers)}}
+        success = {"description": DESCRIPTIONS[status], "headers": _header_refs(*headers)}
+        no_content = {"204": {"description": DESCRIPTIONS[204], "headers": _header_refs(*headers)}}
         if lines := self.options.produces:
-            return {"200": made | {"content": {kind: self._lines(line) for kind, line in lines.items()}}}
-        if _answer(self.handler) is None:
-            return nothing
-        found = {str(status): made | {"content": {"application/json": self._content()}}}
+            return {"200": success | {"content": {media: self._lines(line) for media, line in lines.items()}}}
+        if _response_type(self.handler) is None:
+            return no_content
+        responses = {str(status): success | {"content": {"application/json": self._content()}}}
         if extra := self.options.extra_status:
-            found[str(extra)] = found[str(status)] | {"description": DESCRIPTIONS[extra]}
-        return found | (nothing if self.options.allow_empty else {})
+            responses[str(extra)] = responses[str(status)] | {"description": DESCRIPTIONS[extra]}
+        return responses | (no_content if self.options.allow_empty else {})
 
     def _content(self) -> Json:
         data = self.of[_data(self.handler)]
-        if get_origin(_answer(self.handler)) is not Envelope:
+        if get_origin(_response_type(self.handler)) is not Envelope:
             return {"schema": data, "example": self._example(data)}
         schema = {
             "type": "object",
@@ -235,7 +233,10 @@ class _Operation:
         if self.options.health == "alive":
             return {}
         if self.options.health == "ready":
-            return {"503": self._successes()["200"] | {"description": "Something is not ready; the body names what."}}
+            return {
+                "503": self._successes()["200"]
+                | {"description": "A part is not ready. The body contains the state of each part."}
+            }
         takes_body = _body(self.handler) is not None or bool(self.options.consumes)
         rules: list[tuple[type[ApiError], Any]] = [
             (Invalid, True),
@@ -253,11 +254,13 @@ class _Operation:
             (Unavailable, True),
         ]
         return {
-            str(error.status): {"$ref": f"#/components/responses/{error.__name__}"} for error, holds in rules if holds
+            str(error.status): {"$ref": f"#/components/responses/{error.__name__}"}
+            for error, applies in rules
+            if applies
         }
 
     def _example(self, schema: Json) -> Any:
-        """A value that the schema allows, from its own examples where it has some."""
+        """A value that the schema allows, from the schema's own examples if it has some."""
         if "$ref" in schema:
             return self._example(self.components[schema["$ref"].rsplit("/", 1)[1]])
         if "examples" in schema:
@@ -280,10 +283,10 @@ class _Operation:
 
     def _object(self, schema: Json) -> Json:
         shown = {
-            name: self._example(one)
-            for name, one in schema.get("properties", {}).items()
+            name: self._example(property_)
+            for name, property_ in schema.get("properties", {}).items()
             if name not in ("organizationId", "pagination")
-            and (name in schema.get("required", []) or "examples" in one)
+            and (name in schema.get("required", []) or "examples" in property_)
         }
         if isinstance(more := schema.get("additionalProperties"), dict) and "propertyNames" in schema:
             shown |= {name: self._example(more) for name in schema["propertyNames"].get("enum", [])}
@@ -291,13 +294,13 @@ class _Operation:
 
 
 def _optional(schema: Json) -> Json:
-    """A query parameter's schema: what is left out is left out, there is no null."""
+    """A query parameter's schema, without null, because a parameter is omitted instead."""
     schema = dict(schema)
     description = schema.pop("description", None)
     if schema.get("default", 0) is None:
         schema.pop("default")
     if "anyOf" in schema:
-        (kept,) = [one for one in schema.pop("anyOf") if one.get("type") != "null"]
-        schema |= kept
+        (alternative,) = [member for member in schema.pop("anyOf") if member.get("type") != "null"]
+        schema |= alternative
     description = schema.pop("description", description)
     return {"required": False, "schema": schema} | ({"description": description} if description else {})

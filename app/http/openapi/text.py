@@ -1,4 +1,4 @@
-"""What the OpenAPI document says that no route and no Struct knows: its introduction, the headers, samples."""
+"""Texts of the OpenAPI document that are not part of a route or a struct: introduction, headers, parameters, samples."""
 
 from typing import Any
 
@@ -12,62 +12,70 @@ PUBLISHED_NAMES = {
     "FailedClaim": "NotDone",
     "TokenPair": "Tokens",
 }
-"""Struct names and the names of their schemas, where the document had another one first: generated clients use them."""
+"""Schema names of structs that were renamed. Generated clients use the names that the document had first."""
 REF = "#/components/schemas/{name}"
-ABOUT = """Claims of insured patients, from submission to payment, for many insurance companies at once.
+ABOUT = """Claims of insured patients, from submission to payment, for many insurance companies.
 
-Every answer is an envelope: `{"success": true, "data": ..., "meta": {...}}` or `{"success": false, "error": {"code", "message",
-"details"}, "meta": {...}}`. Branch on `error.code`; `error.details.fields` names each field that does not fit. What you may not
-see is 404, as if it were not there. Lists come by cursor (`meta.pagination.nextCursor`) or, for jumping, by `offset` with a total
-that is exact up to 10,000. A POST with an `Idempotency-Key` can be sent again within 24 hours: it gives the first answer. Send an
-`X-Request-Id` of up to 128 visible ASCII characters, or find the one that was made in every answer. A head of more than 64 KiB or
-100 fields is 431, a request that comes too slowly is 408 (10 s for its head, 500 bytes a second for its body); a request without
-exactly one `Host` is 400. `organizationId` is accepted and ignored wherever a body or a query may hold fields: the tenant comes
-from the token. Begin with `POST /api/auth/login`."""
+Start with `POST /api/auth/login`, and send the access token as `Authorization: Bearer <token>`.
+
+Every response is an envelope: `{"success": true, "data": ..., "meta": {...}}` or `{"success": false, "error": {"code", "message",
+"details"}, "meta": {...}}`. Programs should evaluate `error.code`. `error.details.fields` names each invalid field.
+
+A record that the caller may not see returns 404, as if it did not exist. `organizationId` is accepted and ignored in bodies and
+queries, because the access token determines the organization.
+
+Lists are paged by cursor (`meta.pagination.nextCursor`), or by `offset` with a total that is exact up to 10,000.
+
+A POST with an `Idempotency-Key` can be repeated within 24 hours and returns the first response.
+
+A client may send an `X-Request-Id` of up to 128 visible ASCII characters. Otherwise the server creates one. Every response contains it.
+
+A request head of more than 64 KiB or 100 fields returns 431. A request that is sent too slowly returns 408: a head may take 10 s, and
+a body must arrive with at least 500 bytes per second. A request without exactly one `Host` returns 400."""
 
 HEADERS: Json = {
     "X-Request-Id": {
-        "description": "The request's own, if it was well-formed; else made here.",
+        "description": "The request id that the client sent, if it is well-formed; otherwise one created by the server.",
         "schema": {"type": "string"},
     },
-    "RateLimit-Limit": {"description": "Requests a window.", "schema": {"type": "integer"}},
-    "RateLimit-Remaining": {"description": "What this window has left.", "schema": {"type": "integer"}},
+    "RateLimit-Limit": {"description": "Requests allowed in a window.", "schema": {"type": "integer"}},
+    "RateLimit-Remaining": {"description": "Requests left in this window.", "schema": {"type": "integer"}},
     "RateLimit-Reset": {"description": "Seconds until the next window.", "schema": {"type": "integer"}},
     "RateLimit-Policy": {"description": "The limit and its window in seconds.", "schema": {"type": "string"}},
-    "Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}},
-    "Location": {"description": "Where the new record is.", "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds until a retry is useful.", "schema": {"type": "integer"}},
+    "Location": {"description": "The path of the new record.", "schema": {"type": "string"}},
     "ETag": {"description": "The record's version, for If-Match.", "schema": {"type": "string"}},
     "Idempotent-Replayed": {
-        "description": "true where this is the first answer once more.",
+        "description": "true if this is the stored first response.",
         "schema": {"type": "string"},
     },
-    "WWW-Authenticate": {"description": "Bearer.", "schema": {"type": "string"}},
+    "WWW-Authenticate": {"description": "The authentication scheme, Bearer.", "schema": {"type": "string"}},
 }
 PARAMETERS: Json = {
     "IdempotencyKey": {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "Sent again with the same body within 24 hours: the first answer, and no second effect.",
+        "description": "A repeated request with the same key and body within 24 hours returns the first response and has no second effect.",
         "schema": {"type": "string", "pattern": "^[!-~]{1,255}$", "examples": ["3f2b8c1e-import-7"]},
     },
     "KeyOfLines": {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "Sent again, every line meets what it made the first time, also one without a claimNumber: it is a duplicate.",
+        "description": "In an import repeated with this key, lines that created a claim are duplicates, even without a claimNumber.",
         "schema": {"type": "string", "pattern": "^[!-~]{1,255}$", "examples": ["3f2b8c1e-import-7"]},
     },
     "IfMatch": {
         "name": "If-Match",
         "in": "header",
-        "description": "The ETag the change is based on; 412 where the record has changed since. * and lists of tags are taken, too.",
+        "description": "The ETag on which the change is based. Returns 412 if the record has changed since. * and lists are accepted.",
         "schema": {"type": "string", "pattern": '^"[0-9]{1,9}"$', "examples": ['"3"']},
     },
 }
 SAMPLE = {"uuid": "01990a5c-7c1e-7d2a-9c6f-1b2a3c4d5e6f", "date": "2026-01-15", "date-time": "2026-01-15T09:30:00Z"}
 LIMITED = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy")
 DESCRIPTIONS = {
-    200: "Done; here it is.",
-    201: "Made.",
-    202: "Taken; a job does the rest.",
-    204: "Done; there is nothing to show.",
+    200: "The request succeeded.",
+    201: "The record was created.",
+    202: "The request was accepted. A job processes it.",
+    204: "The request succeeded. There is no content.",
 }

@@ -1,4 +1,4 @@
-"""Claims: create, list, read, decide and assign."""
+"""Handlers to create, list, read, decide and assign claims."""
 
 from litestar import Response, get, patch, post, put
 from litestar.params import JSONBody
@@ -27,30 +27,36 @@ queries = statements.load("claims")
 
 @post("/api/claims", options=RouteOptions(etag=True))
 async def create_claim(data: JSONBody[NewClaim], db: Db) -> Response[Envelope[Claim]]:
-    """A new claim, submitted at once unless it is a draft."""
+    """Create a claim. It is submitted at once, unless it is a draft."""
     return await db.created(queries.create, **data.columns())
 
 
 @get("/api/claims", options=RouteOptions(query=ClaimFilter, paged=True))
 async def list_claims(db: Db) -> Envelope[list[Claim]]:
-    """What the caller may see, newest first unless sorted otherwise."""
+    """List claims, newest first unless `sort` is sent. Contains the claims that the caller may see."""
     filters: ClaimFilter = db.query
     return await db.page(filters.order(queries.list), queries.count, **filters.params())
 
 
 @get("/api/claims/{id:str}", options=RouteOptions(etag=True, audit_read=True))
 async def get_claim(claim_id: Id, db: Db) -> Envelope[ClaimWithHistory]:
-    """One claim with its history; 404 when missing or hidden from the caller (the same on purpose). Recorded in the trail."""
+    """Get a claim with its status history. The access is recorded in the audit log.
+
+    Returns 404 if the claim does not exist or the caller may not see it. The response is the same in both cases.
+    """
     return await db.one(queries.get, claim_id=claim_id)
 
 
 @patch("/api/claims/{id:str}", options=RouteOptions(conditional=True, etag=True))
 async def change_claim(claim_id: Id, data: JSONBody[ClaimChange], db: Db) -> Envelope[Claim]:
-    """Moves a claim along the transition table, or changes its notes while it is not decided."""
+    """Change a claim's status or notes. The transition table defines the allowed status changes.
+
+    Notes can change until the claim is decided.
+    """
     params = data.update_params()
     params["approved_cents"] = to_cents(params["approved_amount"], "approvedAmount")
     if params["status"] is None and (data.reason or data.denial_reason or data.denial_code or data.approved_amount):
-        raise Invalid.fields(status="Is required for what goes with it")
+        raise Invalid.fields(status="Is required with reason, denialReason, denialCode or approvedAmount")
     update = queries.update_notes if "set_notes" in params else queries.lock_unchanged
     if params["status"]:
         update = queries.update_status
@@ -59,13 +65,13 @@ async def change_claim(claim_id: Id, data: JSONBody[ClaimChange], db: Db) -> Env
 
 @post("/api/claims/bulk-status-update", status_code=200, options=RouteOptions(source="bulk", heavy=True))
 async def move_claims_for_event(data: JSONBody[BulkMove], db: Db) -> Envelope[BulkResult]:
-    """Moves up to 1,000 claims, each for itself: one that can't be moved stops no other."""
+    """Change the status of up to 1,000 claims. A claim that can't be changed does not affect the others."""
     return await db.one(queries.update_status_bulk, **data.sent_fields())
 
 
 @get("/api/claims/stats", options=RouteOptions(query=StatsFilter, heavy=True))
 async def get_stats(db: Db) -> Envelope[Stats]:
-    """Counts and sums over what the caller may see."""
+    """Get statistics of claims. Counts and sums include the claims that the caller may see."""
     query: StatsFilter = db.query
     days = {"service_date_from": query.service_date_from, "service_date_to": query.service_date_to}
     return await db.one(queries.stats, **days)
@@ -73,13 +79,16 @@ async def get_stats(db: Db) -> Envelope[Stats]:
 
 @put("/api/claims/{id:str}/assignment", options=RouteOptions(conditional=True, etag=True))
 async def assign_claim(claim_id: Id, data: JSONBody[Assignment], db: Db) -> Envelope[Claim]:
-    """Hands the claim to a processor of the organization, or takes it back."""
+    """Assign a claim to a claims processor of the organization, or unassign it."""
     return await db.updated(queries.exists, queries.assign, claim_id=claim_id, user_id=data.user_id)
 
 
 @post("/api/claims/next", status_code=200, options=RouteOptions(allow_empty=True, etag=True))
 async def assign_next_claim(db: Db) -> Envelope[Claim] | None:
-    """The oldest open claim that nobody works on, now the caller's; 204 when there is none. Two callers never get the same."""
+    """Assign the oldest open unassigned claim to the caller. Returns 204 if there is none.
+
+    Concurrent callers get different claims. An appeal against the caller's own decision is not assigned to the caller.
+    """
     return await db.one_or_no_content(queries.assign_next)
 
 

@@ -1,4 +1,4 @@
-"""Claims: what comes in, what is asked for, what goes out."""
+"""Request bodies, query strings and responses of claims."""
 
 from datetime import date
 from typing import Annotated, Any, ClassVar, Literal
@@ -33,7 +33,7 @@ DenialCode = Annotated[str, Meta(min_length=1, max_length=20, pattern=NO_NUL, ex
 
 
 class NewClaim(RequestBody):
-    """amount in major units; a draft is checked once it is submitted."""
+    """A new claim. amount is in major units. A draft is checked when it is submitted."""
 
     patient_id: UUID
     provider_id: UUID
@@ -45,14 +45,14 @@ class NewClaim(RequestBody):
     draft: bool = False
 
     def columns(self) -> dict[str, Any]:
-        """As the table has it."""
+        """The claim as columns of the table."""
         given = self.sent_fields()
         status = "draft" if given.pop("draft") else "submitted"
         return given | {"amount_cents": to_cents(given.pop("amount")), "status": status}
 
 
 class ClaimChange(RequestBody):
-    """A move to another status, or new notes, or both. What else is sent goes with the status."""
+    """A change of the status, the notes or both. The other fields belong to the change of status."""
 
     json_schema: ClassVar[dict[str, Any]] = {
         "examples": [{"status": "rejected", "denialReason": "Not covered by the plan", "denialCode": "CO-50"}],
@@ -75,7 +75,7 @@ class ClaimChange(RequestBody):
 
 
 class BulkMove(RequestBody):
-    """Every claim stands alone; one that is named twice counts once."""
+    """A change of the status of several claims. Each claim is changed independently; repeated ids count once."""
 
     claim_ids: Annotated[list[UUID], Meta(min_length=1, max_length=1000)]
     status: ClaimStatus
@@ -84,13 +84,13 @@ class BulkMove(RequestBody):
 
 
 class Assignment(RequestBody):
-    """Who shall work on the claim: a processor of the organization, or nobody."""
+    """The claims processor to whom the claim is assigned; null unassigns it."""
 
     user_id: UUID | None
 
 
 class ClaimFilter(QueryParams, frozen=True):
-    """Which claims. Amounts in major units; From and To belong to what they bound."""
+    """Filters of claims. Amounts are in major units; bounds are inclusive."""
 
     status: Annotated[str, comma_separated(CLAIM_STATUSES)] | None = None
     patient_id: UUID | None = None
@@ -103,16 +103,16 @@ class ClaimFilter(QueryParams, frozen=True):
     diagnosis_code: DiagnosisCode | None = None
     created_from: Instant | None = None
     created_to: Instant | None = None
-    claim_number: Annotated[Number, Meta(description="What the number begins with.")] | None = None
+    claim_number: Annotated[Number, Meta(description="The beginning of the claim number.")] | None = None
     sort: Literal["createdAt", "-createdAt", "serviceDate", "-serviceDate", "amount", "-amount"] = "-createdAt"
 
     def order(self, query: Statement) -> Statement:
-        """The query in the order that was asked for."""
+        """The statement for the requested order."""
         sign, name = self.sort[: self.sort.startswith("-")], self.sort.lstrip("-")
         return query.sorted[sign + SORTS[name]]
 
     def params(self) -> dict[str, Any]:
-        """As the statement takes them."""
+        """The filters as parameters of the statement."""
         statuses = self.status.split(",") if self.status else None
         one = statuses[0] if statuses and len(statuses) == 1 else None
         return {
@@ -135,14 +135,14 @@ class ClaimFilter(QueryParams, frozen=True):
 
 
 class StatsFilter(QueryParams, frozen=True):
-    """Which claims count, by the day of care."""
+    """Filters of statistics: the range of service dates."""
 
     service_date_from: date | None = None
     service_date_to: date | None = None
 
 
 class Claim(ResponseBody):
-    """A claim as it stands in lists."""
+    """A claim, without its history."""
 
     id: UUID
     claim_number: Number
@@ -168,7 +168,7 @@ class Claim(ResponseBody):
 class StatusChange(
     ResponseBody, rename={"from_": "from", "by_user_id": "byUserId", "by_role": "byRole", "event_id": "eventId"}
 ):
-    """One entry of statusHistory; the first has no `from`."""
+    """An entry of statusHistory. The first entry has no `from`."""
 
     from_: ClaimStatus | None
     to: ClaimStatus
@@ -181,13 +181,13 @@ class StatusChange(
 
 
 class ClaimWithHistory(Claim):
-    """A claim and every status it had, oldest first."""
+    """A claim with its status changes, oldest first."""
 
     status_history: list[StatusChange]
 
 
 class NotMoved(ResponseBody):
-    """Why one claim of a bulk update stayed as it was."""
+    """The error of a claim that a bulk update left unchanged."""
 
     id: UUID
     code: str
@@ -195,14 +195,14 @@ class NotMoved(ResponseBody):
 
 
 class BulkResult(ResponseBody):
-    """The ids of the claims that moved, and what kept the others."""
+    """The ids of the updated claims, and the errors of the others."""
 
     updated: list[UUID]
     failed: list[NotMoved]
 
 
 class Tally(ResponseBody):
-    """How many, and for how much in all."""
+    """Number of claims, and the sum of their amounts."""
 
     count: int
     amount: Sum
@@ -214,11 +214,14 @@ ByStatus = msgspec.defstruct(
     bases=(ResponseBody,),
     rename={status: status for status in CLAIM_STATUSES},
 )
-"""A tally for every status, zeros included."""
+"""Number and sum for every status, zeros included."""
 
 
 class Stats(ResponseBody):
-    """approvalRate: approved among decided, 0 to 1; averageProcessingHours: from submission to the first decision."""
+    """Statistics of claims. approvalRate is the share of approved claims among decided ones, from 0 to 1.
+
+    averageProcessingHours is the time from submission to the first decision.
+    """
 
     by_status: ByStatus  # type: ignore[valid-type]
     total: Tally
@@ -227,7 +230,7 @@ class Stats(ResponseBody):
 
 
 class LineResult(ResponseBody):
-    """What became of one line of an import."""
+    """The result of one line of an import."""
 
     line: int
     result: Literal["created", "duplicate", "failed"]

@@ -1,4 +1,4 @@
-"""Claims in bulk: import of NDJSON, export as NDJSON or CSV."""
+"""Import of claims from NDJSON, and export as NDJSON or CSV."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -33,19 +33,22 @@ queries = statements.load("claims")
     middleware=[Spooling()],
 )
 async def import_claims(request: Request[Any, Any, Any], db: Db) -> Stream:
-    """A claim a line, up to 100,000; a result a line, in order. With an Idempotency-Key, sending it again doubles nothing."""
+    """Import claims from NDJSON. The body contains one claim a line, up to 100,000 lines.
+
+    The response contains one result a line, in the same order. Sent again with the same Idempotency-Key, it creates no duplicates.
+    """
     lines = await ndjson.receive(request.stream(), request.scope["state"]["spool"])
     return await ndjson.stream(_import(lines, db), ndjson.MEDIA_TYPES[0])
 
 
 async def _import(lines: ndjson.Lines, db: Responder) -> AsyncIterator[bytes]:
-    """A result for each line. Each batch is committed before its results are sent."""
+    """Yields the results of each batch of lines. A batch is committed before its results are sent."""
     for batch in lines.batches():
         valid, results = ndjson.decode(batch, NewClaim, NewClaim.columns)
         try:
             results |= dict(await db.import_rows(queries.import_lines, valid))
         except Unavailable as error:
-            # One result for each line, so that the client knows which lines to send again.
+            # A result for each line, so that the client can send exactly these lines again.
             results |= {line["line"]: ndjson.failed_line(line["line"], error) for line in valid}
         yield b"".join(results[number] + b"\n" for number, _ in batch)
 
@@ -60,7 +63,7 @@ async def _import(lines: ndjson.Lines, db: Responder) -> AsyncIterator[bytes]:
     ),
 )
 async def export_claims(request: Request[Any, Any, Any], db: Db) -> Stream:
-    """The list's claims, all of them, as NDJSON or as CSV by Accept."""
+    """Export claims as NDJSON or CSV. Accept selects the format; the filters are those of the list."""
     pages = _export(db)
     if csv.is_preferred(request.headers.get("Accept", "")):
         columns = [field.encode_name for field in msgspec.structs.fields(Claim)]
@@ -69,7 +72,7 @@ async def export_claims(request: Request[Any, Any, Any], db: Db) -> Stream:
 
 
 async def _export(db: Responder) -> AsyncIterator[list[bytes]]:
-    """Pages in the list's order, each in a transaction of its own, so that a slow reader holds none open."""
+    """Yields pages in the list's order. Each page has its own transaction, so that a slow client keeps none open."""
     filters: ClaimFilter = db.query
     statement, after = filters.order(queries.list), None
     await db.session.rows(queries.record_export)

@@ -344,7 +344,7 @@ async def test_forged_notifications_stop_no_job_and_no_worker(settings, as_root,
         await until(ended(as_root, [after], "completed"))
         assert worker.poll() is None
         said = workers.output(worker)
-        assert "starts again" not in said
+        assert "restarts in" not in said
         assert "Side task" not in said
 
 
