@@ -64,7 +64,7 @@ async def change_claim(claim_id: Id, data: JSONBody[ClaimChange], db: Db) -> Env
 
 
 @post("/api/claims/bulk-status-update", status_code=200, options=RouteOptions(source="bulk", heavy=True))
-async def move_claims_for_event(data: JSONBody[BulkMove], db: Db) -> Envelope[BulkResult]:
+async def move_claims(data: JSONBody[BulkMove], db: Db) -> Envelope[BulkResult]:
     """Change the status of up to 1,000 claims. A claim that can't be changed does not affect the others."""
     return await db.one(queries.update_status_bulk, **data.sent_fields())
 
@@ -84,7 +84,7 @@ async def assign_claim(claim_id: Id, data: JSONBody[Assignment], db: Db) -> Enve
 
 
 @post("/api/claims/next", status_code=200, options=RouteOptions(allow_empty=True, etag=True))
-async def assign_next_claim(db: Db) -> Envelope[Claim] | None:
+async def take_next_claim(db: Db) -> Envelope[Claim] | None:
     """Assign the oldest open unassigned claim to the caller. Returns 204 if there is none.
 
     Concurrent callers get different claims. An appeal against the caller's own decision is not assigned to the caller.
@@ -97,8 +97,8 @@ handlers = [
     list_claims,
     get_claim,
     change_claim,
-    move_claims_for_event,
+    move_claims,
     get_stats,
     assign_claim,
-    assign_next_claim,
+    take_next_claim,
 ]
