@@ -42,13 +42,13 @@ class Caller(msgspec.Struct, frozen=True):
     ids: str = ""
     """The three ids as text, in the form that every signature covers."""
 
-    @property
-    def key(self) -> tuple[UUID, UUID]:
-        """The key of the caller's requests in fair queues (app/database/fair_queue.py)."""
-        return self.organization_id, self.user_id
+    key: tuple[str, str] = ("", "")
+    """The key of the caller's requests in fair queues (app/database/fair_queue.py): texts, because Python hashes a UUID anew each time."""
 
     def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "ids", f"{self.organization_id}\n{self.user_id}\n{self.session_id}")
+        organization, user = str(self.organization_id), str(self.user_id)
+        msgspec.structs.force_setattr(self, "ids", f"{organization}\n{user}\n{self.session_id}")
+        msgspec.structs.force_setattr(self, "key", (organization, user))
 
 
 def make_token(caller: Caller, keys: dict[str, bytes], now: float | None = None) -> str:
