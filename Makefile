@@ -57,7 +57,7 @@ pooler: .venv/.installed-dev ## Run the API's tests through PgBouncer in transac
 		security/attacks/test_ids security/attacks/test_login security/attacks/test_indirect_access" $(BIN)/python -m pytest tests/database/test_pooler.py
 
 slow-clients: .venv/.installed-dev ## Ask for /health while 1,000 half-open and 100 slow connections are held (HALF_OPEN, TRICKLES)
-	@HALF_OPEN=$${HALF_OPEN:-1000} TRICKLES=$${TRICKLES:-100} $(BIN)/python -m pytest -q -s tests/http/test_connection_limits.py -k health_answers
+	@HALF_OPEN=$${HALF_OPEN:-1000} TRICKLES=$${TRICKLES:-100} $(BIN)/python -m pytest -q -s tests/http/test_connection_limits.py -k health_responds
 
 plans: .venv/.installed-dev ## Judge the plans of every statement over 300,000 claims (PLANS_CLAIMS)
 	@PLANS_CLAIMS=$${PLANS_CLAIMS:-300000} $(BIN)/python -m pytest -s tests/database/test_plans.py

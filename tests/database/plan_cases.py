@@ -1,4 +1,4 @@
-"""What every statement of sql/queries is judged with: whom it is run as, and with which parameters."""
+"""Statements of sql/queries for the tests of plans: the callers that run each of them, and its parameters."""
 
 import csv
 import json
@@ -22,12 +22,12 @@ OPEN = ["submitted", "under_review", "pending_info"]
 
 
 class Exempt(NamedTuple):
-    """What may throw away more than the rule allows, and no more than so many rows.
+    """An exception from the rule, up to a number of rows.
 
-    query, role and filters are patterns; filters are the names of those given, in order. The first line that fits is the one.
-    most: rows at 30,000 claims and at 300,000, a quarter above what was measured; 0 where it keeps to the rule.
-    scans: it is of sequential scans, and of the rows they read; nothing else may. ANALYZE's sample decides whether one is taken where
-    half of a table is wanted, so such a line may be idle; any other that nothing needs is a fault.
+    query, role and filters are patterns; filters are the names of the given ones, in order. The first line that matches applies.
+    most: rows at 30,000 claims and at 300,000, a quarter above the measured number; 0 where the rule holds.
+    scans: the line is about sequential scans and the rows that they read; no other line may allow one. ANALYZE's sample decides
+    whether PostgreSQL scans where half of a table is needed, so such a line may be unused. Any other unused line is a fault.
     """
 
     query: str
@@ -38,19 +38,17 @@ class Exempt(NamedTuple):
     scans: bool = False
 
 
-OWN_RANGE = "a range in one column in the order of another: it is walked or sorted, no index has both"
-SEVERAL = "three statuses at once: each has an order of its own in an index, all together have none; walked or sorted"
+OWN_RANGE = "a range in one column in the order of another: no index has both, so it is scanned or sorted"
+SEVERAL = "three statuses at once: an index has the order of each, none that of all together; scanned or sorted"
 WORKERS_OWN = (
-    "the amounts of all are walked for one worker's: an index for that would cost every assignment for a rare order"
+    "the amounts of all are scanned for one worker's: an index would slow every assignment down for a rare order"
 )
-PREFIX = "numbers are found by their beginning; who sees few claims, or one status, throws the other hits away"
+PREFIX = "numbers are found by their prefix; a caller with few claims, or one status, discards the other hits"
 ONE_OF_TWO = "two facts, one index: the rarer fact finds the rows, the other is a filter on them"
-IN_CARE = (
-    "who has few patients: each of the organization's is looked up in a hash of his own; 15,000 take two milliseconds"
-)
-OWN_TRAIL = "a patient's own entries are few, those of the filter among them are fewer"
-COUNTED = "a count ends at 10,001; who is given every second row reads them faster from the table than by an index"
-NOT_THEIRS = "what nobody works on, asked by who may see his own claims only"
+IN_CARE = "a caller with few patients: each of the organization's is looked up in a hash of them; 15,000 take two milliseconds"
+OWN_ENTRIES = "a patient's own entries are few, those of the filter among them are fewer"
+COUNTED = "a count ends at 10,001; for every second row the table is faster than an index"
+NOT_THEIRS = "unassigned claims, for a caller who may see only his own"
 EXEMPT = [
     Exempt("claims.list.*service_date", "admin", "created_*", (9_400, 100_000), OWN_RANGE),
     Exempt("claims.list.*created_at", "admin", "service_date_*", (9_400, 99_000), OWN_RANGE),
@@ -74,7 +72,7 @@ EXEMPT = [
         "admin",
         "status, unassigned",
         (0, 190_000),
-        "what is paid was somebody's: none is found, and the planner expects a thousand",
+        "every paid claim was assigned: none is found, and the planner expects a thousand",
     ),
     Exempt("claims.list.*amount_cents", "admin", "status", (0, 6_200), ONE_OF_TWO),
     Exempt("claims.list.*", "admin", "unassigned", (0, 3_000), ONE_OF_TWO),
@@ -88,7 +86,7 @@ EXEMPT = [
     Exempt("claims.list.*amount_cents", "admin", "*status", (0, 3_300), ONE_OF_TWO),
     Exempt("patients.*", "claims_processor", "*", (1_900, 19_000), IN_CARE),
     Exempt("patients.*", "provider", "*", (1_900, 19_000), IN_CARE),
-    Exempt("audit_logs.*", "patient", "action*", (0, 180), OWN_TRAIL),
+    Exempt("audit_logs.*", "patient", "action*", (0, 180), OWN_ENTRIES),
     Exempt("audit_logs.*", "admin", "action, *", (2_000, 59_000), ONE_OF_TWO),
     Exempt("organizations.change", "admin", "", (310, 310), "PostgreSQL lists every time zone to find one name"),
     Exempt("idempotency_keys.store", "*", "", (630, 6_300), "what is kept is measured, every five seconds at most"),
@@ -135,7 +133,7 @@ OPERATIONS = {
     "change password": "auth.find_password auth.set_password",
     "log out": "auth.log_out",
 }
-"""The statements behind each row of the access matrix; what every caller runs stands by the row that all may use."""
+"""The statements behind each row of the access matrix. A statement of every caller is listed with a row that all may use."""
 
 
 def run_by(role: str) -> set[str]:
@@ -203,7 +201,7 @@ from claim"""
 
 
 class Person(NamedTuple):
-    """Somebody of the data set, and rows by name to ask for: of what this person sees, where there is any."""
+    """A user of the data set, and rows by name for the parameters: rows that the user sees, where there are any."""
 
     tenant: str
     work: str
@@ -212,7 +210,7 @@ class Person(NamedTuple):
 
 
 def people(root: psycopg.Connection[Any], tenant: str) -> list[Person]:
-    """Of every role who has the most claims to see, and who has the fewest."""
+    """The users of each role with the most claims to see, and with the fewest."""
     found = []
     with root.cursor(row_factory=dict_row) as cursor:
         for user in cursor.execute(_BUSY_AND_IDLE, [tenant]).fetchall():
@@ -220,7 +218,7 @@ def people(root: psycopg.Connection[Any], tenant: str) -> list[Person]:
                 continue
             rows = cursor.execute(_ROWS, user).fetchone() or {}
             caller = Caller(user["organization_id"], user["user_id"], user["user_id"], user["role"])
-            # Their jobs are to run.
+            # Their jobs have still to run.
             root.execute(
                 "update job_processing_logs set status = 'pending' where organization_id = %(organization_id)s "
                 "and patient_id = %(patient_id)s and %(role)s = 'patient' and status = 'completed'",
@@ -231,7 +229,7 @@ def people(root: psycopg.Connection[Any], tenant: str) -> list[Person]:
 
 
 def single_filters(rows: dict[str, Any]) -> Iterator[Params]:
-    """Every filter that GET /api/claims has beside the status, each alone."""
+    """Every filter of GET /api/claims beside the status, each alone."""
     at, day = rows["created_at"], rows["service_date"]
     yield {}
     yield from ({name: rows[name]} for name in ("patient_id", "provider_id", "diagnosis_code", "claim_number"))
@@ -243,7 +241,7 @@ def single_filters(rows: dict[str, Any]) -> Iterator[Params]:
 
 
 def claim_filters(rows: dict[str, Any]) -> Iterator[Params]:
-    """Each filter alone and with a status of either end of a claim's life; and the pairs that people work with."""
+    """Each filter alone and with a status of either end of a claim's life; and the pairs in common use."""
     states: list[Params] = [{}, {"status": "submitted"}, {"status": "paid"}, {"statuses": OPEN}]
     yield from (one | state for one in single_filters(rows) for state in states)
     yield from ({"status": one} for one in ("under_review", "reversed"))
@@ -252,7 +250,7 @@ def claim_filters(rows: dict[str, Any]) -> Iterator[Params]:
 
 
 def claim_lists(rows: dict[str, Any], *, in_every_order: bool) -> Iterator[tuple[statements.Statement, Params]]:
-    """The first page of every choice of filters, with its count; of every order one page deep in it and one by offset."""
+    """The first page for every choice of filters, with its count; for every order one deep page and one by offset."""
     queries = statements.load("claims")
     every = dict.fromkeys(queries.list.options) | {"limit": 20}
     orders = list(queries.list.sorted.values()) if in_every_order else [queries.list]
@@ -267,7 +265,7 @@ def claim_lists(rows: dict[str, Any], *, in_every_order: bool) -> Iterator[tuple
 def pages(
     resource: str, rows: dict[str, Any], *filters: Params, **always: Any
 ) -> Iterator[tuple[statements.Statement, Params]]:
-    """A list newest first: its first page, one deep in it and one by offset, and its count."""
+    """A list, newest first: its first page, a deep page, one by offset, and its count."""
     queries = statements.load(resource)
     every = dict.fromkeys(queries.list_newest.options) | {"limit": 20} | always
     after = json.dumps([rows["created_at"], NOWHERE], default=str)
@@ -278,7 +276,7 @@ def pages(
     yield queries.list_newest, every | {"offset": 40}
 
 
-def trail_filters(rows: dict[str, Any]) -> Iterator[Params]:
+def audit_log_filters(rows: dict[str, Any]) -> Iterator[Params]:
     at = rows["created_at"]
     times = {"at_from": at - MONTH, "at_to": at}
     one_row = {"entity": "claims", "entity_id": rows["claim_id"]}
@@ -326,7 +324,7 @@ def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[statem
     yield claims.import_lines, {"lines": json.dumps(lines, default=str), "key": "key"}
     yield claims.record_export, {}
 
-    yield from pages("audit_logs", rows, *trail_filters(rows))
+    yield from pages("audit_logs", rows, *audit_log_filters(rows))
     yield load("audit_logs").record_reading, {}
     yield from pages("patients", rows)
     yield from pages("providers", rows)
@@ -356,11 +354,11 @@ def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[statem
     yield providers.create, fields | {"npi": "1234567893"}
     yield providers.get, provider
     yield providers.change, provider | fields | {"set_specialty": True, "set_email": None}
-    somebody = {"user_id": rows["other_user_id"]}
-    yield users.exists, somebody
+    user = {"user_id": rows["other_user_id"]}
+    yield users.exists, user
     unchanged = {"role": None, "provider_id": None, "patient_id": None, "set_provider_id": None, "set_patient_id": None}
-    yield users.change, {**somebody, **unchanged, "active": False}
-    # Of somebody who has none: watching each claim's triggers would take longer than a statement may.
+    yield users.change, {**user, **unchanged, "active": False}
+    # Of a user without claims: each claim's triggers under auto_explain would exceed the statement timeout.
     yield users.reassign, {"user_id": rows["new_processor_id"], "to_user_id": None}
     yield load("job_processing_logs").retry, {"job_id": rows["job_id"]}
 
@@ -404,7 +402,7 @@ def codes() -> Iterator[tuple[statements.Statement, Params]]:
     yield queries.list, {"search": None, "limit": 20, "after": '["E11.9", "-infinity"]', "offset": None}
 
 
-def at_the_door(person: Person) -> Iterator[tuple[statements.Statement, Params]]:
+def anonymous_calls(person: Person) -> Iterator[tuple[statements.Statement, Params]]:
     """Every statement that runs before there is a caller."""
     auth, limits, audit_logs = statements.load("auth"), statements.load("rate_limits"), statements.load("audit_logs")
     tenant, user_id = person.caller.organization_id, person.caller.user_id
@@ -445,7 +443,7 @@ def of_jobs(person: Person) -> Iterator[tuple[statements.Statement, Params]]:
 
 
 def of_workers() -> Iterator[tuple[statements.Statement, Params]]:
-    """What a worker asks in nobody's name."""
+    """Statements that a worker runs without a context."""
     jobs = statements.load("queue")
     yield jobs.rescue, {"stalled_after": timedelta(seconds=30), "overdue_after": timedelta(minutes=10)}
     yield jobs.delete_old, {"completed_hours": 24, "failed_hours": 720, "at_most": 1000}

@@ -3,7 +3,7 @@
 -- The same on every server and at every run, but for the day it counts back from. Run by an administrator where there is the schema
 -- and no tenant yet; `set plans.claims = 300000` says how many claims in all. It ends with `vacuum (analyze)`, the caller's to run.
 set search_path = app;
-set session_replication_role = replica;  -- no trigger runs: what they would have written is planted here
+set session_replication_role = replica;  -- no trigger runs: their rows are inserted here
 set maintenance_work_mem = '256MB';
 set work_mem = '64MB';
 
@@ -74,7 +74,7 @@ from people where k % 5 = 0 or k = 1;
 insert into auth.credentials (email, organization_id, password_hash)
 select email, organization_id, '$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g'
 from users join tenants using (organization_id);
--- The first of everybody's sessions is open and has the user's own id.
+-- The first session of each user is open and has the user's own id.
 insert into auth.sessions (organization_id, session_id, user_id, created_at, ended_at)
 select organization_id, case k when 0 then user_id else pg_temp.id(now() - k * interval '3 days', 8, row_number() over ()) end, user_id,
     now() - k * interval '3 days', case when k > 1 then now() - k * interval '2 days' end
@@ -194,7 +194,7 @@ from (
     union all
     select organization_id, at, pg_temp.id(at, 4, base + 1), 'admin', 'read', 'audit_logs', null, null, null, null
     from tenants, generate_series(1, claims / 150) as k, lateral (select since + k * interval '1095 days' / (claims / 150 + 1)) as read (at)
-) as trail
+) as entries
 order by at;
 
 insert into invitations (organization_id, invitation_id, email, role, token_hash, created_at, expires_at, accepted_at)

@@ -1,4 +1,4 @@
-"""The pool and its connections under faults: whatever happens to one call, no other gets its answer, its context or its connection."""
+"""The pool and its connections under faults: no call gets the result, the context or the connection of another."""
 
 import asyncio
 import random
@@ -14,7 +14,8 @@ from app.database.connection import MAX_PREPARED
 from app.database.context import BEGIN_CONTEXT
 from app.database.pool import Pool
 from app.errors import Unavailable
-from tests.conftest import SIGNER, caller, until
+from tests.support.cast import SIGNER, caller
+from tests.support.clients import until
 
 ME = [("select pg_backend_pid()", {})]
 SLEEP = [("select pg_sleep(%(seconds)s)", {"seconds": 30})]
@@ -23,22 +24,22 @@ CONTEXT = [
 ]
 
 
-def taking_of(subject: str):
-    """A call that leaves a row, as the API signs it: for the backend that it will run on."""
-    take = statements.load("rate_limits").consume
-    given = SIGNER.sign_call(take, {"subject": subject, "want": 1, "limit": 5, "seconds": 60})
-    return take.text(given), given
+def consume_call(subject: str):
+    """A call that leaves a row, signed as by the API: for the backend that will run it."""
+    statement = statements.load("rate_limits").consume
+    given = SIGNER.sign_call(statement, {"subject": subject, "want": 1, "limit": 5, "seconds": 60})
+    return statement.text(given), given
 
 
 def sign_context(who, name):
-    """The first statement of a call in this person's context, as the API signs it."""
+    """The first statement of a call in this user's context, signed as by the API."""
     given = SIGNER.sign_context(caller(who, name), request_id="test", address="", source="api", read_only=False)
     return BEGIN_CONTEXT, given
 
 
 @pytest.fixture
 async def pool_of(settings):
-    """A pool of so many connections as the API has it."""
+    """A function that opens a pool of this size, as the API does."""
     pools: list[Pool] = []
 
     async def make(size: int) -> Pool:
@@ -53,7 +54,7 @@ async def pool_of(settings):
 
 @pytest.fixture
 def backends(as_root):
-    """How many backends of the pool are in that state, or are there at all."""
+    """The number of the pool's backends in that state, or of all."""
 
     def count(state: str = "%") -> int:
         asked = "select count(*) from pg_stat_activity where application_name = 'test-pool' and state like %s"
@@ -67,14 +68,14 @@ async def pid(pool: Pool) -> int:
 
 
 async def pids(pool: Pool, count: int) -> list[int]:
-    """Of so many connections that are all in the pool's hands; none where it is still making one."""
+    """The backends of all of the pool's connections; none while one of them is still connecting."""
     calls = (pool.fetch([("select pg_backend_pid() from pg_sleep(0.05)", {})]) for _ in range(count))
     found = {rows[0][0][0] for rows in await asyncio.gather(*calls)}
     return list(found) if len(found) == count else []
 
 
 def is_(value):
-    """A condition to wait for, of something that is asked without waiting."""
+    """A condition from a function that is not a coroutine."""
 
     async def ask():
         return value()
@@ -88,17 +89,17 @@ async def test_a_call_is_one_transaction(pool_of, as_root):
         [("select 1, %(a)s::text, '{\"b\": 1}'::json", {"a": "ä"}), ("select from generate_series(1, 0)", {})]
     )
     assert rows == [[(1, "ä", b'{"b": 1}')], []]
-    taking = taking_of("one")
+    consume = consume_call("one")
     before = as_root.execute("select count(*) from auth.rate_limits").fetchone()
     with pytest.raises(psycopg.errors.DivisionByZero):
-        await pool.fetch([taking, ("select 1 / %(n)s", {"n": 0}), ("select 1", {})])
+        await pool.fetch([consume, ("select 1 / %(n)s", {"n": 0}), ("select 1", {})])
     assert as_root.execute("select count(*) from auth.rate_limits").fetchone() == before
-    (((granted, *_),),) = await pool.fetch([taking])
-    assert granted == 1  # control: by itself it leaves a row
+    (((granted, *_),),) = await pool.fetch([consume])
+    assert granted == 1  # control: alone it leaves a row
     assert as_root.execute("select count(*) from auth.rate_limits").fetchone() == (before[0] + 1,)
 
 
-async def test_a_value_that_cant_be_sent_costs_nobody_else_anything(pool_of):
+async def test_a_value_that_cannot_be_sent_affects_no_other_call(pool_of):
     pool = await pool_of(1)
     mine = await pid(pool)
     for value in ("nul \0", "half a pair \ud800"):
@@ -107,7 +108,7 @@ async def test_a_value_that_cant_be_sent_costs_nobody_else_anything(pool_of):
     assert await pid(pool) == mine
 
 
-async def test_a_backend_that_ends_in_the_middle_fails_its_own_call_alone(pool_of, as_root, backends):
+async def test_a_backend_that_ends_during_a_call_fails_that_call_alone(pool_of, as_root, backends):
     pool = await pool_of(2)
     doomed = asyncio.create_task(pool.fetch([*ME, *SLEEP, ("select 'after'", {})]))
     await until(is_(lambda: backends("active")))
@@ -120,21 +121,20 @@ async def test_a_backend_that_ends_in_the_middle_fails_its_own_call_alone(pool_o
     assert [rows[0][0][0] for rows in await others] == list(range(30))
 
 
-async def test_backends_that_end_while_idle_are_noticed_before_anybody_gets_them(pool_of, as_root):
+async def test_backends_that_end_while_idle_are_discarded_before_a_call_gets_them(pool_of, as_root):
     pool = await pool_of(4)
     there = "select count(*) from pg_stat_activity where pid = any (%s)"
     for _ in range(5):
         ended = await until(partial(pids, pool, 4))
         as_root.execute("select pg_terminate_backend(one) from unnest(%s::integer[]) one", [ended])
         await until(is_(lambda: as_root.execute(there, [ended]).fetchone() == (0,)))  # noqa: B023
-        for _turn in range(
-            4
-        ):  # the answer to the reset comes first, then the end; the loop looks, and then does what it saw
+        # The response to the reset arrives first, then the end: the event loop needs several iterations for both.
+        for _iteration in range(4):
             await asyncio.sleep(0)
         assert await pid(pool) not in ended
 
 
-async def test_who_gives_up_ends_the_statement_and_the_connection_stays(pool_of, backends):
+async def test_a_disconnected_client_ends_its_statement_and_the_connection_stays(pool_of, backends):
     pool = await pool_of(1)
     mine, gone = await pid(pool), asyncio.Event()
     left = asyncio.create_task(pool.fetch(SLEEP, gone.wait))
@@ -147,12 +147,12 @@ async def test_who_gives_up_ends_the_statement_and_the_connection_stays(pool_of,
     cancelled = asyncio.create_task(pool.fetch(SLEEP))
     await until(is_(lambda: backends("active")))
     cancelled.cancel()
-    next_one = asyncio.create_task(pid(pool))  # waits for the same connection, and is not hit by the cancellation
+    next_one = asyncio.create_task(pid(pool))  # waits for the same connection, and is not affected by the cancellation
     assert await next_one == mine
 
 
 async def test_a_client_that_hangs_up_ends_its_statement(settings, as_root, casts, client, as_user):
-    """Through the whole API: what waits for a lock is ended when nobody waits for the answer any more."""
+    """Through the whole API: a statement that waits for a lock is cancelled when its client has disconnected."""
     await as_user("alma").get("/api/claims")
     with psycopg.connect(settings.database_url) as holder:
         holder.execute("lock table app.claims in access exclusive mode")
@@ -160,9 +160,8 @@ async def test_a_client_that_hangs_up_ends_its_statement(settings, as_root, cast
         waiting = "select count(*) from pg_locks join pg_stat_activity using (pid) where not granted and datname = current_database()"
         await until(is_(lambda: as_root.execute(waiting).fetchone()[0] == 1))
         request.cancel()
-        await until(
-            is_(lambda: as_root.execute(waiting).fetchone()[0] == 0), seconds=1.5
-        )  # lock_timeout is two seconds
+        # lock_timeout is two seconds.
+        await until(is_(lambda: as_root.execute(waiting).fetchone()[0] == 0), seconds=1.5)
         holder.rollback()
     assert (await as_user("alma").get("/api/claims")).status_code == 200
 
@@ -181,13 +180,13 @@ async def test_waiting_is_bounded_in_time_and_number(pool_of, backends):
     began = loop.time()
     with pytest.raises(Unavailable):
         await pid(pool)
-    assert loop.time() - began < 0.1  # at once: enough wait already
+    assert loop.time() - began < 0.1  # at once: the maximum of calls waits already
     for one in busy:
         one.cancel()
     assert {await one for one in crowd} <= set(await until(partial(pids, pool, 2)))
 
 
-async def test_what_is_slow_leaves_room_for_what_is_quick(pool_of, backends):
+async def test_slow_calls_leave_connections_for_quick_ones(pool_of, backends):
     pool = await pool_of(8)
     slow = [asyncio.create_task(pool.fetch(SLEEP, service_class="slow")) for _ in range(4)]
     await until(is_(lambda: backends("active") == 4))
@@ -200,24 +199,24 @@ async def test_what_is_slow_leaves_room_for_what_is_quick(pool_of, backends):
     assert len({(await pool.fetch(ME, service_class="slow"))[0][0][0] for _ in range(8)}) >= 1
 
 
-async def test_a_transaction_is_undone_by_whatever_goes_wrong_in_it(pool_of, as_root, backends):
+async def test_any_failure_rolls_back_its_transaction(pool_of, as_root, backends):
     pool = await pool_of(1)
-    taking = [taking_of("held")]
+    consume = [consume_call("held")]
     held = "select count(*) from auth.rate_limits where subject = sha256('held')"
 
     async def raising() -> None:
         async with pool.transaction() as transaction:
-            await transaction.run(taking)
+            await transaction.run(consume)
             raise LookupError
 
     async def failing() -> None:
         async with pool.transaction() as transaction:
-            await transaction.run(taking)
+            await transaction.run(consume)
             await transaction.run([("select 1 / 0", {})])
 
-    async def linger_s() -> None:
+    async def sleeping() -> None:
         async with pool.transaction() as transaction:
-            await transaction.run(taking)
+            await transaction.run(consume)
             await transaction.run(SLEEP)
 
     for broken, error in ((raising, LookupError), (failing, psycopg.errors.DivisionByZero)):
@@ -225,16 +224,16 @@ async def test_a_transaction_is_undone_by_whatever_goes_wrong_in_it(pool_of, as_
             await broken()
         assert await pid(pool)
         assert as_root.execute(held).fetchone() == (0,)
-    task = asyncio.create_task(linger_s())
+    task = asyncio.create_task(sleeping())
     await until(is_(lambda: backends("active")))
     task.cancel()
     assert await pid(pool)
     assert as_root.execute(held).fetchone() == (0,)
     assert backends("idle in transaction%") == 0
     async with pool.transaction() as transaction:
-        await transaction.run(taking)
+        await transaction.run(consume)
         await transaction.commit([("select 1", {})])
-    assert as_root.execute(held).fetchone() == (1,)  # control: with its commit it stays
+    assert as_root.execute(held).fetchone() == (1,)  # control: after its commit the row stays
 
 
 async def test_no_context_outlives_its_call(pool_of, cast, backends):
@@ -261,7 +260,7 @@ async def test_statements_are_kept_prepared_up_to_a_bound(pool_of, as_root):
     assert await pool.fetch([("select 0, %(n)s::integer", {"n": 7})]) == [[(0, 7)]]
 
 
-async def test_a_statement_whose_result_changed_is_made_anew(pool_of, as_root):
+async def test_a_statement_whose_result_changed_is_prepared_again(pool_of, as_root):
     pool = await pool_of(1)
     as_root.execute("create table public.changing (a integer); grant select on public.changing to claims_api")
     as_root.execute("grant usage on schema public to claims_api; insert into public.changing values (1)")
@@ -273,17 +272,17 @@ async def test_a_statement_whose_result_changed_is_made_anew(pool_of, as_root):
     assert await pool.fetch(asked) == [[("1",)]]
 
 
-async def test_ten_thousand_in_any_order_each_get_their_own(pool_of, casts, as_root):
-    """Good calls, failing ones, cancelled ones and backends that end, all at once: every answer is its caller's, in its tenant."""
+async def test_ten_thousand_concurrent_calls_each_get_their_own_result(pool_of, casts, as_root):
+    """Good calls, failing, cancelled ones and backends that end, all at once: every result is its caller's, in its tenant."""
     as_root.execute("grant execute on function pg_terminate_backend(integer, bigint) to claims_api")
     pool, chance = await pool_of(5), random.Random(7)
     outcomes: Counter[str] = Counter()
-    said = "select current_setting('app.organization_id'), current_setting('app.user_id'), %(n)s::integer, count(*) from claims"
+    query = "select current_setting('app.organization_id'), current_setting('app.user_id'), %(n)s::integer, count(*) from claims"
 
     async def one(n: int) -> None:
         tenant, name = chance.choice(["north", "south"]), chance.choice(["alma", "ana", "pia", "tom"])
         who, kind = casts[tenant], chance.choices(["good", "failing", "cancelled", "lost"], [85, 9, 5, 1])[0]
-        statements = [sign_context(who, name), (f"/* {name} */ {said}", {"n": n})]
+        statements = [sign_context(who, name), (f"/* {name} */ {query}", {"n": n})]
         if kind == "failing":
             statements.insert(chance.choice([1, 2]), ("select 1 / %(n)s", {"n": 0}))
         if kind == "lost":
@@ -314,7 +313,7 @@ async def test_ten_thousand_in_any_order_each_get_their_own(pool_of, casts, as_r
         for name in ("alma", "ana", "pia", "tom"):
             rows = await pool.fetch([sign_context(who, name), ("select count(*) from claims", {})])
             seen[tenant, name] = rows[1][0][0]
-    assert {seen["north", "alma"], seen["north", "tom"]} == {2, 1}  # control: they see different things
+    assert {seen["north", "alma"], seen["north", "tom"]} == {2, 1}  # control: they see different rows
     await asyncio.gather(*(client(range(start, 10_000, 20)) for start in range(20)))
     assert sum(outcomes.values()) == 10_000, outcomes
     assert outcomes["good"] > 8000

@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode: the API's own tests over few shared connections, and no context that outlives its transaction."""
+"""The API's own tests behind PgBouncer in transaction mode, over few shared connections; no context outlasts its transaction."""
 
 import asyncio
 import os
@@ -26,13 +26,14 @@ from app.database.context import BEGIN_CONTEXT
 from app.dev.postgres import _system_user
 from app.main import create_app
 from app.security.tokens import make_token
-from tests.conftest import KEYS, caller, sign_context, url_for
 from tests.security.test_isolation import TABLES
+from tests.support.cast import KEYS, caller, sign_context
+from tests.support.databases import url_for
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 THE_API = os.environ.get("POOLER_MODULES", "resources/test_claim_work http/test_idempotency").split()
-"""What speaks to the API alone; `make pooler` takes more. With TEST_POOLER_URL any of the tests go through a pooler."""
+"""Test modules that use the API alone; `make pooler` runs more. With TEST_POOLER_URL any test uses a pooler."""
 
 CONFIG = """
 [databases]
@@ -51,7 +52,7 @@ logfile = {folder}/log
 
 
 def prepares() -> bool:
-    """Whether this PgBouncer knows prepared statements: 1.21 and newer."""
+    """Whether this PgBouncer supports prepared statements: 1.21 and newer."""
     version = subprocess.run([PGBOUNCER, "--version"], capture_output=True, text=True, check=True).stdout
     return tuple(map(int, re.findall(r"\d+", version)[:2])) >= (1, 21)
 
@@ -61,12 +62,12 @@ PREPARED = "on" if PGBOUNCER and prepares() else "off"
 
 @contextmanager
 def pgbouncer(server_url: str, size: int) -> Iterator[str]:
-    """One in front of the server with so many server connections for each database; its URL, for claims_api only."""
+    """A PgBouncer with this number of server connections for each database; its URL, for claims_api only."""
     if PGBOUNCER is None:
         pytest.skip("pgbouncer is not installed")
     known = conninfo_to_dict(server_url)
-    user: pwd.struct_passwd | None = _system_user() if os.geteuid() == 0 else None  # it refuses to run as root
-    with tempfile.TemporaryDirectory(prefix="claims-pooler-", dir="/tmp") as name:  # a socket's path is short
+    user: pwd.struct_passwd | None = _system_user() if os.geteuid() == 0 else None  # PgBouncer refuses to run as root
+    with tempfile.TemporaryDirectory(prefix="claims-pooler-", dir="/tmp") as name:  # a socket's path must be short
         folder = Path(name)
         server = " ".join(f"{key}='{known[key]}'" for key in ("host", "port") if known.get(key))
         more = "max_prepared_statements = 100" if PREPARED == "on" else ""
@@ -91,7 +92,7 @@ def pgbouncer(server_url: str, size: int) -> Iterator[str]:
 
 
 def transactions(pooler: str) -> int:
-    """How many went through it, all databases together."""
+    """The number of transactions of all databases together."""
     with psycopg.connect(pooler, dbname="pgbouncer", autocommit=True, row_factory=dict_row) as console:
         return sum(row["xact_count"] for row in console.execute("show stats_totals", prepare=False).fetchall())
 
@@ -109,7 +110,7 @@ def test_the_api_passes_its_tests_behind_a_pooler(server_url):
             text=True,
         )
         assert run.returncode == 0, run.stdout[-5000:]
-        assert transactions(pooler) > 300  # control: they did go through it
+        assert transactions(pooler) > 300  # control: they did use the pooler
 
 
 @pytest.mark.parametrize("setting", ["on", "off"])
@@ -121,7 +122,7 @@ async def test_statements_are_prepared_unless_the_setting_is_off(settings, as_ro
         async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
             for _ in range(3):
                 assert (await client.get("/api/claims")).status_code == 200
-        # Once the API has started: it would refuse a catalog that was changed by hand.
+        # After the start of the API, which would refuse a catalog that was changed by hand.
         as_root.execute("grant execute on function pg_prepared_statement() to claims_api")
         kept = "select count(*) from pg_prepared_statements where statement like '%% from claims c%%'"
         assert bool((await app.state.pool.fetch([(kept, {})]))[0][0][0]) == (setting == "on")
@@ -129,22 +130,22 @@ async def test_statements_are_prepared_unless_the_setting_is_off(settings, as_ro
 
 @pytest.fixture
 def shared(server_url, settings) -> Iterator[str]:
-    """The API's URL of the test's database through a pooler that has one single server connection for all."""
+    """The API's URL of the test's database through a pooler with a single server connection for all clients."""
     with pgbouncer(server_url, size=1) as pooler:
         yield url_for(pooler, str(conninfo_to_dict(settings.database_url)["dbname"]), "claims_api", "api-password")
 
 
 def test_its_clients_share_one_server_connection(shared):
-    """What the tests below rest on."""
+    """The precondition of the tests below."""
     with psycopg.connect(shared, autocommit=True) as one, psycopg.connect(shared, autocommit=True) as two:
         pid = "select pg_backend_pid()"
         assert one.execute(pid).fetchone() == two.execute(pid).fetchone()
 
 
-async def test_two_tenants_on_one_connection_see_each_their_own(settings, shared, casts, as_root):
+async def test_two_tenants_on_one_connection_each_see_their_own_rows(settings, shared, casts, as_root):
     own = {slug: {str(who.anas_claim), str(who.bens_claim)} for slug, who in casts.items()}
     seen = as_root.execute("select claim_id from claims").fetchall()
-    assert {str(id_) for (id_,) in seen} == own["north"] | own["south"]  # control: all lie in one table
+    assert {str(id_) for (id_,) in seen} == own["north"] | own["south"]  # control: all rows are in one table
     headers = {
         slug: {"Authorization": f"Bearer {make_token(caller(who, 'alma'), KEYS)}"} for slug, who in casts.items()
     }
@@ -157,20 +158,19 @@ async def test_two_tenants_on_one_connection_see_each_their_own(settings, shared
                 asked = ["north", "south"] * 2
                 answers = await asyncio.gather(*(client.get("/api/claims", headers=headers[slug]) for slug in asked))
                 for slug, answer in zip(asked, answers, strict=True):
-                    if (
-                        answer.status_code == 503
-                    ):  # there is one connection for all, and a busy machine gave it to others
+                    # One connection serves all, so a busy machine may time some of them out.
+                    if answer.status_code == 503:
                         continue
                     assert {one["id"] for one in answer.json()["data"]} == own[slug]
                     given[slug] += 1
-    assert min(given["north"], given["south"]) > 50  # control: most were answered
+    assert min(given["north"], given["south"]) > 50  # control: most succeeded
 
 
-def test_whoever_comes_next_on_the_connection_has_no_context(shared, cast):
+def test_the_next_client_of_the_connection_has_no_context(shared, cast):
     with psycopg.connect(shared, prepare_threshold=None) as one, psycopg.connect(shared, prepare_threshold=None) as two:
         for table in TABLES:
             one.execute(BEGIN_CONTEXT, sign_context(cast, "alma"))
-            assert one.execute("select count(*) from claims").fetchone() == (2,)  # control: one is inside
+            assert one.execute("select count(*) from claims").fetchone() == (2,)  # control: one has a context
             one.commit()
             found = two.execute("select current_user, current_setting('app.mac', true)").fetchone()
             assert found == ("claims_api", "")

@@ -1,4 +1,4 @@
-"""A backup as sql/README.md says it is made, restored into another server: nothing is lost, and the guard stands."""
+"""Backups as sql/README.md describes them, restored into another server: no row is lost, and every guard is in force."""
 
 import os
 import subprocess
@@ -10,9 +10,10 @@ import pytest
 from app.dev.postgres import binaries
 from app.main import create_app
 from app.operations import migrate
-from tests.conftest import PASSWORD, embedded_server, settings_for, url_for
 from tests.resources.test_audit_seals import verify
 from tests.security.test_isolation import TABLES as TENANT_TABLES
+from tests.support.cast import PASSWORD
+from tests.support.databases import embedded_server, settings_for, url_for
 
 TABLES = """
 select c.oid::regclass::text from pg_class c
@@ -20,14 +21,14 @@ where c.relkind = 'r' and c.relnamespace in ('app'::regnamespace, 'auth'::regnam
 
 
 def contents(connection):
-    """How many rows each table holds."""
+    """The number of rows of each table."""
     tables = [name for (name,) in connection.execute(TABLES)]
     return {name: connection.execute(f"select count(*) from {name}").fetchone()[0] for name in tables}
 
 
 @pytest.fixture
 def elsewhere():
-    """Another server, which knows nothing of this project."""
+    """Another server, without any object of this project."""
     with embedded_server() as url:
         yield url
 
@@ -40,7 +41,7 @@ def run(program, *arguments):
 
 @pytest.fixture
 def by_backup(settings, as_root):
-    """The URL of a login that may read everything, as sql/README.md makes it."""
+    """The URL of a login that may read everything, created as sql/README.md describes."""
     as_root.execute("create role claims_backup login bypassrls in role pg_read_all_data")
     as_root.execute(
         "do $$ begin execute format('grant connect on database %I to claims_backup', current_database()); end $$"
@@ -57,7 +58,7 @@ async def test_a_backup_is_whole_without_the_administrator(settings, as_root, ca
     with psycopg.connect(elsewhere, autocommit=True) as admin:
         admin.execute("create database restored")
     there = settings_for(elsewhere, "restored")
-    # Of the roles of the whole server, those that stand there already are no fault.
+    # Roles belong to the whole server: those that exist already are no fault.
     subprocess.run(
         [binaries() / "psql", "-qX", elsewhere, "-f", tmp_path / "roles.sql"], capture_output=True, check=True
     )
@@ -66,14 +67,13 @@ async def test_a_backup_is_whole_without_the_administrator(settings, as_root, ca
         assert contents(restored) == contents(as_root)
         assert min(contents(restored)[name] for name in TENANT_TABLES) > 0  # control
         assert restored.execute("select count(*) from context.keys").fetchone() == (0,)  # no secret was in the dump
-        assert "it was copied from another server" in migrate.check(
-            there
-        )  # until the schema step has run, nothing starts
+        # Until the schema step has run, no process starts.
+        assert "it was copied from another server" in migrate.check(there)
         migrate.apply(there)
         assert migrate.check(there) == []
         assert verify(restored) == []
         restored.execute("update patients set first_name = 'restored'")
-        assert verify(restored) == []  # transactions are numbered anew: a new era began
+        assert verify(restored) == []  # transaction ids start anew: a new cluster epoch began
         app = create_app(there)
         async with app.lifespan():
             transport = httpx.ASGITransport(app=app)
@@ -84,7 +84,7 @@ async def test_a_backup_is_whole_without_the_administrator(settings, as_root, ca
                 assert len(claims.json()["data"]) == 2
 
 
-def test_a_login_that_row_level_security_binds_can_make_no_backup(settings, tmp_path):
+def test_a_login_under_row_level_security_cannot_make_a_backup(settings, tmp_path):
     command = [binaries() / "pg_dump", "-Fc", "-f", tmp_path / "part.dump", settings.api_database_url]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode != 0

@@ -1,4 +1,4 @@
-"""One round trip to the database for every ordinary request, counted on the wire."""
+"""One round trip to the database for every ordinary request, counted on the connection."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,16 +12,17 @@ from psycopg.conninfo import conninfo_to_dict
 
 from app.main import create_app
 from app.security.tokens import make_token
-from tests.conftest import KEYS, caller, url_for
 from tests.security.attacks.cases import claim, event, patient
+from tests.support.cast import KEYS, caller
+from tests.support.databases import url_for
 
 
-class Wire:
-    """A proxy between the API and its server that counts how often the API said something and waited for the answer."""
+class CountingProxy:
+    """A proxy between the API and its server that counts round trips."""
 
     def __init__(self, server: dict) -> None:
         self._server = server
-        self.turns = 0
+        self.round_trips = 0
         self._answered = True
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -34,17 +35,17 @@ class Wire:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, asks: bool) -> None:
         while data := await reader.read(65536):
             if asks and self._answered:
-                self.turns += 1
+                self.round_trips += 1
             self._answered = not asks
             writer.write(data)
         writer.close()
 
 
 @pytest.fixture
-async def wire(settings, server_url) -> AsyncIterator[tuple[httpx.AsyncClient, Wire]]:
-    """A client of an API with one connection, and what passes on that connection."""
+async def wire(settings, server_url) -> AsyncIterator[tuple[httpx.AsyncClient, CountingProxy]]:
+    """A client of an API with one connection, and the proxy of that connection."""
     known = conninfo_to_dict(settings.api_database_url)
-    wire = Wire(known)
+    wire = CountingProxy(known)
     proxy = await asyncio.start_server(wire.serve, "127.0.0.1", 0)
     port = proxy.sockets[0].getsockname()[1]
     url = url_for(f"postgresql://claims_api@127.0.0.1:{port}/", known["dbname"], "claims_api", "api-password")
@@ -93,7 +94,7 @@ ORDINARY = [
 
 @pytest.mark.parametrize("ordinary", ORDINARY)
 async def test_an_ordinary_request_is_one_round_trip(wire, cast, ordinary):
-    client, passed = wire
+    client, proxy = wire
     method, path = ordinary.format(anas_claim=cast.anas_claim, tom_patient=cast.tom_patient).split(" ")
     bodies = {
         "/api/claims": lambda: claim(cast),
@@ -105,18 +106,18 @@ async def test_an_ordinary_request_is_one_round_trip(wire, cast, ordinary):
     }
     who = "pia" if path.endswith("/next") else "alma"
     headers = {"Authorization": f"Bearer {make_token(caller(cast, who), KEYS)}"}
-    for _ in range(2):  # the first time each statement is prepared, in the same round trip
+    for _ in range(2):  # the first request also prepares each statement, in the same round trip
         body = bodies[path]() if method != "GET" and path in bodies else None
-        before = passed.turns
+        before = proxy.round_trips
         answer = await client.request(method, path, json=body, headers=headers)
         assert answer.is_success, answer.text
-        assert passed.turns - before == 1
+        assert proxy.round_trips - before == 1
 
 
-async def test_what_has_a_key_takes_three(wire, cast):
-    """The control: the key is taken, then comes the effect, then the answer is kept and all of it committed."""
-    client, passed = wire
+async def test_a_request_with_an_idempotency_key_takes_three(wire, cast):
+    """Control: the first reserves the key, the second has the effect, the third stores the response and commits."""
+    client, proxy = wire
     headers = {"Authorization": f"Bearer {make_token(caller(cast, 'alma'), KEYS)}", "Idempotency-Key": "k"}
-    before = passed.turns
+    before = proxy.round_trips
     answer = await client.post("/api/patients", json=patient(), headers=headers)
-    assert (answer.status_code, passed.turns - before) == (201, 3)
+    assert (answer.status_code, proxy.round_trips - before) == (201, 3)

@@ -1,4 +1,4 @@
-"""The schema step: up, down, up; twice is once; a database that differs is refused."""
+"""The schema step: up, down, up; a second run changes nothing; a database that differs is refused."""
 
 import subprocess
 import sys
@@ -11,6 +11,7 @@ import pytest
 from app.config import read_settings
 from app.operations import migrate
 from app.operations.catalog_diff import APPLIED_AND_NOW, MAX_LINES, name_changes
+from tests.support.databases import settings_for
 
 DUMP = """
 select string_agg(fact, e'\n' order by fact) from (
@@ -26,8 +27,6 @@ def empty(settings, as_root):
     """A database with nothing in it."""
     name = f"empty_{settings.database_url[-60:].split('?')[0][-8:]}"
     as_root.execute(f'create database "{name}" template template0')
-    from tests.conftest import settings_for
-
     yield settings_for(settings.database_url, name)
     as_root.execute(f'drop database "{name}" with (force)')
 
@@ -48,7 +47,7 @@ def test_up_down_up(empty):
         assert admin.execute(DUMP).fetchone() == up == first
 
 
-def test_twice_is_once(settings, as_root):
+def test_a_second_run_changes_nothing(settings, as_root):
     before = as_root.execute("select applied_at, schema_admin.fingerprint() from schema_admin.state").fetchone()
     migrate.apply(settings)
     assert as_root.execute("select applied_at, schema_admin.fingerprint() from schema_admin.state").fetchone() == before
@@ -64,7 +63,7 @@ def test_twice_is_once(settings, as_root):
     "drop trigger claims_10_transition on claims",
     "alter table claims drop constraint claims_amount_check",
 ])  # fmt: skip
-def test_a_change_by_hand_is_found_and_mended(settings, as_root, fault):
+def test_a_change_by_hand_is_found_and_repaired(settings, as_root, fault):
     assert migrate.check(settings) == []
     as_root.execute(fault)
     assert migrate.check(settings)[0].startswith("changed by hand: ")
@@ -112,13 +111,15 @@ BY_HAND = [
     ("alter role claims_auditor replication createrole inherit", "role claims_auditor", "login",
      "login inherit replication createrole"),
     ("alter role claims_owner login superuser", "role claims_owner", "inherit", "login inherit superuser"),
-    ("grant claims_auth_definer to claims_admin", "membership of claims_admin in claims_auth_definer", "missing", "inherits, may become it"),
+    ("grant claims_auth_definer to claims_admin", "membership of claims_admin in claims_auth_definer",
+     "missing", "inherits, may become it"),
     ("grant pg_read_all_data to claims_api with admin option", "membership of claims_api in pg_read_all_data",
      "missing", "may become it, may grant it"),
     ("revoke claims_system from claims_worker", "membership of claims_worker in claims_system", "may become it", "missing"),
     ("alter role claims_api set statement_timeout = 0", "setting statement_timeout of role claims_api", "5s", "0"),
     ("alter role claims_admin set app.role = 'admin'", "setting app.role of role claims_admin", "missing", "admin"),
-    ("alter function context.verify_proof(text, text) strict", "function context.verify_proof(text,text)", "owner claims_owner", "owner claims_owner"),
+    ("alter function context.verify_proof(text, text) strict", "function context.verify_proof(text,text)",
+     "owner claims_owner", "owner claims_owner"),
     ("alter function context.equal(uuid, uuid) cost 1", "function context.equal(uuid,uuid)", "owner claims_owner", "owner claims_owner"),
     ("create or replace function pg_catalog.pg_has_role(name, name, text) returns boolean language sql as 'select true'",
      "functions of pg_catalog", "3", "3"),
@@ -156,7 +157,7 @@ NOT_OURS = [
 
 def test_every_kind_of_change_by_hand_is_named(as_root):
     for change, name, was, is_ in BY_HAND:
-        with as_root.transaction(force_rollback=True):  # some are of roles, which belong to the whole server
+        with as_root.transaction(force_rollback=True):  # some of them are of roles, which belong to the whole server
             as_root.execute(change)
             lines = name_changes(*as_root.execute(APPLIED_AND_NOW).fetchone())
         assert f"changed by hand: {name}" in lines, (change, lines)
@@ -166,7 +167,7 @@ def test_every_kind_of_change_by_hand_is_named(as_root):
         assert before[9:] != after[9:], change
 
 
-def test_what_is_none_of_the_schemas_changes_no_fact(as_root):
+def test_an_object_outside_the_schema_changes_no_fact(as_root):
     for change in NOT_OURS:
         with as_root.transaction(force_rollback=True):
             as_root.execute(change)
@@ -236,14 +237,14 @@ def test_only_claims_owner_reads_the_facts_of_the_schema_step(settings, as_root)
                 as_root.execute("select from schema_admin.facts_applied")
 
 
-def test_a_function_that_no_file_makes_any_more_goes(settings, as_root):
+def test_a_function_that_no_file_creates_any_more_is_dropped(settings, as_root):
     count = "select count(*) from pg_proc where pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'context'::regnamespace)"
     before = as_root.execute(count).fetchone()
     as_root.execute("create function context.begin_request(uuid, uuid) returns text language sql return 'claims_admin'")
     as_root.execute("update schema_admin.state set files = 'of yesterday'")
     migrate.apply(settings)
     assert as_root.execute("select to_regprocedure('context.begin_request(uuid, uuid)')").fetchone() == (None,)
-    assert as_root.execute(count).fetchone() == before  # control: all others stand, those of migrations too
+    assert as_root.execute(count).fetchone() == before  # control: all others exist, those of migrations included
     assert migrate.check(settings) == []
 
 
@@ -297,26 +298,27 @@ def test_every_wrong_setting_is_named_at_once(capsys):
 
 def test_the_example_secret_is_refused_in_production():
     example = {"TOKEN_KEYS": "k:change-me-change-me-change-me-change-me"}
-    assert msgspec.structs.asdict(read_settings(example))["token_keys"]  # control: fine for development
+    assert msgspec.structs.asdict(read_settings(example))["token_keys"]  # control: accepted in development
     with pytest.raises(SystemExit):
         read_settings(example | {"ENVIRONMENT": "production"})
 
 
-def test_check_names_a_key_that_is_none_of_token_keys(settings, as_root):
+def test_check_names_a_key_that_is_not_in_token_keys(settings, as_root):
     assert migrate.check(settings) == []
-    as_root.execute("insert into context.keys values ('planted', repeat('x', 64)::bytea, repeat('y', 64)::bytea)")
-    assert migrate.check(settings) == ["context.keys: planted is not in TOKEN_KEYS"]
+    as_root.execute("insert into context.keys values ('inserted', repeat('x', 64)::bytea, repeat('y', 64)::bytea)")
+    assert migrate.check(settings) == ["context.keys: inserted is not in TOKEN_KEYS"]
     as_root.execute(
-        "delete from context.keys where kid = 'planted'; update context.keys set inner_pad = outer_pad where kid <> 'self'"
+        "delete from context.keys where kid = 'inserted'; update context.keys set inner_pad = outer_pad where kid <> 'self'"
     )
     assert migrate.check(settings) == ["context.keys: test is not in TOKEN_KEYS"]
 
 
-def test_a_function_that_stays_keeps_no_owner_and_no_grant(settings, as_root):
-    """Policies, triggers and defaults keep their functions from being dropped; an earlier version may have granted them otherwise."""
+def test_a_function_that_cannot_be_dropped_loses_its_owner_and_its_grants(settings, as_root):
+    """Policies, triggers and defaults prevent the drop of their functions; an earlier version may have granted them to others."""
     before = [fact for (fact,) in as_root.execute("select schema_admin.facts()")]
     as_root.execute(
-        "alter function context.required_id owner to claims_auth_definer; grant execute on function context.matches to claims_context_definer, claims_auditor; "
+        "alter function context.required_id owner to claims_auth_definer; "
+        "grant execute on function context.matches to claims_context_definer, claims_auditor; "
         "grant execute on function app.uuid7 to public; alter function app.audit_row owner to claims_auth_definer"
     )
     assert name_changes(before, [fact for (fact,) in as_root.execute("select schema_admin.facts()")]) != []  # control

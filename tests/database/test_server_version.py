@@ -1,4 +1,4 @@
-"""A server that lacks security fixes is warned about, once a process; one that is too old is refused."""
+"""Server versions: one that lacks security fixes is warned about once a process; one that is too old is refused."""
 
 import os
 import re
@@ -17,9 +17,10 @@ from app.database.server_version import UnsafeDatabase, missing_fixes
 from app.dev.postgres import Embedded
 from app.main import create_app
 from app.operations import migrate
-from tests.conftest import KEYS, settings_for
 from tests.operations.test_process_failures import free_port
 from tests.operations.test_run import wait_for
+from tests.support.cast import KEYS
+from tests.support.databases import settings_for
 
 INSTALLED = Path("/usr/lib/postgresql")
 
@@ -46,7 +47,7 @@ def test_a_major_version_before_15_is_refused(version):
         missing_fixes(version)
 
 
-async def test_schema_step_and_api_refuse_what_is_too_old(settings, monkeypatch, capsys):
+async def test_schema_step_and_api_refuse_a_server_that_is_too_old(settings, monkeypatch, capsys):
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     assert migrate.main(["--check"]) == 0  # control
     monkeypatch.setattr(server_version, "OLDEST", 99)
@@ -68,8 +69,8 @@ def behind() -> Path | None:
 
 
 @pytest.fixture
-def told(monkeypatch) -> Iterator[dict[str, str]]:
-    """What processes are told that use a real server which lacks fixes."""
+def warnings_of(monkeypatch) -> Iterator[dict[str, str]]:
+    """The warnings of processes that use a real server which lacks fixes."""
     if not (folder := behind()):
         pytest.skip(f"no server that lacks security fixes is installed in {INSTALLED}")
     monkeypatch.setenv("POSTGRES_BIN", str(folder))
@@ -91,9 +92,9 @@ def told(monkeypatch) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def running(told: dict[str, str], log: Path, *module: str) -> Iterator[None]:
+def running(warnings_of: dict[str, str], log: Path, *module: str) -> Iterator[None]:
     with log.open("w") as output:
-        process = subprocess.Popen([sys.executable, "-m", *module], env=told, stdout=output, stderr=output)
+        process = subprocess.Popen([sys.executable, "-m", *module], env=warnings_of, stdout=output, stderr=output)
     try:
         yield
     finally:
@@ -101,22 +102,24 @@ def running(told: dict[str, str], log: Path, *module: str) -> Iterator[None]:
         process.wait(20)
 
 
-def test_a_real_server_that_lacks_fixes_is_warned_about_once_a_process(told, tmp_path):
-    step = subprocess.run([sys.executable, "-m", "app.operations.migrate"], env=told, capture_output=True, text=True)
+def test_a_real_server_that_lacks_fixes_is_warned_about_once_a_process(warnings_of, tmp_path):
+    step = subprocess.run(
+        [sys.executable, "-m", "app.operations.migrate"], env=warnings_of, capture_output=True, text=True
+    )
     assert (step.returncode, step.stdout) == (0, "the schema is applied\n")
     logs = {name: tmp_path / name for name in ("API", "worker")}
-    address = f"http://127.0.0.1:{told['PORT']}/health/ready"
+    address = f"http://127.0.0.1:{warnings_of['PORT']}/health/ready"
 
     def ready() -> bool:
         try:
-            return httpx.get(address, timeout=5).json()["schema"] == "ok"  # no worker runs yet
+            return httpx.get(address, timeout=5).json()["schema"] == "ok"  # no worker is running yet
         except httpx.TransportError:
             return False
 
-    with running(told, logs["API"], "app"):
+    with running(warnings_of, logs["API"], "app"):
         wait_for(ready, 30)
-        assert ready()  # looks at the schema again, and says nothing
-    with running(told, logs["worker"], "procrastinate", "worker"):
+        assert ready()  # checks the schema again, and logs nothing
+    with running(warnings_of, logs["worker"], "procrastinate", "worker"):
         wait_for(lambda: "lacks" in logs["worker"].read_text(), 30)
     for said in (step.stderr, *(log.read_text() for log in logs.values())):
         assert len(re.findall(r"PostgreSQL [\d.]+ lacks security fixes: [\d.]+ or newer is needed", said)) == 1, said

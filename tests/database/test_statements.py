@@ -1,4 +1,4 @@
-"""The hand-written statements: each one fits the schema, none takes the tenant, each one is used."""
+"""The hand-written statements: each fits the schema, none has a parameter for the tenant, and each is used."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_every_query_prepares(as_root, query):
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.name)
-def test_no_query_takes_the_tenant(query):
+def test_no_statement_has_a_parameter_for_the_tenant(query):
     assert not re.search(r":organization_id\b", query.source)
     assert "select *" not in query.source
 
@@ -39,7 +39,7 @@ def test_every_query_is_used(query):
 
 
 @pytest.mark.parametrize("value", ["paid' or true --", "", "Paid", True, 1.5, ["paid"]])
-def test_nothing_but_integers_and_words_is_written_out(value):
+def test_only_integers_and_words_are_written_into_the_text(value):
     assert "= 'paid'" in statements.load("claims").count.text({"status": "paid"})  # control
     with pytest.raises(ValueError, match="written out"):
         statements.load("claims").count.text({"status": value})

@@ -1,4 +1,4 @@
-"""How every row of the access matrix is tried: who calls, with which rows, and what is to come of it."""
+"""Scenarios of the access matrix: for each row the callers, their rows and the expected outcome."""
 
 import json
 import re
@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from tests.conftest import PASSWORD, ROLE
+from tests.support.cast import PASSWORD, ROLE
 
-STANDS_FOR = {"admin": "alma", "claims_processor": "pia", "provider": "ana", "patient": "tom", "anonymous": ""}
-"""Who is asked where a cell says the same of the whole role."""
+USER_OF_ROLE = {"admin": "alma", "claims_processor": "pia", "provider": "ana", "patient": "tom", "anonymous": ""}
+"""The user who tries a cell that is the same for the whole role."""
 
 
-class Stage:
-    """The cast and its rows by name; those of the other tenant begin with `south.`."""
+class Access:
+    """The cast and its rows by name. Those of the other tenant begin with `south.`."""
 
     def __init__(self, client: httpx.AsyncClient, as_user: Any, casts: Any) -> None:
         self.client, self.as_user = client, as_user
@@ -28,7 +28,7 @@ class Stage:
         return {self.names.get(str(one), "none" if one is None else "new") for one in ids}
 
     async def call(self, who: str, method: str, path: str, body: Any = None) -> httpx.Response:
-        """As somebody of the cast, or as nobody. A list goes out as lines."""
+        """The response to a user of the cast, or to an anonymous caller. A list is sent as lines."""
         tenant, _, name = who.rpartition(".")
         caller = self.as_user(name, tenant or "north") if who else self.client.request
         if isinstance(body, list):
@@ -41,11 +41,11 @@ class Stage:
         )
 
 
-Seen = Callable[[httpx.Response, Stage], Awaitable[set[str]]]
+Seen = Callable[[httpx.Response, Access], Awaitable[set[str]]]
 
 
 class Try(NamedTuple):
-    """One call: who makes it, and what is to come of it, a status or exactly these rows; whose ids stand in the path."""
+    """A call: its caller, the expected status or exactly these rows, and the rows whose ids are in the path."""
 
     who: str
     expect: int | set[str]
@@ -54,67 +54,67 @@ class Try(NamedTuple):
 
 
 class Scenario(NamedTuple):
-    """How a row of the matrix is tried, in this order. What the first try asks for is refused to all those who may not."""
+    """The tries of a row of the matrix, in order. The first try's request is refused to every role that may not make it."""
 
     tries: list[Try]
     seen: Seen | None = None
-    """What an answer shows, by name; without it the status is all there is to see."""
+    """The rows that a response shows, by name. Without it only the status is checked."""
     south: int | set[str] | None = None
-    """What comes of another tenant's rows in the first try, where that is neither 404 (path) nor 400 (body)."""
+    """The outcome of the first try with another tenant's rows, where it is neither 404 (path) nor 400 (body)."""
     query: str = ""
 
 
-async def length_prefixed(answer: httpx.Response, stage: Stage) -> set[str]:
-    return stage.read(one["id"] for one in answer.json()["data"])
+async def listed(answer: httpx.Response, access: Access) -> set[str]:
+    return access.read(one["id"] for one in answer.json()["data"])
 
 
-async def exported(answer: httpx.Response, stage: Stage) -> set[str]:
-    return stage.read(json.loads(line)["id"] for line in answer.text.splitlines())
+async def exported(answer: httpx.Response, access: Access) -> set[str]:
+    return access.read(json.loads(line)["id"] for line in answer.text.splitlines())
 
 
-async def imported(answer: httpx.Response, stage: Stage) -> set[str]:
+async def imported(answer: httpx.Response, access: Access) -> set[str]:
     found = [json.loads(line) for line in answer.text.splitlines()]
     return {f"{one['line']} {one['result'] if one['error'] is None else one['error']['code']}" for one in found}
 
 
-async def moved(answer: httpx.Response, stage: Stage) -> set[str]:
-    return stage.read(answer.json()["data"]["updated"])
+async def moved(answer: httpx.Response, access: Access) -> set[str]:
+    return access.read(answer.json()["data"]["updated"])
 
 
-async def counted(answer: httpx.Response, stage: Stage) -> set[str]:
+async def counted(answer: httpx.Response, access: Access) -> set[str]:
     return {f"claim {number}" for number in range(answer.json()["data"]["total"]["count"])}
 
 
-async def taken(answer: httpx.Response, stage: Stage) -> set[str]:
-    return stage.read([answer.json()["data"]["id"]] if answer.content else [])
+async def taken(answer: httpx.Response, access: Access) -> set[str]:
+    return access.read([answer.json()["data"]["id"]] if answer.content else [])
 
 
-async def concerned(answer: httpx.Response, stage: Stage) -> set[str]:
-    return stage.read(one["patientId"] for one in answer.json()["data"])
+async def concerning(answer: httpx.Response, access: Access) -> set[str]:
+    return access.read(one["patientId"] for one in answer.json()["data"])
 
 
-async def told(answer: httpx.Response, stage: Stage) -> set[str]:
+async def known_fields(answer: httpx.Response, access: Access) -> set[str]:
     return {name for name, value in answer.json()["data"].items() if value is not None}
 
 
-async def caller(answer: httpx.Response, stage: Stage) -> set[str]:
-    return stage.read([answer.json()["data"]["id"]])
+async def caller(answer: httpx.Response, access: Access) -> set[str]:
+    return access.read([answer.json()["data"]["id"]])
 
 
-async def in_care(answer: httpx.Response, stage: Stage) -> set[str]:
-    """Who finds the new patient."""
-    asked = {who: await stage.call(who, "GET", answer.headers["Location"]) for who in (*ROLE, "south.alma")}
+async def in_care(answer: httpx.Response, access: Access) -> set[str]:
+    """The users who find the new patient."""
+    asked = {who: await access.call(who, "GET", answer.headers["Location"]) for who in (*ROLE, "south.alma")}
     return {who for who, one in asked.items() if one.status_code == 200}
 
 
-async def logged_out(answer: httpx.Response, stage: Stage) -> set[str]:
-    asked = {who: await stage.call(who, "GET", "/api/auth/me") for who in ROLE}
+async def logged_out(answer: httpx.Response, access: Access) -> set[str]:
+    asked = {who: await access.call(who, "GET", "/api/auth/me") for who in ROLE}
     return {who for who, one in asked.items() if one.status_code == 401}
 
 
-async def new_passwords(answer: httpx.Response, stage: Stage) -> set[str]:
-    logins = {who: {"email": f"{who}@north.test", "password": NEW_PASSWORD} for who in STANDS_FOR.values() if who}
-    asked = {who: await stage.client.post("/api/auth/login", json=login) for who, login in logins.items()}
+async def new_passwords(answer: httpx.Response, access: Access) -> set[str]:
+    logins = {who: {"email": f"{who}@north.test", "password": NEW_PASSWORD} for who in USER_OF_ROLE.values() if who}
+    asked = {who: await access.client.post("/api/auth/login", json=login) for who, login in logins.items()}
     return {who for who, one in asked.items() if one.status_code == 200}
 
 
@@ -148,14 +148,14 @@ PATIENTS_READ = [
     *(Try(who, 200, TOM) for who in ("alma", "pia", "ana", "tom")), *(Try(who, 200, TINA) for who in ("alma", "ben", "tina")),
     *(Try(who, 404, TINA) for who in ("pia", "ana", "tom")), *(Try(who, 404, TOM) for who in ("paul", "ben", "tina")),
 ]  # fmt: skip
-ONCE_EACH = [Try(who, 200) for who in STANDS_FOR.values()]
+ONCE_EACH = [Try(who, 200) for who in USER_OF_ROLE.values()]
 
 SCENARIOS: dict[tuple[str, str], Scenario] = {
     ("POST", "/api/claims"): Scenario([
         Try("alma", 201, (), TOMS), Try("alma", 201, (), TINAS), Try("ana", 201, (), TOMS), Try("ben", 201, (), TINAS),
         Try("ana", 403, (), TOMS_WITH_BEN), Try("ana", 400, (), TINAS), Try("ana", 400, (), claim("tina", "ana")),
     ]),
-    ("GET", "/api/claims"): Scenario(CLAIMS_SEEN, length_prefixed),
+    ("GET", "/api/claims"): Scenario(CLAIMS_SEEN, listed),
     ("GET", "/api/claims/{id}"): Scenario([
         *(Try(who, 200, ANAS) for who in ("alma", "pia", "ana", "tom")), *(Try(who, 200, BENS) for who in ("alma", "ben", "tina")),
         *(Try(who, 404, BENS) for who in ("pia", "ana", "tom")), *(Try(who, 404, ANAS) for who in ("paul", "ben", "tina")),
@@ -179,7 +179,7 @@ SCENARIOS: dict[tuple[str, str], Scenario] = {
         Try("ana", {"1 created", "2 FORBIDDEN"}, (), [TOMS, TOMS_WITH_BEN]),
     ], imported, south={"1 VALIDATION_ERROR", "2 VALIDATION_ERROR"}),
     ("GET", "/api/claims/export"): Scenario(CLAIMS_SEEN, exported),
-    ("GET", "/api/patients"): Scenario(PATIENTS_SEEN, length_prefixed),
+    ("GET", "/api/patients"): Scenario(PATIENTS_SEEN, listed),
     ("GET", "/api/patients/{id}"): Scenario(PATIENTS_READ),
     ("POST", "/api/patients"): Scenario([
         Try("alma", {"alma"}, (), A_PATIENT), Try("ana", {"alma", "ana"}, (), A_PATIENT | {"memberNumber": "M-10"}),
@@ -190,7 +190,7 @@ SCENARIOS: dict[tuple[str, str], Scenario] = {
     ("DELETE", "/api/patients/{id}/providers/{providerId}"): Scenario([Try("alma", 204, (*TOM, "ana_provider"))]),
     ("GET", "/api/providers"): Scenario(seen_by(
         alma=PROVIDERS, pia=PROVIDERS, paul=PROVIDERS, ana=PROVIDERS, tom={"ana_provider"}, tina={"ben_provider"},
-    ), length_prefixed),
+    ), listed),
     ("GET", "/api/providers/{id}"): Scenario([
         *(Try(who, 200, ("ana_provider",)) for who in ("alma", "pia", "paul", "ana", "ben", "tom")),
         Try("tina", 404, ("ana_provider",)), Try("tina", 200, ("ben_provider",)), Try("tom", 404, ("ben_provider",)),
@@ -200,27 +200,27 @@ SCENARIOS: dict[tuple[str, str], Scenario] = {
         Try("alma", 200, ("ana_provider",), NAME), Try("ana", 200, ("ana_provider",), NAME), Try("alma", 200, ("ben_provider",), NAME),
         Try("ana", 403, ("ben_provider",), NAME), Try("ben", 403, ("ana_provider",), NAME),
     ]),
-    ("GET", "/api/users"): Scenario(seen_by(alma=set(ROLE)), length_prefixed),
+    ("GET", "/api/users"): Scenario(seen_by(alma=set(ROLE)), listed),
     ("PATCH", "/api/users/{id}"): Scenario([Try("alma", 200, ("paul",), {"active": False})]),
     ("POST", "/api/users/{id}/reassign-claims"): Scenario([Try("alma", 200, ("pia",), {"toUserId": None})]),
     ("POST", "/api/invitations"): Scenario([Try("alma", 201, (), {"email": "neu@north.test", "role": "admin"})]),
-    ("GET", "/api/invitations"): Scenario(seen_by(alma={"invitation"}), length_prefixed),
+    ("GET", "/api/invitations"): Scenario(seen_by(alma={"invitation"}), listed),
     ("DELETE", "/api/invitations/{id}"): Scenario([Try("alma", 204, ("invitation",))]),
     ("GET", "/api/organization"): Scenario(seen_by(
         alma={"id", "slug", "name", "settings"}, pia={"id", "slug", "name", "settings"}, ana={"id", "slug", "name"},
         tom={"id", "slug", "name"},
-    ), told),
+    ), known_fields),
     ("PATCH", "/api/organization"): Scenario([Try("alma", 200, (), NAME)]),
-    ("GET", "/api/diagnosis-codes"): Scenario([Try(who, 200) for who in STANDS_FOR.values() if who], query="?search=E11"),
+    ("GET", "/api/diagnosis-codes"): Scenario([Try(who, 200) for who in USER_OF_ROLE.values() if who], query="?search=E11"),
     ("POST", "/api/patient-status"): Scenario([
         Try("alma", 202, (), admitted("tom")), Try("alma", 202, (), admitted("tina")), Try("ana", 202, (), admitted("tom")),
         Try("ana", 400, (), admitted("tina")), Try("ben", 400, (), admitted("tom")),
     ]),
     ("GET", "/api/patient-status/history/{patientId}"): Scenario(PATIENTS_READ),
-    ("GET", "/api/jobs"): Scenario(seen_by(alma={"toms_job"}), length_prefixed),
+    ("GET", "/api/jobs"): Scenario(seen_by(alma={"toms_job"}), listed),
     ("POST", "/api/jobs/{id}/retry"): Scenario([Try("alma", 202, ("toms_job",))]),
     ("GET", "/api/audit-logs"): Scenario(
-        seen_by(alma={*PATIENTS, "none"}, tom={*TOM}, tina={*TINA}), concerned, query="?limit=100",
+        seen_by(alma={*PATIENTS, "none"}, tom={*TOM}, tina={*TINA}), concerning, query="?limit=100",
     ),
     ("GET", "/api/auth/me"): Scenario(seen_by(alma={"alma"}, pia={"pia"}, ana={"ana"}, tom={"tom"}), caller),
     ("POST", "/api/auth/password"): Scenario([

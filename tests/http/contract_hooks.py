@@ -1,7 +1,7 @@
-"""What schemathesis can't know of a schema alone: which ids are real, which words are timezones, whose token a logout may spend.
+"""Facts for schemathesis that no schema contains: real ids, valid timezones, and tokens of sessions that a logout may end.
 
-Loaded by the SCHEMATHESIS_HOOKS variable; tests/http/test_contract.py puts the facts into CONTRACT_FACTS. Only data that is meant to be
-accepted is touched: what is generated to be refused goes out as it is.
+Loaded by the SCHEMATHESIS_HOOKS variable; tests/http/test_contract.py writes the facts into CONTRACT_FACTS. Only data that should
+be accepted is changed; generated invalid data is sent as it is.
 """
 
 import json
@@ -14,7 +14,7 @@ import schemathesis
 from schemathesis import GenerationMode
 
 FACTS: dict[str, str] = json.loads(os.environ["CONTRACT_FACTS"])
-"""Ids by the name of the field that takes them."""
+"""Ids by the name of the field that accepts them."""
 SPARE = iter(Path(os.environ["CONTRACT_SPARE"]).read_text().split())
 """Tokens of sessions that may end."""
 REFERENCES = ("patientId", "providerId", "userId", "toUserId")
@@ -26,13 +26,13 @@ def _is_positive(case: Any) -> bool:
 
 @schemathesis.serializer("application/x-ndjson")
 def ndjson(_: Any, value: Any) -> bytes:
-    """A line of an import: what was generated is text already."""
+    """A line of an import. Generated invalid data is text already."""
     return value.encode() if isinstance(value, str) else json.dumps(value).encode()
 
 
 @schemathesis.auth(refresh_interval=None)
 class Bearer:
-    """The role's token; and one of a session of its own for what ends sessions, or all that comes after would be 401."""
+    """The role's token. A call that ends a session gets a token of a session of its own, or every later call would be 401."""
 
     def get(self, _case: Any, _context: Any) -> str:
         return os.environ["CONTRACT_TOKEN"]
@@ -52,17 +52,17 @@ def before_call(_: Any, case: Any, kwargs: dict[str, Any]) -> None:
         if value in (None, "None"):
             case.path_parameters[name] = str(uuid4())  # a link was drawn from a field that is null
     if case.headers and "Idempotency-Key" in case.headers:
-        case.headers["Idempotency-Key"] = str(uuid4())  # or another example's body makes it a 422
+        case.headers["Idempotency-Key"] = str(uuid4())  # or another example's body causes a 422
     if case.headers and "If-Match" in case.headers:
-        del case.headers["If-Match"]  # no version that is made up is the right one
+        del case.headers["If-Match"]  # no generated version is the right one
     if case.query:
-        case.query.pop("cursor", None)  # only this API can make one
+        case.query.pop("cursor", None)  # only this API can create one
     if isinstance(case.body, dict):
         _fill(case.body)
 
 
 def _fill(body: dict[str, Any]) -> None:
-    """What refers to something refers to something that is there."""
+    """Replaces references by references to existing rows."""
     for name in REFERENCES:
         if body.get(name):
             body[name] = FACTS[name]

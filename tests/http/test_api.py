@@ -1,4 +1,4 @@
-"""The wire: login, envelope, pages, bad input, OpenAPI."""
+"""The API: login, envelope, pages, bad input, OpenAPI."""
 
 import time
 from typing import Any
@@ -13,7 +13,7 @@ from app.http.envelope import Envelope
 from app.resources import auth, patient_status_events, patients, providers
 from app.resources.claims import routes as claims
 from app.security.tokens import make_token
-from tests.conftest import KEYS, PASSWORD, caller
+from tests.support.cast import KEYS, PASSWORD, caller
 
 
 @pytest.fixture
@@ -34,7 +34,9 @@ async def test_login_gives_a_token_that_works(client):
     assert me.json()["data"] == data["user"]
 
 
-@pytest.mark.parametrize(("email", "password"), [("ana@north.test", "wrong password"), ("nobody@north.test", PASSWORD)])
+@pytest.mark.parametrize(
+    ("email", "password"), [("ana@north.test", "wrong password"), ("unknown@north.test", PASSWORD)]
+)
 async def test_a_wrong_login_has_one_answer(client, email, password):
     assert (await login(client, email="ana@north.test", password=PASSWORD)).status_code == 200  # control
     answer = await login(client, email=email, password=password)
@@ -49,7 +51,8 @@ async def test_the_slug_chooses_among_organizations(client, as_root):
         ({"organizationSlug": "north"}, "north"),
     ):
         answer = await login(client, email="both@both.test", password=PASSWORD, **given)
-        assert answer.json()["data"]["user"]["organization"]["slug"] == slug  # without a slug the oldest membership's
+        # Without a slug the oldest membership's organization.
+        assert answer.json()["data"]["user"]["organization"]["slug"] == slug
 
 
 async def test_a_deactivated_user_is_out_at_the_next_request(client, as_user, as_root, cast):
@@ -125,9 +128,9 @@ async def test_every_bad_field_is_named_at_once(as_user, body):
 async def test_another_tenants_patient_is_a_patient_that_does_not_exist(as_user, body, cast, other):
     control = await as_user("alma").post("/api/claims", body)
     theirs = await as_user("alma").post("/api/claims", body | {"patientId": str(other.tom_patient)})
-    nobodys = await as_user("alma").post("/api/claims", body | {"patientId": str(cast.organization)})
+    unknown = await as_user("alma").post("/api/claims", body | {"patientId": str(cast.organization)})
     assert (control.status_code, theirs.status_code) == (201, 400)
-    assert theirs.json()["error"] == nobodys.json()["error"]
+    assert theirs.json()["error"] == unknown.json()["error"]
 
 
 async def test_an_organization_in_a_body_is_ignored(as_user, as_root, body, other, cast):
@@ -167,7 +170,7 @@ async def test_a_bad_parameter_is_named(as_user, path, field):
     assert (answer.status_code, list(answer.json()["error"]["details"]["fields"])) == (400, [field])
 
 
-async def test_pages_by_cursor_meet_every_claim_once(as_user, body):
+async def test_pages_by_cursor_contain_every_claim_once(as_user, body):
     alma = as_user("alma")
     for _ in range(5):
         assert (await alma.post("/api/claims", body)).status_code == 201
@@ -182,7 +185,7 @@ async def test_pages_by_cursor_meet_every_claim_once(as_user, body):
     assert [one["id"] for one in pages["data"]] == seen[6:]
 
 
-async def test_a_cursor_is_its_callers_and_its_lists_alone(as_user):
+async def test_a_cursor_is_valid_for_its_caller_and_its_list_alone(as_user):
     cursor = (await as_user("alma").get("/api/claims?limit=1")).json()["meta"]["pagination"]["nextCursor"]
     assert (await as_user("alma").get(f"/api/claims?limit=1&cursor={cursor}")).status_code == 200  # control
     for who, path in [("pia", "/api/claims?"), ("alma", "/api/claims?status=paid&"), ("alma", "/api/patients?")]:
@@ -198,7 +201,7 @@ async def test_a_cursor_is_its_callers_and_its_lists_alone(as_user):
     ("/api/providers/{ana_provider}", providers.Provider), ("/api/auth/me", auth.Me),
     ("/api/patient-status/history/{tom_patient}", list[patient_status_events.Event]),
 ])  # fmt: skip
-async def test_every_answer_is_what_its_struct_says(as_user, cast, path, shape):
+async def test_every_response_matches_its_struct(as_user, cast, path, shape):
     for who in ("alma", "pia", "ana", "tom"):
         answer = await as_user(who).get(path.format(**cast.ids))
         assert answer.status_code == 200
@@ -215,7 +218,7 @@ async def test_providers_have_a_check_digit(as_user):
     assert (await as_user("ana").post("/api/providers", {"npi": "1679576722", "name": "Cara"})).status_code == 403
 
 
-async def test_a_provider_enters_a_patient_into_its_own_care(as_user):
+async def test_a_patient_created_by_a_provider_is_in_its_care(as_user):
     new = {"memberNumber": "M-9", "firstName": "Nils", "lastName": "New", "dateOfBirth": "2000-01-01"}
     made = await as_user("ana").post("/api/patients", new)
     path = made.headers["Location"]
@@ -224,16 +227,15 @@ async def test_a_provider_enters_a_patient_into_its_own_care(as_user):
 
 
 @pytest.mark.parametrize("born", ["1800-01-01", "2999-01-01"])
-async def test_a_patient_was_born_in_living_memory(as_user, born):
+async def test_a_date_of_birth_is_in_the_last_150_years(as_user, born):
     new = {"memberNumber": "M-9", "firstName": "Nils", "lastName": "New", "dateOfBirth": born}
     answer = await as_user("alma").post("/api/patients", new)
     assert (answer.status_code, list(answer.json()["error"]["details"]["fields"])) == (400, ["dateOfBirth"])
-    assert (
-        await as_user("alma").post("/api/patients", new | {"dateOfBirth": "2001-02-03"})
-    ).status_code == 201  # control
+    # Control.
+    assert (await as_user("alma").post("/api/patients", new | {"dateOfBirth": "2001-02-03"})).status_code == 201
 
 
-async def test_every_answer_names_its_request(client, as_user):
+async def test_every_response_has_a_request_id(client, as_user):
     answer = await as_user("alma").get("/api/claims", headers={"X-Request-Id": "mine-1"})
     assert (answer.headers["X-Request-Id"], answer.json()["meta"]["requestId"]) == ("mine-1", "mine-1")
     made = [
@@ -248,11 +250,11 @@ async def test_every_answer_names_its_request(client, as_user):
 @pytest.mark.parametrize(
     "path", ["/api/claims", "//api/claims", "/api//claims", "/api/claims/", "/schema/openapi.json"]
 )
-async def test_nothing_is_open_by_an_odd_path(client, path):
+async def test_an_odd_path_bypasses_no_check(client, path):
     assert (await client.request("GET", httpx.URL(f"http://test{path}"))).status_code in (401, 404)
 
 
-async def test_paths_and_methods_that_are_not_there(client, as_user):
+async def test_unknown_paths_and_methods(client, as_user):
     assert (await client.get("/nowhere")).json()["error"]["code"] == "NOT_FOUND"
     assert (await as_user("alma")("DELETE", "/api/claims")).json()["error"]["code"] == "METHOD_NOT_ALLOWED"
 

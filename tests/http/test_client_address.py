@@ -1,4 +1,4 @@
-"""Where a request comes from: a trusted proxy's word, never a client's, and nothing that is no address."""
+"""The address of a request: the word of a trusted proxy, never of a client, and only a valid address."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,12 +11,12 @@ import pytest
 from app.config import read_settings
 from app.main import create_app
 from app.security.client_address import Proxies, read
-from tests.conftest import until
 from tests.database.test_pool import is_
 from tests.http.test_rate_limits import bearer, spent
 from tests.operations.test_processes import environ_for
 from tests.security.attacks.cases import npi
 from tests.security.test_logins import served
+from tests.support.clients import until
 
 PEER = "10.0.0.9"
 
@@ -29,7 +29,7 @@ PEER = "10.0.0.9"
       "192.0.2.1%eth0", "192.0.2.1:", "192.0.2.1:x", "192.0.2.1:123456", "[2001:db8::1", "2001:db8::1]", "[2001:db8::1]x", "[192.0.2.1]x",
       "\u0661.1.1.1", "192.0.2.1 ", "'; drop table claims; --", "1" * 60_000, ":" * 60_000, "[" * 60_000)),
 ])  # fmt: skip
-def test_an_address_is_read_or_it_is_none(text, address):
+def test_an_address_is_parsed_or_none(text, address):
     found = read(text)
     assert (found and str(found)) == address
 
@@ -45,7 +45,7 @@ def test_an_address_is_read_or_it_is_none(text, address):
     ("10.0.0.8", ["192.0.2.1"], PEER), ("", ["192.0.2.1"], PEER),
 ])  # fmt: skip
 @pytest.mark.parametrize("peer", [PEER, f"::ffff:{PEER}"])
-def test_the_client_is_the_first_from_the_right_that_is_no_proxy(trusted, sent, client, peer):
+def test_the_client_is_the_first_address_from_the_right_that_is_no_proxy(trusted, sent, client, peer):
     proxies = Proxies(trusted)
     address, is_proxy = proxies.peer(peer)
     assert address == PEER
@@ -87,7 +87,7 @@ ATTACKS = [
 ]
 
 
-async def test_what_is_no_address_is_stored_and_counted_nowhere(settings, as_root, cast):
+async def test_an_invalid_address_is_neither_stored_nor_counted(settings, as_root, cast):
     limits = {"trusted_proxies": PEER, "rate_limit_address": 500}
     async with reached(settings, PEER, **limits) as client:
         for forwarded in [*ATTACKS, "203.0.113.9, 192.0.2.1"]:  # the last is the control
@@ -103,11 +103,11 @@ async def test_what_is_no_address_is_stored_and_counted_nowhere(settings, as_roo
     for address in (PEER, "192.0.2.1"):
         assert spent(as_root, f"address:{address}") is not None
         assert spent(as_root, f"login from:{address}") is not None
-    # One account, one user, and for each of the two addresses its requests and its logins: nothing else was counted.
+    # One account, one user, and for both addresses their requests and logins: nothing else was counted.
     assert as_root.execute("select count(*) from auth.rate_limits").fetchone() == (6,)
 
 
-async def test_only_a_proxy_is_believed(settings, as_root, cast):
+async def test_only_a_proxys_headers_are_read(settings, as_root, cast):
     headers = bearer(cast, "alma") | {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
     for peer, kept, tls in [("198.51.100.4", "198.51.100.4", False), ("::ffff:198.51.100.5", "198.51.100.5", False),
                             ("no address", None, False), (PEER, "192.0.2.1", True), (f"::ffff:{PEER}", "192.0.2.1", True)]:  # fmt: skip
@@ -125,7 +125,7 @@ async def test_only_a_proxy_is_believed(settings, as_root, cast):
     (["https"], True), (["http"], False), ([], False), (["http", "https"], True), (["https, http"], False), (["HTTPS "], True),
     (["wss"], False), (["https,"], False),
 ])  # fmt: skip
-async def test_the_last_word_of_the_proxy_says_whether_by_tls(settings, sent, tls):
+async def test_the_proxys_last_protocol_decides_about_tls(settings, sent, tls):
     async with reached(settings, PEER, trusted_proxies=PEER) as client:
         for path in ("/health", "/nowhere", "/api/claims"):
             answer = await client.get(path, headers=[("X-Forwarded-Proto", one) for one in sent])
@@ -141,8 +141,8 @@ async def test_the_last_word_of_the_proxy_says_whether_by_tls(settings, sent, tl
         ("", "203.0.113.7", "127.0.0.1"),
     ],
 )
-async def test_a_process_reads_the_header_itself(settings, as_root, trusted, sent, client):
-    """As its operators start it: uvicorn, which would believe other parts of the header, reads none of it."""
+async def test_a_process_parses_the_header_itself(settings, as_root, trusted, sent, client):
+    """A process as its operators start it: uvicorn, which would trust other parts of the header, parses none of it."""
     environ = environ_for(settings, PROCESSES="1", TRUSTED_PROXIES=trusted)
     with served(environ, "-m", "app") as (address, _):
         login = {"email": "ana@north.test", "password": "wrong"}

@@ -1,4 +1,4 @@
-"""Bounds on connections before authentication: each one just within and just beyond."""
+"""Limits on connections before authentication: for each one a request just within and one just beyond."""
 
 import asyncio
 import json
@@ -26,9 +26,9 @@ from app.server.limits import (
     LimitedHttpProtocol,
     default_max_connections,
 )
-from tests.conftest import until
 from tests.http.test_response_headers import SECURITY_HEADERS
 from tests.load.harness import served
+from tests.support.clients import until
 
 SHORT = ConnectionLimits(
     head_timeout_s=0.4,
@@ -39,7 +39,7 @@ SHORT = ConnectionLimits(
     check_interval_s=0.02,
 )
 LATEST = 5.0
-"""Seconds that a busy machine may take to end something."""
+"""Seconds that a busy machine may need to close a connection."""
 HOST = b"Host: a\r\n"
 GET = b"GET /x HTTP/1.1\r\n" + HOST
 POST = b"POST /x HTTP/1.1\r\n" + HOST
@@ -49,16 +49,16 @@ CLOSE = b"Connection: close\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> Any:
-    return "asyncio", {"use_uvloop": True}  # as it is in production
+    return "asyncio", {"use_uvloop": True}  # as in production
 
 
 def changed(**bounds: Any) -> ConnectionLimits:
-    """The short ones, some of them otherwise."""
+    """The short limits, with some of them changed."""
     return msgspec.structs.replace(SHORT, **bounds)
 
 
 class App:
-    """Reads the body and tells what it saw."""
+    """An application that reads the body and returns what it received."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
@@ -93,7 +93,7 @@ class App:
 
 
 class Served:
-    """A running server: its app, its port, and connections to it."""
+    """A running server: its application, its port, and connections to it."""
 
     def __init__(self, app: App, server: GracefulServer, port: int) -> None:
         self.app, self.server, self.port = app, server, port
@@ -129,7 +129,7 @@ class Client:
         await asyncio.sleep(0)
 
     async def trickle(self, parts: list[bytes], every: float) -> None:
-        """Until they are sent or the server has ended it."""
+        """Sends the parts one after another, until the server closes the connection."""
         for part in parts:
             if self.reader.at_eof() or self.writer.is_closing():
                 return
@@ -137,7 +137,7 @@ class Client:
             await asyncio.sleep(every)
 
     async def answer(self) -> tuple[int, Any]:
-        """Status, and the body as JSON where it is some."""
+        """The status, and the body, parsed if it is JSON."""
         head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), LATEST)).decode()
         lines = head.split("\r\n")
         self.headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:-2])}
@@ -145,14 +145,14 @@ class Client:
         return int(lines[0].split(" ")[1]), json.loads(body) if body.startswith(b"{") else body
 
     async def ended(self, seconds: float = LATEST) -> bytes:
-        """What still came until the connection was ended, by whichever means."""
+        """The remaining data until the connection was closed."""
         try:
             return await asyncio.wait_for(self.reader.read(), seconds)
         except ConnectionResetError:
             return b""
 
     async def is_refused(self, status: int, code: str) -> None:
-        """The API's envelope with all its headers, and the end."""
+        """Checks the API's error envelope with all its headers, and the end of the connection."""
         got, body = await self.answer()
         assert (got, body["error"]["code"], body["success"]) == (status, code, False)
         assert self.headers["connection"] == "close"
@@ -167,7 +167,8 @@ async def serving(bounds: ConnectionLimits = SHORT, proxies: str = "") -> AsyncI
     app, listener = App(), socket.create_server(("127.0.0.1", 0), backlog=512)
     watch = ConnectionMonitor(Proxies(proxies), bounds)
     config = uvicorn.Config(
-        app, http=partial(LimitedHttpProtocol, monitor=watch), ws="none", lifespan="off", log_level="info", log_config=None, access_log=False,
+        app, http=partial(LimitedHttpProtocol, monitor=watch), ws="none", lifespan="off",
+        log_level="info", log_config=None, access_log=False,
         timeout_graceful_shutdown=1, timeout_keep_alive=1,
     )  # fmt: skip
     server = GracefulServer(config)
@@ -191,7 +192,7 @@ async def until_true(condition: Callable[[], bool]) -> None:
 
 
 def head_of(size: int, start: bytes = GET) -> bytes:
-    """A whole head of so many bytes."""
+    """A whole head of this number of bytes."""
     rest = size - len(start) - len(b"A: \r\n" + CLOSE)
     return start + b"A: " + b"a" * rest + b"\r\n" + CLOSE
 
@@ -212,10 +213,10 @@ async def test_a_head_has_64_kib(pieces):
             for part in cut(beyond):
                 await client.send(part)
             await client.is_refused(431, "HEADERS_TOO_LARGE")
-        assert [len(scope["headers"]) for scope in to.app.asked] == [3]  # nothing else reached the application
+        assert [len(scope["headers"]) for scope in to.app.asked] == [3]  # no other request reached the application
 
 
-async def test_a_later_head_has_64_kib_too():
+async def test_a_later_head_also_has_64_kib():
     async with serving(changed(head_timeout_s=LATEST)) as to:
         client = await to.connect()
         for _ in range(3):
@@ -225,7 +226,7 @@ async def test_a_later_head_has_64_kib_too():
             POST + b"Content-Length: 100000\r\n\r\n" + b"b" * 100_000 + GET + b"a" * (2**16 + CHUNK_BYTES)
         )
         assert (await client.answer())[1]["body"] == 100_000
-        assert await client.ended() == b""  # refused while the one before was being answered
+        assert await client.ended() == b""  # refused while the response to the one before is being sent
         assert len(to.app.asked) == 4
 
 
@@ -238,7 +239,7 @@ async def test_a_head_has_a_hundred_fields():
         assert len(to.app.asked) == 1
 
 
-async def test_trailers_are_bounded_and_no_headers():
+async def test_trailers_are_bounded_and_are_no_headers():
     async with serving() as to:
         status, saw = await to.ask(CHUNKED + b"3\r\nabc\r\n0\r\n" + b"X-Caller: me\r\n" * 100 + b"\r\n")
         assert (status, saw["headers"], saw["body"]) == (200, ["host", "transfer-encoding"], 3)
@@ -258,7 +259,8 @@ async def test_trailers_are_bounded_and_no_headers():
 async def test_chunk_framing_is_bounded():
     async with serving() as to:
         plain = b"".join(b"1\r\nx\r\n" for _ in range(100_000))
-        assert (await to.ask(CHUNKED, plain, b"0\r\n\r\n"))[1]["body"] == 100_000  # control: as small as they are
+        # Control: chunks of the smallest size.
+        assert (await to.ask(CHUNKED, plain, b"0\r\n\r\n"))[1]["body"] == 100_000
         assert (await to.ask(CHUNKED, b"3;a=b\r\nabc\r\n0\r\n\r\n"))[1]["body"] == 3
         many = b"".join(b"1;" + b"e" * 100 + b"\r\nx\r\n" for _ in range(2000))
         for beyond in (b"3;" + b"e" * 2**17 + b"\r\nabc\r\n0\r\n\r\n", many + b"0\r\n\r\n"):
@@ -275,10 +277,10 @@ async def test_a_connection_that_sends_nothing_is_closed():
         await until_true(lambda: to.open() == 0)
 
 
-async def test_an_idle_connection_is_closed_in_time_and_no_sooner():
+async def test_an_idle_connection_is_closed_at_its_timeout_and_no_sooner():
     async with serving() as to:
         client = await to.connect()
-        for _ in range(3):  # control: what asks again is not idle
+        for _ in range(3):  # control: a connection with requests is not idle
             await client.send(GET + b"\r\n")
             assert (await client.answer())[0] == 200
             await asyncio.sleep(0.5)
@@ -293,7 +295,7 @@ async def test_a_slow_head_is_408(parts, later):
         client = await to.connect()
         if later:
             await client.send(GET + b"\r\n")
-            assert (await client.answer())[0] == 200  # control: in time
+            assert (await client.answer())[0] == 200  # control: within the time
         begun = time.monotonic()
         sending = asyncio.create_task(client.trickle(parts, 0.03))
         await client.is_refused(408, "REQUEST_TIMEOUT")
@@ -304,7 +306,7 @@ async def test_a_slow_head_is_408(parts, later):
 
 
 async def test_a_slow_head_counts_from_the_connections_start():
-    """Otherwise a byte now and then would begin it anew."""
+    """Otherwise one byte now and then would restart the time."""
     async with serving() as to:
         begun, client = time.monotonic(), await to.connect()
         await asyncio.sleep(0.3)
@@ -318,9 +320,9 @@ async def test_a_slow_body_is_408():
     async with serving(bounds) as to:
         client = await to.connect()
         await client.send(POST + b"Content-Length: 3000\r\n\r\n")
-        await client.trickle([b"b" * 150] * 20, 0.1)  # control: 1,500 a second, and longer than the grace
+        await client.trickle([b"b" * 150] * 20, 0.1)  # control: 1,500 bytes a second, for longer than the grace period
         assert (await client.answer())[1]["body"] == 3000
-        framed = CHUNKED, [b"1;" + b"e" * 150 + b"\r\nx\r\n"] * 100  # the framing is no body
+        framed = CHUNKED, [b"1;" + b"e" * 150 + b"\r\nx\r\n"] * 100  # chunk framing does not count as body
         for begin, parts in ((POST + b"Content-Length: 3000\r\n\r\n", [b"b" * 10] * 300), framed):
             client = await to.connect()
             await client.send(begin)
@@ -330,7 +332,7 @@ async def test_a_slow_body_is_408():
         await until_true(lambda: to.app.disconnected == 2)
 
 
-async def test_a_body_that_came_fast_excuses_no_long_silence():
+async def test_a_fast_start_of_a_body_allows_no_long_silence():
     async with serving() as to:
         begun, client = time.monotonic(), await to.connect()
         await client.send(POST + b"Content-Length: 1000000\r\n\r\n" + b"b" * 500_000)
@@ -338,7 +340,7 @@ async def test_a_body_that_came_fast_excuses_no_long_silence():
         assert SHORT.max_body_pause_s - 0.05 <= time.monotonic() - begun < 3
 
 
-async def test_a_body_that_trickles_after_its_answer_ends_the_connection():
+async def test_a_slow_body_after_its_response_ends_the_connection():
     async with serving() as to:
         to.app.early = True
         client = await to.connect()
@@ -349,7 +351,7 @@ async def test_a_body_that_trickles_after_its_answer_ends_the_connection():
         await sending
 
 
-async def test_time_in_which_the_server_does_not_read_is_its_own():
+async def test_the_time_in_which_the_server_does_not_read_is_not_counted():
     async with serving() as to:
         to.app.go.clear()
         for head in (b"", b"Expect: 100-continue\r\n"):
@@ -368,7 +370,7 @@ async def test_time_in_which_the_server_does_not_read_is_its_own():
             to.app.go.clear()
 
 
-async def test_a_client_that_reads_nothing_is_let_go():
+async def test_a_client_that_reads_nothing_is_disconnected():
     async with serving() as to:
         to.app.answer = b"a" * 30_000_000
         slow, deaf = await to.connect(), await to.connect()
@@ -377,7 +379,7 @@ async def test_a_client_that_reads_nothing_is_let_go():
             await client.send(GET + b"\r\n")
         begun, had = time.monotonic(), 0
         slow.writer.transport.resume_reading()
-        while time.monotonic() - begun < 4 * SHORT.response_timeout_s:  # control: it reads, if slowly
+        while time.monotonic() - begun < 4 * SHORT.response_timeout_s:  # control: it reads, slowly
             had += len(await slow.reader.read(200_000))
             await asyncio.sleep(0.02)
         await until_true(lambda: to.open() == 1)
@@ -390,16 +392,16 @@ async def test_unfinished_heads_of_an_address_are_bounded():
         first = [await to.connect() for _ in range(3)]
         other = await to.connect("127.0.0.2")
         await until_true(lambda: to.open() == 4)
-        await first[1].send(b"GET")  # what was sent makes no head younger
+        await first[1].send(b"GET")  # more bytes do not make a head younger
         more = [await to.connect()]
         assert await first[0].ended() == b""
         more.append(await to.connect())
         assert await first[1].ended() == b""
         await first[2].send(GET + b"\r\n")
-        assert (await first[2].answer())[0] == 200  # and what is answered counts no more
+        assert (await first[2].answer())[0] == 200  # and a head with a response is not counted any more
         more.append(await to.connect())
         await until_true(lambda: to.open() == 5)
-        for client in (other, *more):  # controls: all of these are still there
+        for client in (other, *more):  # controls: all of these are still open
             await client.send(GET + b"\r\n")
             assert (await client.answer())[0] == 200
 
@@ -424,18 +426,18 @@ async def test_connections_of_a_process_are_bounded():
         for client in (newest, *waiting[1:], served_once):  # controls
             await client.send(GET + b"\r\n")
             assert (await client.answer())[0] == 200
-        another = await to.connect()  # now all others lie idle: one of them goes
+        another = await to.connect()  # now all others are idle: one of them is closed
         await until_true(lambda: to.open() == 5)
         await another.send(GET + b"\r\n")
         assert (await another.answer())[0] == 200
 
 
-def test_there_are_files_left_beside_the_connections():
+def test_some_files_are_reserved_beside_the_connections():
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     assert soft // 2 < default_max_connections() < soft
 
 
-async def test_what_is_no_http_is_400_in_the_envelope(caplog):
+async def test_an_invalid_request_is_400_in_the_envelope(caplog):
     async with serving() as to:
         for nonsense in (b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", GET + b"a b: c\r\n\r\n", GET + b" a\r\n\r\n",
                          b"GET /\xff HTTP/1.1\r\n" + CLOSE, CHUNKED + b"zz\r\n", POST + b"Content-Length: x\r\n\r\n",
@@ -447,8 +449,8 @@ async def test_what_is_no_http_is_400_in_the_envelope(caplog):
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_what_was_asked_before_is_answered_before_a_refusal():
-    """A refusal in between would be taken for the answer."""
+async def test_earlier_requests_are_answered_before_a_refusal():
+    """A client would take a refusal in between for the response to the earlier request."""
     async with serving() as to:
         to.app.go.clear()
         client = await to.connect()
@@ -468,7 +470,7 @@ async def test_an_upgrade_is_answered_like_any_other_request(caplog):
                 client = await to.connect()
                 await client.send(GET + upgrade + b"\r\n" + GET + b"\r\n" + POST + upgrade + framing)
                 saw = [(await client.answer())[1] for _ in range(2)]
-                # A body that looks like a request is none.
+                # A body that looks like a request is not one.
                 await client.send(b"GET /smuggled HTTP/1.1\r\nHost: aaaaaa\r\n\r\n")
                 await client.send(b"\r\n0\r\n\r\n" if b"28" in framing else b"")
                 saw.append((await client.answer())[1])
@@ -481,7 +483,7 @@ async def test_an_upgrade_is_answered_like_any_other_request(caplog):
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_a_path_longer_than_any_is_not_found():
+async def test_a_path_longer_than_every_route_is_not_found():
     async with serving() as to:
         longest = b"/" + b"a" * (MAX_PATH_BYTES - 1)
         for path in (longest, longest + b"?q=" + b"a" * 5000):
@@ -491,10 +493,10 @@ async def test_a_path_longer_than_any_is_not_found():
         await client.is_refused(404, "NOT_FOUND")
 
 
-async def test_health_answers_while_hundreds_of_connections_are_held(settings):
-    """A real process with the bounds as they are: half-open connections of several addresses, slow heads and slow bodies.
+async def test_health_responds_while_hundreds_of_connections_are_open(settings):
+    """A real process with its default limits: half-open connections of several addresses, slow heads and slow bodies.
 
-    `make slow-clients` holds 1,000 and 100.
+    `make slow-clients` opens 1,000 and 100.
     """
     half_open, trickles = int(os.environ.get("HALF_OPEN", "300")), int(os.environ.get("TRICKLES", "40"))
     with served(settings) as (address, _):
@@ -526,7 +528,7 @@ async def test_health_answers_while_hundreds_of_connections_are_held(settings):
                 assert (await client.answer())[0] == 200
                 took.append(time.perf_counter() - sent)
                 await asyncio.sleep(0.02)
-            assert time.monotonic() - begun > 9  # control: they were there meanwhile
+            assert time.monotonic() - begun > 9  # control: they were open meanwhile
             for client in slow:
                 assert (await client.answer())[1]["error"]["code"] == "REQUEST_TIMEOUT"
             await asyncio.gather(*trickling)

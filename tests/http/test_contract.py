@@ -1,6 +1,6 @@
-"""schemathesis over the running API, once per role, all its checks on: no 5xx, no undocumented answer, no accepted bad data.
+"""schemathesis over the running API, once for each role: no 5xx, no undocumented response, no accepted bad data.
 
-CONTRACT_EXAMPLES bounds what is generated for each operation, CONTRACT_PHASES says how; `make contract` asks for more of both.
+CONTRACT_EXAMPLES limits the examples of each operation, CONTRACT_PHASES selects the phases; `make contract` uses more of both.
 """
 
 import json
@@ -14,14 +14,14 @@ import pytest
 from msgspec.structs import replace
 
 from app.security.tokens import make_token
-from tests.conftest import KEYS, Cast, caller
 from tests.load.harness import served
+from tests.support.cast import KEYS, Cast, caller
 
 HERE = Path(__file__).parent
 EXAMPLES = os.environ.get("CONTRACT_EXAMPLES", "2")
 PHASES = os.environ.get("CONTRACT_PHASES", "examples,fuzzing")
 WHOLE = os.environ.get("CONTRACT_PHASES", "examples,coverage,fuzzing")
-"""Whoever may do most tries every form of bad data: it is judged before any role is."""
+"""The role with most rights tries every form of bad data, because validation precedes the check of the role."""
 SEED = os.environ.get("CONTRACT_SEED", "1")
 
 
@@ -36,7 +36,7 @@ def spare_tokens(connection, cast: Cast, who: str) -> str:
 
 
 def facts(cast: Cast) -> dict[str, str]:
-    """What the hooks put where a reference must be real."""
+    """Values for the hooks where a reference must be real."""
     return {
         "patientId": str(cast.tom_patient),
         "providerId": str(cast.ana_provider),
@@ -46,7 +46,7 @@ def facts(cast: Cast) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("who", ["alma", "pia", "ana", "tom"])
-def test_the_api_keeps_its_own_contract(settings, as_root, cast, who, tmp_path):
+def test_the_api_fulfills_its_contract(settings, as_root, cast, who, tmp_path):
     token = make_token(caller(cast, who), KEYS)
     (tmp_path / "spare").write_text(spare_tokens(as_root, cast, who))
     with served(settings) as (address, _):
@@ -68,7 +68,7 @@ def test_the_api_keeps_its_own_contract(settings, as_root, cast, who, tmp_path):
         }
         done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=1700)
         print(done.stdout[-3000:])
-        # Control: the token was good to the end, so it was the API that was tried and not its door.
+        # Control: the token was valid to the end, so the API itself was tested and not its authentication.
         me = httpx.get(f"{address}/api/auth/me", headers={"Authorization": f"Bearer {token}"})
         assert me.status_code == 200
         assert done.returncode == 0, f"{done.stdout[-20_000:]}{done.stderr[-3000:]}"

@@ -1,9 +1,9 @@
-"""The whole way with a real worker process: an event arrives over HTTP, the worker moves the claim, others see nothing."""
+"""The whole path with a real worker: an event arrives over HTTP, the worker updates the claim, other tenants see nothing."""
 
 import psycopg
 import pytest
 
-from tests.conftest import until
+from tests.support.clients import until
 from tests.support.workers import Workers
 
 
@@ -101,7 +101,7 @@ async def test_a_discharge_settles_the_visit(as_user, as_root, cast, worker):
     assert (await done(alma, cast, undone.json()["data"]))["jobResult"]["updated"] == [made["small"]]
 
 
-async def test_a_discharge_leaves_alone_what_a_person_works_on(as_user, cast, worker):
+async def test_a_discharge_does_not_touch_claims_in_review(as_user, cast, worker):
     alma, pia = as_user("alma"), as_user("pia")
     for status in ("pending_info", "under_review"):
         await pia.patch(f"/api/claims/{cast.anas_claim}", {"status": status, "reason": "a question"})
@@ -130,7 +130,7 @@ async def test_a_treatment_moves_only_its_providers_claims(as_user, cast, worker
     assert (await done(alma, cast, made.json()["data"]))["jobResult"]["updated"] == [str(cast.anas_claim)]
 
 
-async def test_an_event_and_its_job_stand_or_fall_together(as_role, as_root, cast):
+async def test_an_event_and_its_job_are_committed_together(as_role, as_root, cast):
     count = (
         "select (select count(*) from patient_status_events), (select count(*) from procrastinate.procrastinate_jobs)"
     )
@@ -154,7 +154,7 @@ async def test_a_job_of_another_tenants_event_does_nothing(settings, cast, other
             connection.execute("select context.begin_job(%s, %s)", [cast.organization, other.toms_event])
 
 
-async def test_only_who_treats_a_patient_reports_about_it(as_user, cast, other):
+async def test_only_a_treating_provider_reports_events_of_a_patient(as_user, cast, other):
     assert (await as_user("ana").post("/api/patient-status", event(cast, "admission"))).status_code == 202  # control
     assert (await as_user("ben").post("/api/patient-status", event(cast, "admission"))).status_code == 400
     assert (await as_user("pia").post("/api/patient-status", event(cast, "admission"))).status_code == 403

@@ -1,4 +1,4 @@
-"""One user's load is that user's to wait for: how many requests of one pass at a time, whose turn comes next, and what others notice."""
+"""Fairness: the load of one user delays that user. Limits of one user, the order of waiting calls, and the effect on others."""
 
 import asyncio
 import json
@@ -20,26 +20,27 @@ from app.http.concurrency import FairSemaphore
 from app.http.responses import Responder
 from app.resources.claims import routes as claims
 from app.security.tokens import make_token
-from tests.conftest import KEYS, As, caller, until
 from tests.database.test_pool import ME, SLEEP, backends, is_, pool_of  # noqa: F401  (fixtures among them)
 from tests.http.test_rate_limits import bearer
-from tests.load.fairness import Load, press, raw
+from tests.load.fairness import Load, raw, run_load
 from tests.load.logins import Request, steadily
 from tests.load.logins import until as until_at
 from tests.operations.test_processes import environ_for
 from tests.resources.test_auth import instance
 from tests.security.test_logins import served
+from tests.support.cast import KEYS, caller
+from tests.support.clients import As, until
 
 
 def until_later(seconds):
-    """Whether so many seconds have passed since."""
+    """A function that tells whether these seconds have passed."""
     return until_at(time.perf_counter() + seconds)
 
 
 A, A2, B = ("a", 1), ("a", 2), ("b", 1)
 
 
-def test_organizations_take_turns_and_users_within_them():
+def test_organizations_are_served_round_robin_and_users_within_them():
     queue = FairQueue()
     for number in range(4):
         queue.push(A, f"a1 {number}")
@@ -52,7 +53,7 @@ def test_organizations_take_turns_and_users_within_them():
     assert queue.pop() is None
 
 
-def test_what_may_not_pass_holds_up_no_other():
+def test_a_call_that_may_not_run_delays_no_other():
     queue = FairQueue()
     for key in (A, A2, B, A):
         queue.push(key, key)
@@ -82,7 +83,7 @@ async def test_a_semaphore_counts_users_and_organizations():
     assert not one.try_acquire(A)
 
 
-async def test_a_semaphore_lets_pass_in_turn_and_bounds_those_who_wait():
+async def test_a_semaphore_is_round_robin_and_bounds_the_waiting_calls():
     one, passed = semaphore(per_group=2), []
 
     async def enter(key):
@@ -107,7 +108,7 @@ async def test_a_semaphore_lets_pass_in_turn_and_bounds_those_who_wait():
     await asyncio.gather(*waiting)
 
 
-async def test_one_that_gives_up_takes_no_place():
+async def test_a_cancelled_or_timed_out_call_keeps_no_place():
     one = semaphore(per_member=1, timeout_s=0.05)
     assert one.try_acquire(A)
     with pytest.raises(RateLimited):
@@ -121,26 +122,26 @@ async def test_one_that_gives_up_takes_no_place():
     assert one.try_acquire(A)
     full = semaphore(total=1, timeout_s=0.05)
     assert full.try_acquire(A)
-    with pytest.raises(Unavailable):  # what it waits for is not its own
+    with pytest.raises(Unavailable):  # because it waits for calls of others
         await full.acquire(B)
     full.release(A)
     assert full.try_acquire(B)
 
 
-async def test_turn_and_end_of_patience_at_once_lose_no_place():
+async def test_a_call_cancelled_as_it_is_admitted_loses_no_place():
     one = semaphore(per_member=1)
     assert one.try_acquire(A)
     waiting = asyncio.create_task(one.acquire(A))
     await asyncio.sleep(0)
-    one.release(A)  # gives it its turn
-    waiting.cancel()  # before it hears of it
+    one.release(A)  # admits the waiting call
+    waiting.cancel()  # before its task runs
     await asyncio.wait([waiting])
     assert one.try_acquire(A)
 
 
 @pytest.fixture
 def held(monkeypatch):
-    """Statements of statistics wait for the event; how many are under way."""
+    """Statistics block until the event is set; the list contains those that are running."""
     go, under_way, one = asyncio.Event(), [], Responder.one
 
     async def waiting(self, query, *more, **given):
@@ -154,7 +155,7 @@ def held(monkeypatch):
 
 
 async def test_sixteen_requests_of_a_user_are_under_way(as_user, cast, held):
-    """The others wait; another user of the same organization passes, and one of another organization."""
+    """The others wait. Another user of the same organization passes, and one of another organization."""
     go, under_way = held
     running = [
         asyncio.create_task(as_user("alma").get("/api/claims/stats")) for _ in range(concurrency.MAX_PER_USER + 4)
@@ -171,7 +172,7 @@ async def test_sixteen_requests_of_a_user_are_under_way(as_user, cast, held):
     assert len(under_way) == concurrency.MAX_PER_USER + 4
 
 
-async def test_those_who_wait_too_long_or_are_too_many_get_429(settings, as_root, cast, held, monkeypatch):
+async def test_waiting_too_long_or_in_too_large_a_number_is_429(settings, as_root, cast, held, monkeypatch):
     go, under_way = held
     monkeypatch.setattr(concurrency, "MAX_WAIT_S", 0.3)
     monkeypatch.setattr(concurrency, "MAX_WAITING", 5)
@@ -188,8 +189,8 @@ async def test_those_who_wait_too_long_or_are_too_many_get_429(settings, as_root
         assert (await alma.get("/api/auth/me")).status_code == 200  # control
 
 
-async def test_a_user_whose_streams_run_may_still_ask(as_user, cast, monkeypatch):
-    """Imports and exports have turns of their own."""
+async def test_streams_of_a_user_do_not_use_up_its_other_requests(as_user, cast, monkeypatch):
+    """Imports and exports have limits of their own."""
     go, under_way, rows = asyncio.Event(), [], DatabaseSession.rows
 
     async def waiting(self, *queries, **given):
@@ -208,7 +209,7 @@ async def test_a_user_whose_streams_run_may_still_ask(as_user, cast, monkeypatch
     assert {answer.status_code for answer in await asyncio.gather(*exports)} == {200}
 
 
-async def test_heavy_calls_leave_room_for_quick_ones_and_take_turns(pool_of, backends):  # noqa: F811
+async def test_heavy_calls_leave_connections_for_quick_ones_and_are_round_robin(pool_of, backends):  # noqa: F811
     pool = await pool_of(8)
     one, two = (uuid4(), uuid4()), (uuid4(), uuid4())
     heavy = [asyncio.create_task(pool.fetch(SLEEP, service_class="heavy", key=one)) for _ in range(6)]
@@ -218,34 +219,34 @@ async def test_heavy_calls_leave_room_for_quick_ones_and_take_turns(pool_of, bac
         assert await pool.fetch(ME, key=two)
     assert backends("active") == 1
     assert not ended.done()
-    heavy[0].cancel()  # then the other user's comes, and not the second of six
+    heavy[0].cancel()  # then the other user's call runs, and not the second of six
     assert await ended
     for task in heavy:
         task.cancel()
     await asyncio.wait(heavy)
 
 
-async def test_a_statement_that_is_dear_to_its_user_waits_among_its_like(pool_of, backends):  # noqa: F811
-    """It is quick again once it takes less; the same statement of another user always was."""
+async def test_a_statement_that_is_expensive_for_its_user_is_limited(pool_of, backends):  # noqa: F811
+    """It is quick again once it takes less. The same statement of another user stays quick."""
     pool = await pool_of(8)
     one, two = (uuid4(), uuid4()), (uuid4(), uuid4())
     often = [("select pg_sleep(%(seconds)s)", {"seconds": 4 * EXPENSIVE_COST_S + 0.02})]
     once = [("select pg_sleep(%(seconds)s)", {"seconds": 0})]
     await pool.fetch(often, key=one)
     sleeping = [("select pg_sleep(%(seconds)s)", {"seconds": 60})]
-    dear = [asyncio.create_task(pool.fetch(sleeping, key=one)) for _ in range(4)]
+    expensive = [asyncio.create_task(pool.fetch(sleeping, key=one)) for _ in range(4)]
     await until(is_(lambda: backends("active") == 1))
     quick = [asyncio.create_task(pool.fetch(sleeping, key=two)) for _ in range(2)]
     await until(is_(lambda: backends("active") == 3))
-    for task in (*dear, *quick):
+    for task in (*expensive, *quick):
         task.cancel()
-    await asyncio.wait([*dear, *quick])
+    await asyncio.wait([*expensive, *quick])
     for _ in range(12):
         await pool.fetch(once, key=one)
     assert not pool._costs._costs.get((one, once[0][0]))
 
 
-async def test_lists_that_jump_far_are_heavy(as_user, monkeypatch):
+async def test_pages_at_large_offsets_are_heavy(as_user, monkeypatch):
     classes, rows = [], DatabaseSession.rows
 
     async def noted(self, *queries, **given):
@@ -263,10 +264,10 @@ async def test_lists_that_jump_far_are_heavy(as_user, monkeypatch):
 
 
 async def test_one_users_load_is_not_anothers(settings, as_root, casts):
-    """In short what `make bench NAME=fairness` measures: 64 connections of deep pages, then of bulk updates, and a user of another organization.
+    """A short form of `make bench NAME=fairness`: 64 connections of deep pages, then of bulk updates, and a user of another tenant.
 
-    Medians with some room: the machine does other things, too. Served in the order they came, every request of the other user waited for
-    seconds or was refused.
+    The bounds of the medians are wide, because the machine does other work, too. In the order of arrival, every request of the other
+    user waited for seconds or was refused.
     """
     north, south = casts["north"], casts["south"]
     as_root.execute("set session_replication_role = replica")
@@ -295,10 +296,10 @@ async def test_one_users_load_is_not_anothers(settings, as_root, casts):
         alone = median(await steadily(asked, until_later(2)))
         for requests in loads:
             load = Load("short", requests, host="127.0.0.1", port=int(environ["PORT"]))
-            pressed = asyncio.get_running_loop().run_in_executor(apart, press, load, 4.0)
+            running = asyncio.get_running_loop().run_in_executor(apart, run_load, load, 4.0)
             await steadily(asked, until_later(1))
             took = await steadily(asked, until_later(2))
-            told = await pressed
-            assert told[200] > 0, told  # control: it was pressed
+            told = await running
+            assert told[200] > 0, told  # control: the load ran
             assert not [one for one in took if isinf(one)], told
             assert median(took) < 5 * alone + 0.02, (median(took), alone, told)

@@ -1,12 +1,12 @@
-"""Idempotency keys: a POST that is sent again has one effect and one answer, whatever happened in between."""
+"""Idempotency keys: a POST that is sent again has one effect and one response, whatever happened in between."""
 
 import json
 
 import pytest
 
-from tests.conftest import PASSWORD
 from tests.resources.test_auth import call, is_in, refresh, seed_login
 from tests.security.attacks.cases import described, event, npi, patient, send, stored
+from tests.support.cast import PASSWORD
 
 IMPORT = "/api/claims/import"
 AGED = "update idempotency_keys set created_at = created_at - %s::interval where key = 'k'"
@@ -19,7 +19,7 @@ def keyed(key: str | bytes = "k") -> dict[str, str | bytes]:
 
 @pytest.fixture
 async def operations(client, as_root):
-    """Every POST that says it takes a key, but for the import; each could have its effect twice."""
+    """Every POST with a documented key, except the import. Each could have its effect twice."""
     as_root.execute("update claims set assigned_to = null where claim_number = 'C-ANA'")
     as_root.execute("update job_processing_logs set status = 'failed'")
     found = {one.path: one for one in await described(client) if one.keyed}
@@ -28,7 +28,7 @@ async def operations(client, as_root):
 
 
 async def provide(user, key: str | bytes, **more):
-    """A new provider under a key."""
+    """Creates a provider with a key."""
     return await user("POST", "/api/providers", json={"npi": "1679576722", "name": "Cara"} | more, headers=keyed(key))
 
 
@@ -41,7 +41,7 @@ def counted(as_root, table: str) -> int:
 
 
 def everything(as_root) -> object:
-    """What any effect would show in, the queue and the trail included; that somebody was refused is no effect."""
+    """Rows in which any effect would show, queue and audit log included. A recorded denial is no effect."""
     return stored(as_root), [
         counted(as_root, table) for table in ("procrastinate.procrastinate_jobs", "audit_logs where action <> 'denied'")
     ]
@@ -52,7 +52,7 @@ def assert_names_the_key(answer, what) -> None:
     assert list(answer.json()["error"]["details"]["fields"]) == ["Idempotency-Key"], what
 
 
-async def test_a_key_sent_again_gives_the_first_answer_and_no_second_effect(operations, as_user, as_root, cast):
+async def test_a_key_sent_again_returns_the_first_response_and_has_no_second_effect(operations, as_user, as_root, cast):
     for operation, who in operations:
         user, path, body = as_user(who), operation.filled(cast), operation.bodies(cast)[0]
         before = everything(as_root)
@@ -74,7 +74,7 @@ async def test_a_key_sent_again_gives_the_first_answer_and_no_second_effect(oper
         assert not is_replay(other)  # control: another key is another request
 
 
-async def test_nothing_to_take_is_an_answer_too(as_user, as_root, cast):
+async def test_an_empty_response_is_stored_too(as_user, as_root, cast):
     paul, path = as_user("paul"), "/api/claims/next"
     as_root.execute("update claims set assigned_to = %s where organization_id = %s", [cast.pia, cast.organization])
     first = await paul("POST", path, headers=keyed())
@@ -85,7 +85,7 @@ async def test_nothing_to_take_is_an_answer_too(as_user, as_root, cast):
     assert (await paul("POST", path, headers=keyed("other"))).status_code == 200  # control
 
 
-async def test_a_refusal_is_not_kept(as_user, as_root, cast):
+async def test_a_refusal_is_not_stored(as_user, as_root, cast):
     alma, taken = as_user("alma"), {"npi": "1234567893"}
     before = everything(as_root)
     for answer, status in [
@@ -103,7 +103,7 @@ async def test_a_refusal_is_not_kept(as_user, as_root, cast):
     assert (await alma("POST", f"/api/jobs/{cast.toms_job}/retry", headers=keyed())).status_code == 202
 
 
-async def test_an_event_that_clashes_after_it_was_tried_leaves_no_key(as_user, as_root, cast):
+async def test_an_event_with_a_conflict_leaves_no_key(as_user, as_root, cast):
     ana = as_user("ana")
     body = event(cast)
     made = await ana("POST", "/api/patient-status", json=body, headers=keyed())
@@ -116,7 +116,7 @@ async def test_an_event_that_clashes_after_it_was_tried_leaves_no_key(as_user, a
     assert [(one.status_code, is_replay(one)) for one in replayed] == [(202, True), (200, True)]
 
 
-async def test_a_key_is_its_users_on_its_path_alone(as_user, as_root, cast):
+async def test_a_key_is_valid_for_its_user_and_its_path_alone(as_user, as_root, cast):
     as_root.execute("update users set role = 'admin' where user_id = %s", [cast.paul])
     for who, tenant in [("alma", "north"), ("alma", "south"), ("paul", "north")]:
         new = {"npi": npi(), "name": f"{who} of {tenant}"}
@@ -132,9 +132,9 @@ async def test_a_key_is_its_users_on_its_path_alone(as_user, as_root, cast):
         assert (moved.status_code, is_replay(moved)) == (200, False), path
 
 
-async def test_a_key_holds_for_a_day(as_user, as_root, cast):
+async def test_a_key_is_kept_for_a_day(as_user, as_root, cast):
     alma = as_user("alma")
-    as_root.execute(  # more that is over than one request clears away
+    as_root.execute(  # more expired keys than one request deletes
         "insert into idempotency_keys (organization_id, user_id, path, key, body_hash, created_at) "
         "select %s, %s, '/', n::text, '', now() - interval '3 days' from generate_series(1, 100) n",
         [cast.organization, cast.pia],
@@ -146,10 +146,9 @@ async def test_a_key_holds_for_a_day(as_user, as_root, cast):
     as_root.execute(AGED, ["2 minutes"])
     second = await provide(alma, "k", npi=npi())
     assert (second.status_code, is_replay(second)) == (201, False)
-    assert (await provide(alma, "k")).status_code == 422  # the key is the second's now
-    assert (
-        0 < counted(as_root, "idempotency_keys where path = '/'") < 100
-    )  # what is over goes by the way, some at a time
+    assert (await provide(alma, "k")).status_code == 422  # the key is now the second request's
+    # Requests delete expired keys, some at a time.
+    assert 0 < counted(as_root, "idempotency_keys where path = '/'") < 100
 
 
 async def test_a_malformed_key_is_named(operations, as_user, as_root, cast):
@@ -169,7 +168,7 @@ async def test_a_malformed_key_is_named(operations, as_user, as_root, cast):
         assert (await provide(as_user("alma"), key, npi=npi())).status_code == 201
 
 
-async def test_no_key_is_taken_where_the_answer_holds_a_secret(client, as_user, as_root, cast):
+async def test_no_key_is_accepted_where_the_response_contains_a_secret(client, as_user, as_root, cast):
     tokens = seed_login(as_root, cast, "ana")
     headers = keyed() | {"Authorization": f"Bearer {tokens['accessToken']}"}
     before = everything(as_root)
@@ -193,7 +192,7 @@ async def test_no_key_is_taken_where_the_answer_holds_a_secret(client, as_user, 
     assert await is_in(client, tokens)
 
 
-async def test_only_post_knows_the_key(as_user, as_root, cast):
+async def test_only_post_accepts_a_key(as_user, as_root, cast):
     alma, care = as_user("alma"), f"/api/patients/{cast.tina_patient}/providers/{cast.ana_provider}"
     for key in ("k", "not well formed"):
         for method, path, bodies in [
@@ -204,7 +203,7 @@ async def test_only_post_knows_the_key(as_user, as_root, cast):
             for body in bodies:
                 answer = await alma(method, path, json=body, headers=keyed(key))
                 assert (answer.is_success, is_replay(answer)) == (True, False), (method, path, answer.text)
-                if body:  # the second took effect, too
+                if body:  # the second had its effect, too
                     data = answer.json()["data"]
                     assert {"userId": data["assignedTo"], "notes": data["notes"]}.items() >= body.items()
     assert counted(as_root, "idempotency_keys where key <> 'cast'") == 0

@@ -1,4 +1,4 @@
-"""Idempotency keys under stress: duplicates at the same moment, and requests that end halfway."""
+"""Idempotency keys under load: duplicates at the same moment, and requests that end halfway."""
 
 import asyncio
 import hashlib
@@ -6,14 +6,14 @@ import json
 
 import psycopg
 
-from tests.conftest import until
 from tests.http.test_idempotency import IMPORT, counted, everything, is_replay, keyed, provide
 from tests.security.attacks.cases import NDJSON, claim
+from tests.support.clients import until
 
 
-async def test_a_request_that_fails_in_the_middle_leaves_nothing(as_user, as_root):
+async def test_a_request_that_fails_before_its_response_is_stored_has_no_effect(as_user, as_root):
     alma, before = as_user("alma"), everything(as_root)
-    # The answer can't be kept any more, after the effect and before its end.
+    # The response cannot be stored, after the effect and before the end of the transaction.
     as_root.execute("alter table idempotency_keys add constraint broken check (status is null) not valid")
     assert (await provide(alma, "k")).status_code == 500
     as_root.execute("alter table idempotency_keys drop constraint broken")
@@ -23,7 +23,7 @@ async def test_a_request_that_fails_in_the_middle_leaves_nothing(as_user, as_roo
     assert is_replay(await provide(alma, "k"))
 
 
-async def test_many_at_once_with_one_key_are_one(as_user, as_root, cast):
+async def test_concurrent_requests_with_one_key_have_one_effect(as_user, as_root, cast):
     body, before = claim(cast) | {"claimNumber": None}, counted(as_root, "claims")
     as_root.execute("update claims set assigned_to = null")
     for who, path, sent in [("alma", "/api/claims", {"json": body}), ("pia", "/api/claims/next", {})]:
@@ -36,7 +36,7 @@ async def test_many_at_once_with_one_key_are_one(as_user, as_root, cast):
     assert counted(as_root, f"claims where assigned_to = '{cast.pia}'") == 1
 
 
-async def test_a_key_in_flight_is_waited_for(as_user, as_role, as_root):
+async def test_a_request_waits_for_a_running_one_with_its_key(as_user, as_role, as_root):
     alma, raw = as_user("alma"), json.dumps({"npi": "1679576722", "name": "Cara"}).encode()
 
     def hold() -> psycopg.Connection:
@@ -77,7 +77,7 @@ async def test_a_key_in_flight_is_waited_for(as_user, as_role, as_root):
     assert is_replay(await post())
 
 
-async def test_an_import_sent_again_or_cut_off_doubles_nothing(as_user, as_root, cast):
+async def test_an_import_sent_again_or_cut_off_creates_nothing_twice(as_user, as_root, cast):
     lines = [json.dumps(claim(cast) | ({} if number % 3 else {"claimNumber": None})) for number in range(7)]
 
     async def bring(who: str, sent: list[str], key: str = "k"):
@@ -100,7 +100,7 @@ async def test_an_import_sent_again_or_cut_off_doubles_nothing(as_user, as_root,
         assert [result for result, _ in await bring(who, lines, key)][::3] == ["created"] * 3
 
 
-async def test_duplicates_of_a_key_in_flight_take_no_connections(settings, as_user, as_role, as_root):
+async def test_duplicates_of_a_running_request_use_no_connections(settings, as_user, as_role, as_root):
     holder = as_role("alma")
     holder.execute("select * from reserve_idempotency_key('/api/patients', 'held', '')")
     new = {"memberNumber": "M-77", "firstName": "Nils", "lastName": "New", "dateOfBirth": "2000-01-01"}
@@ -116,6 +116,6 @@ async def test_duplicates_of_a_key_in_flight_take_no_connections(settings, as_us
     await until(one_waits)
     others = await asyncio.gather(*(as_user("alma", "south").get("/api/claims") for _ in range(settings.pool_size)))
     assert [one.status_code for one in others] == [200] * settings.pool_size
-    assert not any(one.done() for one in waiting)  # control: they were all still waiting
+    assert not any(one.done() for one in waiting)  # control: all of them were still waiting
     holder.rollback()
     assert sorted({one.status_code for one in await asyncio.gather(*waiting)}) == [201]

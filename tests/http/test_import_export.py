@@ -1,4 +1,4 @@
-"""Bringing claims in and taking them out in bulk: a result a line, nothing doubled, memory flat."""
+"""Imports and exports of claims: one result a line, no claim twice, constant memory."""
 
 import asyncio
 import csv
@@ -12,9 +12,9 @@ import pytest
 from app.http import csv as csv_response
 from app.http import ndjson
 from app.security.tokens import make_token
-from tests.conftest import KEYS, caller
 from tests.load.harness import served
 from tests.load.streams import MemoryWatch
+from tests.support.cast import KEYS, caller
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -65,20 +65,20 @@ async def test_every_line_has_its_result(as_user, as_root, cast):
     assert [one["source"] for one in history] == ["import"]
 
 
-async def test_a_key_makes_lines_without_a_number_meet_themselves(as_user, as_root, cast):
+async def test_a_key_makes_an_import_without_numbers_repeatable(as_user, as_root, cast):
     lines = [line(cast), line(cast), line(cast, claimNumber="I-3")]
     first = await bring(as_user("ana"), *lines, key="batch-1")
     again = await bring(as_user("ana"), *lines, key="batch-1")
     assert [one["result"] for one in first + again] == ["created"] * 3 + ["duplicate"] * 3
     assert [one["id"] for one in first] == [one["id"] for one in again]
-    assert len({one["id"] for one in first}) == 3  # two equal claims can be real
+    assert len({one["id"] for one in first}) == 3  # two equal claims may be real
     other = await bring(as_user("ana"), *lines, key="batch-2")
     assert [one["result"] for one in other] == ["created", "created", "duplicate"]
     changed = await bring(as_user("ana"), line(cast, amount=99), key="batch-1")
     assert (changed[0]["result"], changed[0]["error"]["code"]) == ("failed", "CONFLICT")
 
 
-async def test_the_same_import_twice_at_once_doubles_nothing(as_user, as_root, cast):
+async def test_one_import_twice_at_once_creates_nothing_twice(as_user, as_root, cast):
     before = counted(as_root)
     lines = [line(cast, amount=10 + n) for n in range(150)]
     both = await asyncio.gather(*(bring(as_user("alma"), *lines, key="race") for _ in range(2)))
@@ -87,7 +87,7 @@ async def test_the_same_import_twice_at_once_doubles_nothing(as_user, as_root, c
     assert (made.count("created"), made.count("failed")) == (150, 0)
 
 
-async def test_a_provider_brings_in_its_own_claims_alone(as_user, cast):
+async def test_a_provider_imports_its_own_claims_alone(as_user, cast):
     results = await bring(as_user("ana"), line(cast), line(cast, providerId=str(cast.ben_provider)))
     assert [one["result"] for one in results] == ["created", "failed"]
     assert results[1]["error"]["code"] == "FORBIDDEN"
@@ -99,7 +99,7 @@ async def test_a_provider_brings_in_its_own_claims_alone(as_user, cast):
 @pytest.mark.parametrize(("content", "type_", "status"), [
     (b"", "application/x-ndjson", 400), (b"{}", "text/csv", 415), (b"\n" * (ndjson.MAX_LINES + 1), "application/x-ndjson", 413),
 ])  # fmt: skip
-async def test_a_body_that_is_no_import(as_user, as_root, content, type_, status):
+async def test_a_body_that_is_not_an_import(as_user, as_root, content, type_, status):
     before = counted(as_root)
     answer = await as_user("alma")("POST", "/api/claims/import", content=content, headers={"Content-Type": type_})
     assert (answer.status_code, counted(as_root)) == (status, before)
@@ -111,17 +111,17 @@ async def test_a_line_too_long_fails_alone(as_user, cast):
     assert results[0]["error"]["code"] == "PAYLOAD_TOO_LARGE"
 
 
-async def test_an_export_holds_what_the_list_holds(as_user, cast):
+async def test_an_export_contains_the_rows_of_the_list(as_user, cast):
     for who in ("alma", "pia", "ana", "tom"):
         for query in ("", "?status=submitted&sort=amount"):
-            length_prefixed = (await as_user(who).get(f"/api/claims{query}")).json()["data"]
+            listed = (await as_user(who).get(f"/api/claims{query}")).json()["data"]
             out = await as_user(who)("GET", f"/api/claims/export{query}", headers={"Accept": "application/x-ndjson"})
-            assert [json.loads(one) for one in out.text.splitlines()] == length_prefixed
+            assert [json.loads(one) for one in out.text.splitlines()] == listed
             table = await as_user(who)("GET", f"/api/claims/export{query}", headers={"Accept": "text/csv"})
             rows = list(csv.DictReader(io.StringIO(table.text)))
-            assert [one["id"] for one in rows] == [one["id"] for one in length_prefixed]
+            assert [one["id"] for one in rows] == [one["id"] for one in listed]
             assert table.headers["Content-Type"].startswith("text/csv")
-            assert [one["amount"] for one in rows] == [f"{one['amount']:.2f}" for one in length_prefixed]
+            assert [one["amount"] for one in rows] == [f"{one['amount']:.2f}" for one in listed]
 
 
 async def test_an_export_is_longer_than_a_page_and_is_recorded(as_user, as_root, cast):
@@ -133,7 +133,7 @@ async def test_an_export_is_longer_than_a_page_and_is_recorded(as_user, as_root,
     assert as_root.execute("select count(*) from audit_logs where action = 'export'").fetchone() == (1,)
 
 
-async def test_a_cell_is_no_formula(as_user, cast):
+async def test_a_cell_is_not_a_formula(as_user, cast):
     dangerous = ["=1+1", "+1", "-1", "@sum", "\t=1", "fine"]
     await bring(as_user("alma"), *(line(cast, notes=one, claimNumber=f"F-{n}") for n, one in enumerate(dangerous)))
     table = await as_user("alma")("GET", "/api/claims/export?claimNumber=F-", headers={"Accept": "text/csv"})
@@ -148,8 +148,8 @@ UNSEEN = (
 BEGINNINGS = "=+-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212"
 
 
-async def test_a_formula_behind_what_shows_nothing_is_no_formula(as_user, cast):
-    """A spreadsheet may trim what stands before it, and more than Python calls a blank."""
+async def test_a_formula_behind_blank_characters_is_not_a_formula(as_user, cast):
+    """A spreadsheet may trim characters before a formula, and more of them than Python considers blank."""
     before = ["", *UNSEEN, UNSEEN, UNSEEN * 10]
     dangerous = [one + sign + "1+1" for one in before for sign in ("=" if one else BEGINNINGS)]
     fine = ["a=1", " a=1", "1-1", "\xa01+1", "\ufeffx@y", "   ", "\u200b", "\xe9=1"]
@@ -169,17 +169,17 @@ async def test_a_formula_behind_what_shows_nothing_is_no_formula(as_user, cast):
     ("text/csv;q=00.5", "application/x-ndjson"), ("text/csv ; header=present ; Q=0.5", "text/csv"),
     ("text/csv;q=\xb2", "application/x-ndjson"),
 ])  # fmt: skip
-async def test_accept_chooses_the_kind(as_user, accept, kind):
+async def test_accept_selects_the_format(as_user, accept, kind):
     out = await as_user("alma")("GET", "/api/claims/export", headers={"Accept": accept.encode("latin-1")})
     assert out.headers["Content-Type"].startswith(kind)
 
 
-def test_memory_stays_flat(settings, cast):
-    """Ten times the lines take less than half the memory that holding them would."""
+def test_memory_is_constant(settings, cast):
+    """Ten times the lines take less than half the memory that storing them would."""
     headers = NDJSON | {"Authorization": f"Bearer {make_token(caller(cast, 'alma'), KEYS)}"}
     many = [(line(cast, claimNumber=f"M-{n}", notes="x" * 900) + "\n").encode() for n in range(10_000)]
     with served(settings) as (address, pid), psycopg.connect(settings.database_url, autocommit=True) as connection:
-        # What a line does in the database is other tests' business; here it only takes time.
+        # Other tests cover a line's effect in the database; here it only takes time.
         connection.execute("alter table app.claims disable trigger user")
 
         def bring_in(lines):
@@ -194,14 +194,14 @@ def test_memory_stays_flat(settings, cast):
     assert watch.peak - watch.before < held / 2, (watch.before, watch.peak, held)
 
 
-async def test_other_requests_have_turns_while_a_page_becomes_csv():
-    """However long the page is: a client that reads fast never makes the loop wait."""
-    turns = 0
+async def test_other_requests_run_while_a_page_becomes_csv():
+    """The length of the page does not matter: a client that reads fast never blocks the event loop."""
+    iterations = 0
 
     async def others() -> None:
-        nonlocal turns
+        nonlocal iterations
         while True:
-            turns += 1
+            iterations += 1
             await asyncio.sleep(0)
 
     async def pages():
@@ -210,4 +210,4 @@ async def test_other_requests_have_turns_while_a_page_becomes_csv():
     running = asyncio.create_task(others())
     rows = b"".join([part async for part in csv_response.rows(pages(), ["id"])]).count(b"x")
     running.cancel()
-    assert (rows, turns >= 250 // csv_response.ROWS_PER_YIELD) == (250, True), turns
+    assert (rows, iterations >= 250 // csv_response.ROWS_PER_YIELD) == (250, True), iterations

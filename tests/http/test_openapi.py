@@ -1,4 +1,4 @@
-"""The OpenAPI document: true, whole, and the one that is committed."""
+"""The OpenAPI document: correct, complete, and equal to the committed file."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 from app.errors import BY_STATUS
 from app.http.openapi.document import ERRORS, document
 from app.main import create_app
-from tests.conftest import settings_for
+from tests.support.databases import settings_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +27,7 @@ def operations(described):
 
 
 def inlined(described, part):
-    """The part with every reference replaced by what it names."""
+    """The part with every reference replaced by its target."""
     if isinstance(part, list):
         return [inlined(described, one) for one in part]
     if not isinstance(part, dict):
@@ -56,7 +56,7 @@ def test_every_example_fits_its_schema(described):
     assert seen > 100
 
 
-def test_every_name_is_the_wires(described):
+def test_every_name_is_in_camel_case(described):
     for name, schema in described["components"]["schemas"].items():
         for field in schema.get("properties", {}):
             assert re.fullmatch(r"[a-z][a-zA-Z]*", field) or name == "ByStatus", (name, field)
@@ -65,7 +65,7 @@ def test_every_name_is_the_wires(described):
             assert parameter["in"] == "header" or re.fullmatch(r"[a-z][a-zA-Z]*", parameter["name"]), name
 
 
-def test_every_operation_says_what_can_go_wrong(described):
+def test_every_operation_documents_its_errors(described):
     codes = {str(error.status): error.code for error in [*BY_STATUS.values(), *ERRORS]}
     for name, operation in operations(described):
         answers = inlined(described, operation["responses"])
@@ -85,7 +85,7 @@ def _is_open(name):
     return name in {f"post /api/auth/{one}" for one in ("register", "login", "refresh")}
 
 
-def test_bodies_say_their_limits(described):
+def test_bodies_document_their_limits(described):
     claim = described["components"]["schemas"]["NewClaim"]
     assert claim["additionalProperties"] is False
     assert set(claim["required"]) == {"patientId", "providerId", "diagnosisCode", "amount", "serviceDate"}

@@ -1,4 +1,4 @@
-"""Rate limits: one window for all processes, never exceeded, and nearly free."""
+"""Rate limits: one window for all processes, never exceeded, and of little cost."""
 
 import asyncio
 from typing import Any
@@ -8,8 +8,8 @@ import pytest
 
 from app.http.rate_limits import PARTS, WINDOW_S
 from app.security.tokens import make_token
-from tests.conftest import KEYS, caller
 from tests.resources.test_auth import instance
+from tests.support.cast import KEYS, caller
 
 LIMIT = 60
 SPENT = "select used, xmin from auth.rate_limits where subject = sha256(%s)"
@@ -24,7 +24,7 @@ async def ask(client: httpx.AsyncClient, headers: dict[str, str], times: int) ->
 
 
 def passed(answers: list[httpx.Response]) -> int:
-    """How many got through; every other was refused as the contract says."""
+    """The number of accepted requests. Every other was refused as documented."""
     for answer in answers:
         if answer.status_code == 429:
             assert answer.json()["error"]["code"] == "RATE_LIMITED"
@@ -39,12 +39,12 @@ def spent(as_root, subject: Any) -> tuple[int, Any] | None:
 
 
 @pytest.mark.parametrize("kind", ["user", "address"])
-async def test_two_processes_let_no_more_through_than_the_limit(settings, as_root, cast, kind):
+async def test_two_processes_accept_no_more_than_the_limit(settings, as_root, cast, kind):
     changed = {f"rate_limit_{kind}": LIMIT}
     async with instance(settings, **changed) as one, instance(settings, **changed) as two:
-        headers = bearer(cast, "alma") if kind == "user" else {}  # without a token it is 401, and yet it counts
+        headers = bearer(cast, "alma") if kind == "user" else {}  # without a token it is 401, and counts all the same
         first = await asyncio.gather(*(ask(client, headers, LIMIT // 3) for client in (one, two)))
-        assert [passed(answers) for answers in first] == [LIMIT // 3] * 2  # control: there was room for these
+        assert [passed(answers) for answers in first] == [LIMIT // 3] * 2  # control: the limit was not reached before
         both = await asyncio.gather(*(ask(client, headers, LIMIT) for client in (one, two)))
         answers = [answer for answers in both for answer in answers]
         assert passed(answers) == LIMIT - 2 * (LIMIT // 3)
@@ -68,7 +68,7 @@ async def test_a_process_alone_has_the_whole_limit_and_counts_it_down(settings, 
             assert resets == sorted(resets, reverse=True)
 
 
-async def test_a_process_that_comes_late_gets_what_is_left(settings, cast):
+async def test_a_second_process_gets_the_rest_of_the_limit(settings, cast):
     headers, limits = bearer(cast, "alma"), {"rate_limit_user": LIMIT}
     async with instance(settings, **limits) as early, instance(settings, **limits) as late:
         assert passed([(await ask(early, headers, 1))[0] for _ in range(LIMIT - 2)]) == LIMIT - 2
@@ -77,7 +77,7 @@ async def test_a_process_that_comes_late_gets_what_is_left(settings, cast):
         assert passed(await ask(early, headers, 5)) == 0
 
 
-async def test_a_limit_is_one_users_whatever_the_token_and_the_address(settings, casts):
+async def test_a_users_limit_counts_every_token_and_address(settings, casts):
     north, south = casts["north"], casts["south"]
     limits = {"rate_limit_user": 5}
     async with instance(settings, **limits) as here, instance(settings, "192.0.2.1", **limits) as there:
@@ -87,22 +87,21 @@ async def test_a_limit_is_one_users_whatever_the_token_and_the_address(settings,
         new = {"npi": "1679576722", "name": "Cara"}
         refused = await here.post("/api/providers", json=new, headers=bearer(north, "alma"))
         assert (refused.status_code, refused.headers["RateLimit-Limit"]) == (429, "5")
-        length_prefixed = await there.get(
-            "/api/providers", headers=bearer(north, "ana")
-        )  # controls: somebody else is not affected
-        assert {one["npi"] for one in length_prefixed.json()["data"]}.isdisjoint({"1679576722"})
+        # Controls: another user is not affected.
+        listed = await there.get("/api/providers", headers=bearer(north, "ana"))
+        assert {one["npi"] for one in listed.json()["data"]}.isdisjoint({"1679576722"})
         assert passed(await ask(there, bearer(south, "alma"), 5)) == 5
         forged = {"Authorization": f"Bearer {make_token(caller(north, 'pia'), {'test': b'x' * 32})}"}
         assert {answer.status_code for answer in await ask(here, forged, 6)} == {401}
-        assert passed(await ask(here, bearer(north, "pia"), 5)) == 5  # nobody spends what is another's
+        assert passed(await ask(here, bearer(north, "pia"), 5)) == 5  # no user consumes another's
 
 
-async def test_an_addresss_limit_counts_all_that_comes_from_it(settings, cast):
+async def test_an_addresss_limit_counts_all_its_requests(settings, cast):
     async with (
         instance(settings, rate_limit_address=4) as here,
         instance(settings, "192.0.2.1", rate_limit_address=4) as there,
     ):
-        login = {"email": "nobody@north.test", "password": "wrong"}
+        login = {"email": "unknown@north.test", "password": "wrong"}
         answers = [
             await here.get("/api/auth/me", headers=bearer(cast, "alma")),
             await here.post("/api/auth/login", json=login),
@@ -118,7 +117,7 @@ async def test_an_addresss_limit_counts_all_that_comes_from_it(settings, cast):
         assert "RateLimit-Limit" not in (await here.get("/health")).headers
 
 
-async def test_the_next_window_begins_anew(settings, as_root, cast):
+async def test_the_next_window_starts_at_zero(settings, as_root, cast):
     headers, limits = bearer(cast, "alma"), {"rate_limit_user": 5}
     back = "update auth.rate_limits set started_at = started_at - make_interval(secs => %s)"
     async with instance(settings, **limits) as old, instance(settings, **limits) as fresh:
@@ -126,7 +125,7 @@ async def test_the_next_window_begins_anew(settings, as_root, cast):
         as_root.execute(back, [WINDOW_S - 1])
         assert passed(await ask(fresh, headers, 1)) == 0  # control: not yet
     async with instance(settings, **limits) as old, instance(settings, **limits) as fresh:
-        # Its last second began while the two started, and may be over.
+        # The window's last second began during the two starts, and may be over.
         as_root.execute("update auth.rate_limits set started_at = now() - make_interval(secs => %s)", [WINDOW_S - 1])
         refused = (await ask(old, headers, 1))[0]
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
@@ -134,14 +133,14 @@ async def test_the_next_window_begins_anew(settings, as_root, cast):
         assert passed(await ask(fresh, headers, 6)) == 5
         for lease in old._transport.app.state.user_limits._leases.values():
             lease.ends = 0.0  # as its second passes
-        assert passed(await ask(old, headers, 1)) == 0  # the new window is one for both, too
+        assert passed(await ask(old, headers, 1)) == 0  # the new window is shared by both, too
         as_root.execute(back, [WINDOW_S])
         for lease in old._transport.app.state.user_limits._leases.values():
             lease.ends = 0.0
         assert passed(await ask(old, headers, 1)) == 1
 
 
-async def test_most_requests_ask_the_database_nothing(settings, as_root, cast):
+async def test_most_requests_need_no_query(settings, as_root, cast):
     limit, subject = 200, f"user:{cast.alma}"
     async with instance(settings, rate_limit_user=limit) as client:
         assert spent(as_root, subject) is None
@@ -149,15 +148,14 @@ async def test_most_requests_ask_the_database_nothing(settings, as_root, cast):
         for done in range(1, limit + 1):
             assert passed(await ask(client, bearer(cast, "alma"), 1)) == 1
             seen.append(spent(as_root, subject))
-            assert (
-                done <= seen[-1][0] <= done + limit // PARTS
-            )  # taken before it is given, and a twentieth at most ahead
-        assert len(set(seen[:100])) <= 100 // 5  # a statement for five requests and more, while there is plenty
+            # Consumed before it is used, and a twentieth at most in advance.
+            assert done <= seen[-1][0] <= done + limit // PARTS
+        assert len(set(seen[:100])) <= 100 // 5  # one statement for five requests and more, far from the limit
         assert passed(await ask(client, bearer(cast, "alma"), 20)) == 0
-        assert spent(as_root, subject) == seen[-1]  # what is refused costs nothing
+        assert spent(as_root, subject) == seen[-1]  # a refused request needs no statement
 
 
-async def test_no_limit_is_no_limit(settings, as_root, cast):
+async def test_a_limit_of_zero_is_no_limit(settings, as_root, cast):
     async with instance(settings, rate_limit_user=0, rate_limit_address=0) as client:
         answers = await ask(client, bearer(cast, "alma"), 20)
         assert passed(answers) == 20

@@ -1,4 +1,4 @@
-"""Everything that is read of a head takes time in proportion to it: 60 KB of whatever it is cost a few milliseconds."""
+"""Request heads: the cost of each part is proportional to its length, so 60 KB cost a few milliseconds."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from tests.http.test_rate_limits import bearer
 from tests.security.attacks.cases import failed_fields
 
 SIZE, MOST = 60_000, 0.050
-"""Bytes, and seconds of CPU: ten times what a busy machine takes, a hundredth of what a square of the length would."""
+"""Bytes, and seconds of CPU: ten times the time of a busy machine, a hundredth of that of a quadratic algorithm."""
 
 
 def filled(part: str) -> str:
@@ -20,7 +20,7 @@ def filled(part: str) -> str:
 
 
 def distinct(form: str, size: int = SIZE) -> Iterator[str]:
-    """So many characters of numbered parts."""
+    """This number of characters of numbered parts."""
     number = 0
     while size > 0:
         number += 1
@@ -61,7 +61,7 @@ QUERIES = ["".join(distinct("a{}=b&")), filled("a=b&"), filled("&"), "a=" + fill
 
 @pytest.fixture
 async def cost(settings, cast) -> Callable[..., object]:
-    """A function that sends a request and gives its status and the least CPU of three times, that of the client included."""
+    """A function that sends a request. It returns the status and the least CPU of three times, that of the client included."""
     app = create_app(msgspec.structs.replace(settings, trusted_proxies="127.0.0.1, 10.0.0.0/8"))
     async with app.lifespan():
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
@@ -70,9 +70,8 @@ async def cost(settings, cast) -> Callable[..., object]:
             async def ask(method: str, path: str, query: str = "", **headers: str) -> tuple[int, float]:
                 content = b'{"notes": "n"}' if method == "PATCH" else None
                 request = client.build_request(method, "/", headers=bearer(cast, "alma") | headers, content=content)
-                request.url = request.url.copy_with(
-                    raw_path=f"{path}?{query}".encode()
-                )  # httpx lets no long one be built
+                # httpx builds no URL of this length.
+                request.url = request.url.copy_with(raw_path=f"{path}?{query}".encode())
                 best = []
                 for _ in range(3):
                     begun = time.process_time()
@@ -105,11 +104,12 @@ async def test_no_query_costs_more_than_its_length(cost):
     assert not too_slow
 
 
-async def test_a_query_holds_a_hundred_parameters(as_user):
+async def test_a_query_has_a_hundred_parameters_at_most(as_user):
+    # The first is the control: parsed, and each one refused by its name.
     for many, named in (
         (100, "a0"),
         (101, "query"),
-    ):  # the first is the control: read, and each one refused by its name
+    ):
         answer = await as_user("alma").get("/api/claims?" + "&".join(f"a{n}=" for n in range(many)))
         assert (answer.status_code, failed_fields(answer)[0]) == (400, named)
     longest = "a=" + "b" * 8190

@@ -1,4 +1,4 @@
-"""The security headers of every answer, the policy of the interactive reference, and the one Host of a request."""
+"""Security headers of every response, the content security policy of the API reference, and the Host header of a request."""
 
 import re
 
@@ -20,7 +20,7 @@ def told(answer: httpx.Response) -> dict[str, list[str]]:
     return {name: answer.headers.get_list(name) for name in SECURITY_HEADERS}
 
 
-async def test_every_answer_carries_them_once(client, as_user, cast):
+async def test_every_response_has_them_once(client, as_user, cast):
     alma = as_user("alma")
     answers = {
         200: await alma.get("/api/claims"),
@@ -48,40 +48,37 @@ async def test_every_answer_carries_them_once(client, as_user, cast):
     assert not any("Strict-Transport-Security" in answer.headers for answer in answers.values())
 
 
-async def test_an_answer_of_a_spent_limit_carries_them_too(settings):
+async def test_a_response_beyond_the_rate_limit_has_them_too(settings):
     async with instance(settings, rate_limit_address=1) as client:
         answers = [await client.get("/docs") for _ in range(2)]
         assert [answer.status_code for answer in answers] == [200, 429]
         assert told(answers[1]) == {name: [value] for name, value in SECURITY_HEADERS.items()}
 
 
-async def test_the_references_page_loads_its_own_files_and_nothing_else(client):
+async def test_the_reference_page_loads_its_own_files_and_nothing_else(client):
     page = await client.get("/docs")
     policy = dict(one.split(" ", 1) for one in page.headers["Content-Security-Policy"].split("; "))
     assert policy.pop("img-src") == "'self' data:"
     assert {policy.pop(one) for one in ("script-src", "style-src", "connect-src")} == {"'self'"}
     assert policy == dict.fromkeys(("default-src", "base-uri", "form-action", "frame-ancestors"), "'none'")
     assert [len(values) for values in told(page).values()] == [1] * len(SECURITY_HEADERS)
-    assert not re.search(
-        r"<script(?![^>]* src=)|<style| style=| on[a-z]+=", page.text
-    )  # what the policy would not let run
+    assert not re.search(r"<script(?![^>]* src=)|<style| style=| on[a-z]+=", page.text)  # what the policy would block
     parts = re.findall(r'(?:src|href)="(/[^"]*)"', page.text)
     assert len(parts) == 3  # control
     for part in parts:
         answer = await client.get(part)
         kind = "text/css" if part.endswith(".css") else "text/javascript"
-        assert (answer.status_code, answer.headers["Content-Type"].split(";")[0]) == (200, kind), (
-            part
-        )  # or nosniff stops it
+        # Otherwise nosniff blocks it.
+        assert (answer.status_code, answer.headers["Content-Type"].split(";")[0]) == (200, kind), part
 
 
-async def test_the_reference_keeps_no_token(client):
+async def test_the_reference_stores_no_token(client):
     page, start = (await client.get("/docs")).text, (await client.get("/docs/start.js")).text
-    assert "SwaggerUIBundle(" in start  # control: this is what sets it up
+    assert "SwaggerUIBundle(" in start  # control: this configures it
     assert "persistAuthorization" not in page + start
     bundle = (await client.get("/docs/static/swagger-ui-bundle.js")).text
-    assert re.search(r"persistAuthorization: !1", bundle)  # off unless it is asked for
-    assert re.search(r"localStorage\.setItem\('authorized'", bundle)  # control: what it would do
+    assert re.search(r"persistAuthorization: !1", bundle)  # off unless configured
+    assert re.search(r"localStorage\.setItem\('authorized'", bundle)  # control: the effect of the option
 
 
 @pytest.mark.parametrize(

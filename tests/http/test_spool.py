@@ -1,4 +1,4 @@
-"""What unfinished imports may hold on disk, and that it is free when they end, however they do."""
+"""Disk space of unfinished imports: its limits, and its release at every kind of end."""
 
 import asyncio
 import json
@@ -10,15 +10,16 @@ import pytest
 from app.http import ndjson, spool
 from app.http.spool import Disk
 from app.security.tokens import make_token
-from tests.conftest import KEYS, caller, until
 from tests.http.test_import_export import line
+from tests.support.cast import KEYS, caller
+from tests.support.clients import until
 
 IMPORT = "/api/claims/import"
 
 
 @pytest.fixture(autouse=True)
 def on_disk(monkeypatch):
-    """Every body is a file at once."""
+    """Every body is written to a file at once."""
     monkeypatch.setattr(spool, "IN_MEMORY_BYTES", 10)
 
 
@@ -28,7 +29,7 @@ def app(client):
 
 
 def files() -> int:
-    """Open files of this process that have no name any more."""
+    """Open files of this process that have been deleted."""
     links = 0
     for link in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):
@@ -37,7 +38,7 @@ def files() -> int:
 
 
 class Import:
-    """An import as a client that sends what it is told to, and reads as long as it is let."""
+    """An import whose client sends the given chunks, and reads while `reads` is set."""
 
     def __init__(self, app, who, name: str) -> None:
         self._incoming: asyncio.Queue[dict] = asyncio.Queue()
@@ -61,7 +62,7 @@ class Import:
             if message["type"] == "http.response.body":
                 await self.reads.wait()
                 if not message.get("more_body"):
-                    self.hang_up()  # as a server says that there is no one to answer any more
+                    self.hang_up()  # a server reports a disconnected client this way
 
         await self._app(scope, self._incoming.get, send)
 
@@ -87,7 +88,7 @@ class Import:
 
 @asynccontextmanager
 async def held(app, who, name: str, size: int):
-    """An import that has sent so many bytes and then no more; it is over in the end."""
+    """An import that has sent this number of bytes and stays open until the block ends."""
     one, before = Import(app, who, name), app.state.disk.used
     one.send(b"x" * size)
 
@@ -100,7 +101,7 @@ async def held(app, who, name: str, size: int):
     await asyncio.wait([one.task])
 
 
-async def test_a_user_holds_a_quarter_at_most(app, casts):
+async def test_a_user_uses_a_quarter_of_the_disk_at_most(app, casts):
     app.state.disk = Disk(4000)
     north, south = casts["north"], casts["south"]
     async with held(app, north, "alma", 900) as first:
@@ -108,8 +109,8 @@ async def test_a_user_holds_a_quarter_at_most(app, casts):
         refused.send(b"x" * 101)
         await refused.task
         assert (refused.status, refused.headers[b"retry-after"]) == (429, b"30")
-        assert app.state.disk.used == 900  # what was refused holds nothing
-        async with held(app, north, "ana", 900), held(app, south, "alma", 900):  # others have quarters of their own
+        assert app.state.disk.used == 900  # a refused import uses none
+        async with held(app, north, "ana", 900), held(app, south, "alma", 900):  # others have a quarter of their own
             assert app.state.disk.used == 2700
         assert not first.task.done()
     assert app.state.disk.used == 0
@@ -117,7 +118,7 @@ async def test_a_user_holds_a_quarter_at_most(app, casts):
         pass
 
 
-async def test_all_users_together_hold_the_whole_at_most(app, casts):
+async def test_all_users_together_use_the_whole_at_most(app, casts):
     app.state.disk = Disk(4000)
     north, south = casts["north"], casts["south"]
     async with held(app, north, "alma", 900), held(app, north, "ana", 900), held(app, north, "ben", 900):
@@ -126,11 +127,11 @@ async def test_all_users_together_hold_the_whole_at_most(app, casts):
             refused.send(b"x" * 401)
             await refused.task
             assert (refused.status, refused.headers[b"retry-after"]) == (503, b"30")
-        async with held(app, south, "ana", 401):  # control: there is room again
+        async with held(app, south, "ana", 401):  # control: there is space again
             pass
 
 
-async def test_what_arrives_in_parts_counts_as_it_arrives(app, cast):
+async def test_a_body_counts_while_it_arrives(app, cast):
     app.state.disk = Disk(4000)
     async with held(app, cast, "alma", 900) as one:
         one.send(b"x" * 100)
@@ -140,7 +141,7 @@ async def test_what_arrives_in_parts_counts_as_it_arrives(app, cast):
     assert app.state.disk.used == 0
 
 
-async def test_a_body_has_its_time(app, cast, monkeypatch):
+async def test_a_body_has_a_time_limit(app, cast, monkeypatch):
     monkeypatch.setattr(ndjson, "RECEIVE_TIMEOUT_S", 0.3)
     async with held(app, cast, "alma", 100) as one:
         await one.task
@@ -150,7 +151,7 @@ async def test_a_body_has_its_time(app, cast, monkeypatch):
 
 
 async def begin(app, cast) -> Import:
-    """An import that is being answered, and whose client reads nothing of it."""
+    """An import whose results are being sent, and whose client reads none of them."""
     one = Import(app, cast, "alma")
     one.reads.clear()
     one.send("\n".join(line(cast, claimNumber=f"S-{n}") for n in range(250)).encode(), more=False)
@@ -186,7 +187,7 @@ async def cancel(one: Import) -> None:
 
 
 @pytest.mark.parametrize("end", [finish, stall, leave, cancel])
-async def test_nothing_is_held_once_an_answer_has_ended(app, cast, monkeypatch, end):
+async def test_no_disk_is_used_once_a_response_has_ended(app, cast, monkeypatch, end):
     if end is stall:
         monkeypatch.setattr(spool, "SEND_TIMEOUT_S", 0.3)
     before = files()
@@ -197,7 +198,7 @@ async def test_nothing_is_held_once_an_answer_has_ended(app, cast, monkeypatch, 
 
 
 @pytest.mark.parametrize("end", ["gone", "cancelled", "too many lines", "another user's share"])
-async def test_nothing_is_held_once_a_body_has_ended(app, cast, monkeypatch, end):
+async def test_no_disk_is_used_once_a_body_has_ended(app, cast, monkeypatch, end):
     before = files()
     async with held(app, cast, "alma", 100) as one:
         assert files() == before + 1  # control
@@ -218,7 +219,7 @@ async def test_nothing_is_held_once_a_body_has_ended(app, cast, monkeypatch, end
         assert (files(), app.state.disk.used) == (before, 0)
 
 
-async def test_nothing_is_held_once_the_database_has_failed(app, cast, as_root):
+async def test_no_disk_is_used_once_the_database_has_failed(app, cast, as_root):
     as_root.execute("revoke execute on function app.import_claims from claims_admin")
     before = files()
     one = Import(app, cast, "alma")

@@ -1,11 +1,11 @@
-"""Jobs: an effect happens once, in order for each patient, in company where many wait, and is nobody else's business."""
+"""Jobs: an effect happens once, in order for each patient, in batches under load, and invisible to other tenants."""
 
 import asyncio
 
 import psycopg
 import pytest
 
-from tests.conftest import until
+from tests.support.clients import until
 from tests.support.workers import FAULTS, Workers, World, blocked, ended, jobs_of, listening, run
 
 QUEUED = "select status::text from procrastinate.procrastinate_jobs where queue_name = 'patient_status'"
@@ -49,7 +49,7 @@ async def test_an_event_posted_a_hundred_times_at_once_has_one_effect(as_user, a
     assert as_root.execute(CHANGES).fetchall() == [(str(cast.bens_claim), event)]
 
 
-async def test_two_at_one_job_are_one_effect(settings, as_root, cast, world):
+async def test_two_workers_with_one_job_have_one_effect(settings, as_root, cast, world):
     ((_, claim, event),) = await world.admitted(1)
     with as_worker(settings) as first, as_worker(settings) as second:
         assert run(first, cast, event) == ("completed", 0)
@@ -60,7 +60,7 @@ async def test_two_at_one_job_are_one_effect(settings, as_root, cast, world):
         second.commit()
     assert await world.moves(claim) == [("submitted", None), ("under_review", event)]
     assert jobs_of(as_root, event)[0][2] == 1  # one attempt
-    with as_worker(settings) as third:  # control: what is undone may be done by the next
+    with as_worker(settings) as third:  # control: after a rollback the next attempt has the effect
         ((_, claim, event),) = await world.admitted(1)
         run(third, cast, event)
         third.rollback()
@@ -70,7 +70,7 @@ async def test_two_at_one_job_are_one_effect(settings, as_root, cast, world):
     assert len(await world.moves(claim)) == 2
 
 
-async def test_a_job_that_is_given_up_too_early_is_done_once_and_the_late_finisher_does_no_harm(
+async def test_a_job_that_is_rescued_too_early_has_one_effect_and_its_first_worker_survives(
     settings, as_root, world, workers
 ):
     as_root.execute(FAULTS)
@@ -81,7 +81,7 @@ async def test_a_job_that_is_given_up_too_early_is_done_once_and_the_late_finish
         worker = workers.start()
         await until(blocked(as_root, 1))
         as_root.execute("update procrastinate_jobs set status = 'todo' where status = 'doing'")
-        await until(blocked(as_root, 2))  # the same job again, while the first still runs
+        await until(blocked(as_root, 2))  # the same job again, while the first attempt still runs
         holder.execute("select pg_advisory_unlock_all()")
     await until(ended(as_root, [event]))
     assert await world.moves(claim) == [("submitted", None), ("under_review", event)]
@@ -91,7 +91,7 @@ async def test_a_job_that_is_given_up_too_early_is_done_once_and_the_late_finish
     assert jobs_of(as_root, event)[0][2] == 1
 
 
-async def test_a_patients_events_are_applied_in_order_and_wait_for_nobody_else(as_root, cast, world, workers):
+async def test_a_patients_events_are_applied_in_order_and_delay_no_other_patients(as_root, cast, world, workers):
     as_root.execute(FAULTS)
     (patient, claim, first), (_, _, others) = await world.admitted(2)
     as_root.execute("insert into public.faults values (%s, '40001')", [patient])
@@ -107,7 +107,7 @@ async def test_a_patients_events_are_applied_in_order_and_wait_for_nobody_else(a
     await until(ended(as_root, events))
     order = "select event_id::text from job_processing_logs where patient_id = %s order by finished_at"
     assert [event for (event,) in as_root.execute(order, [patient])] == events
-    # An admission that is cancelled later, and known to be when its turn comes, moves nothing.
+    # An admission that is cancelled later, in an event known when its job runs, moves nothing.
     assert [event for _, event in await world.moves(claim)] == [None, events[-1]]
 
 
@@ -145,7 +145,7 @@ async def said(workers, worker, text: str) -> bool:
     return text in workers.output(worker)
 
 
-async def test_a_race_for_what_goes_along_hurts_nobody(settings, as_role, as_root, cast, world):
+async def test_a_race_for_a_batched_job_fails_neither_worker(settings, as_role, as_root, cast, world):
     as_root.execute(FAULTS)
     ((_, _, event),) = await world.admitted(1)
     early, late = as_role("alma"), as_role("alma")
@@ -161,12 +161,12 @@ async def test_a_race_for_what_goes_along_hurts_nobody(settings, as_role, as_roo
         assert await running == ("completed", 1)
         taking.commit()
     rows = {str(row[0]): (row[1], row[5]) for row in jobs_of(as_root, event, *events)}
-    assert rows[str(events[1])] == ("completed", "todo")  # its own job will find it done
+    assert rows[str(events[1])] == ("completed", "todo")  # its own job will find it completed
     assert await world.moves(cast.anas_claim) == [("submitted", None), ("under_review", str(events[1]))]
 
 
 def fetched(worker) -> str:
-    """The event of the job that a worker gets now."""
+    """The event of the next job that this worker fetches."""
     ((event,),) = worker.execute("select (procrastinate_fetch_job_v2(null, null)).args ->> 'event_id'")
     worker.commit()
     return event
@@ -176,7 +176,9 @@ async def pauses(as_root) -> bool:
     return bool(as_root.execute("select from pg_stat_activity where wait_event = 'PgSleep'").fetchall())
 
 
-async def test_what_waits_goes_along_and_is_done_once_each(settings, as_user, as_root, cast, casts, world, workers):
+async def test_waiting_jobs_are_batched_and_each_has_one_effect(
+    settings, as_user, as_root, cast, casts, world, workers
+):
     as_root.execute(FAULTS)
     south = World(as_user("alma", "south"), casts["south"])
     ((_, _, theirs),) = await south.admitted(1)
@@ -191,7 +193,7 @@ async def test_what_waits_goes_along_and_is_done_once_each(settings, as_user, as
         assert run(worker, cast, first[2], 50) == ("completed", len(others))
         ((took,),) = worker.execute("select extract(epoch from clock_timestamp() - now())::float")
         worker.commit()
-    assert took < 1.0  # what goes along is not waited for
+    assert took < 1.0  # a batched job that waits for a lock is skipped
     left = jobs_of(as_root, failing[2], locked[2], theirs, later)
     assert [row[1:4] for row in left] == [("pending", 0, None)] * 4
     assert sorted(row[5] for row in left) == ["doing", "todo", "todo", "todo"]
@@ -204,14 +206,14 @@ async def test_what_waits_goes_along_and_is_done_once_each(settings, as_user, as
         assert await world.moves(claim) == [("submitted", None), ("under_review", event)]
     _, claim, event = others[0]
     assert [one for _, one in await world.moves(claim)] == [None, event, later]
-    trail = [(claim, event) for _, claim, event in [first, *others, locked]] + [(claim, later)]
+    recorded = [(claim, event) for _, claim, event in [first, *others, locked]] + [(claim, later)]
     # The other tenant's job was fetched and not run: on a slow machine a worker has rescued it by now.
-    assert sorted(one for one in as_root.execute(CHANGES).fetchall() if one[1] != theirs) == sorted(trail)
+    assert sorted(one for one in as_root.execute(CHANGES).fetchall() if one[1] != theirs) == sorted(recorded)
     (row,) = jobs_of(as_root, failing[2])
     assert row[1:4] == ("failed", 1, "RaiseException P0001")
 
 
-async def test_what_goes_along_failed_never_before(settings, as_root, cast, world):
+async def test_a_job_that_failed_before_is_not_batched(settings, as_root, cast, world):
     (_, _, first), (_, _, other), (_, _, third) = await world.admitted(3)
     as_root.execute("set search_path = app, procrastinate")
     as_root.execute("update procrastinate_jobs set attempts = 1 where args ->> 'event_id' = %s", [other])
@@ -222,7 +224,7 @@ async def test_what_goes_along_failed_never_before(settings, as_root, cast, worl
     assert [row[1] for event in (other, third) for row in jobs_of(as_root, event)] == ["pending", "completed"]
 
 
-async def test_what_goes_along_and_has_no_end_costs_the_job_nothing(settings, as_root, cast, world):
+async def test_a_batched_job_without_end_does_not_affect_the_first(settings, as_root, cast, world):
     as_root.execute(FAULTS)
     (_, _, first), (patient, _, endless) = await world.admitted(2)
     as_root.execute("insert into public.faults values (%s, 'sleep')", [patient])
@@ -300,12 +302,12 @@ READ = "select sum(seq_tup_read + idx_tup_fetch) from pg_stat_xact_user_tables w
         ("select rescue_jobs('8 s', '6 s')", 10),
     ],
 )
-async def test_a_plan_made_while_nothing_waited_serves_when_much_does(settings, as_root, cast, asked, bound):
-    """As a worker's are: rows read for one job, for fifty, and for none to forget or rescue, of 2000."""
+async def test_a_plan_from_an_empty_queue_suits_a_full_one(settings, as_root, cast, asked, bound):
+    """Rows that a worker's statements read: for one job, for fifty, and where none of 2000 is to delete or rescue."""
     as_root.execute("set search_path = procrastinate, app")
     as_root.execute("vacuum analyze procrastinate_jobs, procrastinate_events")
     as_root.execute(COUNTERS)
-    # An operator needs no job's context.
+    # An operator needs no context of a job.
     url = settings.database_url if "ready" in asked else settings.worker_database_url
     with psycopg.connect(url, options="-c search_path=procrastinate,app", autocommit=True) as worker:
         worker.execute("select set_config('app.organization_id', %s, false)", [str(cast.organization)])
@@ -331,7 +333,7 @@ select id, type::procrastinate_job_event_type, now() - %(age)s::interval from ma
 """
 
 
-async def test_the_queue_forgets_and_the_log_does_not(as_root, cast, world, workers):
+async def test_old_jobs_are_deleted_from_the_queue_and_kept_in_the_log(as_root, cast, world, workers):
     ((_, _, event),) = await world.admitted(1)
     as_root.execute("set search_path = app, procrastinate")
     for age, status, many in [
@@ -353,15 +355,15 @@ async def test_the_queue_forgets_and_the_log_does_not(as_root, cast, world, work
     )
     workers.start()
 
-    async def forgotten():
+    async def deleted():
         left = "select task_name, count(*) from procrastinate_jobs where task_name ~ 'hours|^old$' group by task_name order by 1"
         return as_root.execute(left).fetchall() in (
             [("167 hours", 3), ("23 hours", 3)],
             [("167 hours", 3), ("169 hours", 1), ("23 hours", 3)],
         )
 
-    await until(forgotten)
-    assert jobs_of(as_root, event)[0][5] is None  # gone from the queue
+    await until(deleted)
+    assert jobs_of(as_root, event)[0][5] is None  # deleted from the queue
     assert as_root.execute("select count(*) from job_processing_logs where event_id = %s", [event]).fetchone() == (1,)
     defers = as_root.execute("select task_name, count(*) from procrastinate_periodic_defers group by 1").fetchall()
     assert {many for _, many in defers} == {1}  # the newest of each task

@@ -1,4 +1,4 @@
-"""What dies, freezes, is cut off or is stopped while jobs run: every job ends within 15 s, once, whatever happened."""
+"""Workers that die, freeze, are cut off or stopped while jobs run: every job ends within 15 s, with one effect."""
 
 import asyncio
 import signal
@@ -7,10 +7,10 @@ import statistics
 import psycopg
 import pytest
 
-from tests.conftest import until
 from tests.jobs.test_jobs import INSERT
 from tests.operations.test_process_failures import own_server  # noqa: F401
-from tests.support.workers import FAULTS, Workers, World, blocked, ended, jobs_of, listening, meanwhile
+from tests.support.clients import until
+from tests.support.workers import FAULTS, Workers, World, all_until, blocked, ended, jobs_of, listening
 
 NOW = "select extract(epoch from clock_timestamp())::float"
 ENDED_AT = """
@@ -42,16 +42,16 @@ def doing(as_root, event):
     return condition
 
 
-MEETS = {
+FAILURES = {
     "fetched": None, "done": None, "undone": "lock", "half": "lock",  # a worker is killed with a job at each of these steps
-    "frozen": "lock", "poison": "lock",  # a worker is frozen in these effects; the second has cost many workers before
-    "unacknowledged": "lock", "endless": "sleep",  # a worker lives that can't say how one ended, and the other has no end
+    "frozen": "lock", "poison": "lock",  # a worker is frozen in these effects; the second was delivered many times before
+    "unacknowledged": "lock", "endless": "sleep",  # a worker that cannot report how one ended, and a job without end
 }  # fmt: skip
 WAITS = "update procrastinate_jobs set scheduled_at = %s, attempts = %s where args ->> 'event_id' = any (%s)"
 
 
 class Scene:
-    """A job for each step of MEETS, in the queue from the start or once it is let go; locks are held until they are opened."""
+    """A job for each step of FAILURES, in the queue from the start or once it is released. Locks are held until `unlock`."""
 
     def __init__(self, as_root, settings, workers) -> None:
         self.root, self.settings, self.workers = as_root, settings, workers
@@ -59,72 +59,72 @@ class Scene:
 
     async def set(self, world) -> None:
         self.root.execute(FAULTS)
-        people = await world.admitted(len(MEETS))
+        people = await world.admitted(len(FAILURES))
         self.patient, self.claim, self.event = (
-            dict(zip(MEETS, column, strict=True)) for column in zip(*people, strict=True)
+            dict(zip(FAILURES, column, strict=True)) for column in zip(*people, strict=True)
         )
-        for step, what in MEETS.items():
+        for step, what in FAILURES.items():
             self.root.execute("insert into public.faults values (%s, %s)", [self.patient[step], what])
-        held = [step for step, what in MEETS.items() if what == "lock"]
+        held = [step for step, what in FAILURES.items() if what == "lock"]
         self._locks = {step: psycopg.connect(self.settings.database_url, autocommit=True) for step in held}
         for step, lock in self._locks.items():
             lock.execute("select pg_advisory_lock(hashtext(%s))", [self.patient[step]])
-        self.root.execute(WAITS, ["infinity", 1, [self.event[step] for step in list(MEETS)[4:]]])
+        self.root.execute(WAITS, ["infinity", 1, [self.event[step] for step in list(FAILURES)[4:]]])
 
-    def open(self, *steps: str) -> None:
+    def unlock(self, *steps: str) -> None:
         for step in steps:
             self._locks[step].close()
 
-    def let_go(self, step: str, deliveries: int = 1) -> None:
+    def release(self, step: str, deliveries: int = 1) -> None:
         self.root.execute(WAITS, [None, deliveries, [self.event[step]]])
 
     def failed(self, *steps: str) -> None:
         self.failed_at |= dict.fromkeys(steps, now(self.root))
 
     async def kill(self) -> None:
-        """One process, at four steps of four jobs."""
+        """Kills one process, at four steps of four jobs."""
         event = self.event
         dying = self.workers.start(
             "tests.support.stuck_worker", HANGS_BEFORE=event["fetched"], HANGS_AFTER=event["done"]
         )
         committed = ended(self.root, [event["done"]], "completed", queue=("doing",))
-        await meanwhile(doing(self.root, event["fetched"]), committed, blocked(self.root, 2))
+        await all_until(doing(self.root, event["fetched"]), committed, blocked(self.root, 2))
         dying.kill()
         self.failed("fetched", "done", "undone", "half")
-        self.open("half")  # its backend goes on, and commits for nobody
+        self.unlock("half")  # its backend continues, and commits for no worker
         await until(lambda: nothing_runs(self.root))
-        self.open("undone")
+        self.unlock("undone")
 
     async def freeze(self, freezing) -> None:
-        """A process that waits for jobs, in the midst of two."""
-        self.let_go("frozen")
-        self.let_go("poison", MAX_DELIVERIES - 1)
+        """Freezes a process that waits for jobs, during two effects."""
+        self.release("frozen")
+        self.release("poison", MAX_DELIVERIES - 1)
         await until(blocked(self.root, 2))
         freezing.send_signal(signal.SIGSTOP)
         self.failed("frozen", "poison")
         await until(lambda: nothing_runs(self.root))
-        self.open("frozen", "poison")
+        self.unlock("frozen", "poison")
 
     async def cut_off(self) -> None:
-        """The connection on which a worker says that its job is done."""
-        self.let_go("unacknowledged")
-        self.let_go("endless")
+        """Ends the connection on which a worker reports that its job is done."""
+        self.release("unacknowledged")
+        self.release("endless")
         await until(blocked(self.root, 1))
         self.failed("unacknowledged", "endless")
         with psycopg.connect(self.settings.database_url, options="-c search_path=procrastinate") as holder:
             row = "select from procrastinate_jobs where args ->> 'event_id' = %s for update"
             holder.execute(row, [self.event["unacknowledged"]])
-            self.open("unacknowledged")
+            self.unlock("unacknowledged")
             (backend,) = await until(blocked(self.root, 1, "%finish_job%"))
             holder.execute("select pg_terminate_backend(%s)", [backend])
 
-    def took(self) -> dict[str, float]:
+    def durations(self) -> dict[str, float]:
         """Seconds from each failure to the end of the job."""
-        at = {step: self.root.execute(ENDED_AT, [self.event[step]]).fetchone()[0] for step in MEETS}
+        at = {step: self.root.execute(ENDED_AT, [self.event[step]]).fetchone()[0] for step in FAILURES}
         return {step: round(at[step] - failed, 1) for step, failed in self.failed_at.items()}
 
 
-async def test_no_step_at_which_a_worker_fails_loses_a_job(settings, as_root, as_user, cast, workers):
+async def test_a_worker_that_fails_at_any_step_loses_no_job(settings, as_root, as_user, cast, workers):
     world, scene = World(as_user("alma"), cast), Scene(as_root, settings, workers)
     await scene.set(world)
     await scene.kill()
@@ -135,19 +135,20 @@ async def test_no_step_at_which_a_worker_fails_loses_a_job(settings, as_root, as
     await until(listening(as_root, 2))
     await scene.cut_off()
     await until(ended(as_root, list(scene.event.values())), seconds=WITHIN + 5)
-    took = scene.took()
-    print("rescued after", took, "p50", statistics.median(took.values()), "max", max(took.values()))
-    assert max(took.values()) < WITHIN
-    assert took["unacknowledged"] < 4  # said again, not rescued
+    durations = scene.durations()
+    print("rescued after", durations, "p50", statistics.median(durations.values()), "max", max(durations.values()))
+    assert max(durations.values()) < WITHIN
+    assert durations["unacknowledged"] < 4  # reported again, not rescued
     assert healthy.poll() is None
 
-    # The frozen one comes back, finds its job done, and works on.
+    # The frozen worker resumes, finds its job completed, and continues.
     freezing.send_signal(signal.SIGCONT)
     healthy.terminate()
     assert healthy.wait(10) == 0
     ((_, claim, last),) = await world.admitted(1)
     await until(ended(as_root, [last]))
-    assert "lost the database (ForeignKeyViolation)" in workers.output(freezing)  # it was given up, and noticed
+    # It was declared dead, and noticed that.
+    assert "lost the database (ForeignKeyViolation)" in workers.output(freezing)
     assert freezing.poll() is None
     assert await world.moves(claim) == [("submitted", None), ("under_review", last)]
     dead = {"endless": ("failed", 3, "QueryCanceled 57014"), "poison": ("failed", 1, "interrupted too often")}
@@ -158,7 +159,7 @@ async def test_no_step_at_which_a_worker_fails_loses_a_job(settings, as_root, as
 
 
 async def nothing_runs(as_root) -> bool:
-    """No effect is under way, not even for a worker that is gone."""
+    """No effect is running, not even one of a dead worker."""
     text = (
         "select from pg_stat_activity where datname = current_database() and usename = 'claims_worker' "
         "and query like '%process_batch%' and state = 'active'"
@@ -166,8 +167,8 @@ async def nothing_runs(as_root) -> bool:
     return not as_root.execute(text).fetchall()
 
 
-async def test_rescue_knows_maintenance(as_root, cast, workers):
-    """What may take ten minutes is left alone, and what stands in the queue a second time stops no rescue."""
+async def test_rescue_leaves_maintenance_jobs_the_time_they_need(as_root, cast, workers):
+    """A job that may take ten minutes is not rescued, and one that is queued a second time stops no rescue."""
     as_root.execute("set search_path = app, procrastinate")
     alive = "(select min(id) from procrastinate_workers)"
     insert = (
@@ -180,7 +181,8 @@ async def test_rescue_knows_maintenance(as_root, cast, workers):
     overdue, double = one("patient_status", None, "7 seconds"), one("maintenance", "twice", "12 minutes")
     fresh = one("patient_status", None, "0 seconds")
     as_root.execute(
-        "insert into procrastinate_jobs (queue_name, task_name, queueing_lock, scheduled_at) values ('maintenance', 'none', 'twice', 'infinity')"
+        "insert into procrastinate_jobs (queue_name, task_name, queueing_lock, scheduled_at) "
+        "values ('maintenance', 'none', 'twice', 'infinity')"
     )
     workers.start()
 
@@ -190,7 +192,7 @@ async def test_rescue_knows_maintenance(as_root, cast, workers):
         )
         return [found[one] for one in (lost, overdue, double)] == ["failed"] * 3 and found
 
-    found = await until(rescued)  # by a worker, to whom the task is unknown
+    found = await until(rescued)  # by a worker that does not know the task
     assert found[long] == "doing"
     assert found[fresh] in ("doing", "failed")
 
@@ -200,7 +202,7 @@ async def stream(world, people, events):
         events += await world.admitted(1)
 
 
-async def test_workers_are_replaced_under_way_and_nothing_is_lost(settings, as_root, as_user, cast, workers):
+async def test_workers_are_replaced_under_load_and_no_job_is_lost(settings, as_root, as_user, cast, workers):
     as_root.execute(FAULTS)
     world = World(as_user("alma"), cast)
     ((patient, claim, held),) = await world.admitted(1)
@@ -213,7 +215,7 @@ async def test_workers_are_replaced_under_way_and_nothing_is_lost(settings, as_r
         first.terminate()
         second, third = workers.start(), workers.start()
         await until(lambda: stopping(workers, first))
-        assert first.poll() is None  # it waits for what is under way
+        assert first.poll() is None  # it waits for its running job
     assert first.wait(10) == 0
     assert jobs_of(as_root, held)[0][1:] == (
         "completed",
@@ -249,7 +251,7 @@ async def stopping(workers, process):
     return "Stop requested" in workers.output(process)
 
 
-async def test_a_worker_outlives_its_database(own_server):  # noqa: F811
+async def test_a_worker_survives_a_restart_of_its_database(own_server):  # noqa: F811
     server, settings = own_server
     with Workers(settings) as workers:
         worker = workers.start()

@@ -1,4 +1,4 @@
-"""Jobs that fail: three attempts with 1 s and 2 s between them, at once where trying again is in vain, then an admin's turn."""
+"""Jobs that fail: three attempts with 1 s and 2 s between them, one for a permanent error, then a retry by an admin."""
 
 import asyncio
 from uuid import uuid4
@@ -6,7 +6,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.conftest import until
+from tests.support.clients import until
 from tests.support.workers import FAULTS, Workers, World, ended, jobs_of, listening
 
 WAITS = """
@@ -27,8 +27,8 @@ def workers(settings):
 
 
 @pytest.fixture
-async def planted(as_root, as_user, cast):
-    """Events whose effect fails each in its way, by what it meets; the jobs stand in the queue."""
+async def failing(as_root, as_user, cast):
+    """Events by the fault of their effect; their jobs are in the queue."""
     as_root.execute(FAULTS)
     world = World(as_user("alma"), cast)
     found = {}
@@ -45,18 +45,18 @@ def row(as_root, event):
     return *found[1:4], found[5]
 
 
-async def test_a_job_is_tried_three_times_or_once(as_root, as_user, cast, planted, workers):
-    as_root.execute(DELIVERED, [18, planted["end"][2]])
+async def test_a_job_is_tried_three_times_or_once(as_root, as_user, cast, failing, workers):
+    as_root.execute(DELIVERED, [18, failing["end"][2]])
     workers.start()
-    patient, claim, mended = planted["40P01"]
+    patient, claim, mended = failing["40P01"]
 
     async def failed_once():
         return row(as_root, mended)[1] == 1
 
     await until(failed_once)
     as_root.execute("delete from public.faults where patient_id = %s", [patient])
-    await until(ended(as_root, [event for _, _, event in planted.values()]))
-    said = {what: row(as_root, event) for what, (_, _, event) in planted.items()}
+    await until(ended(as_root, [event for _, _, event in failing.values()]))
+    said = {what: row(as_root, event) for what, (_, _, event) in failing.items()}
     assert said == {
         "40001": ("failed", 3, "SerializationFailure 40001", "failed"),
         "55P03": ("failed", 3, "LockNotAvailable 55P03", "failed"),
@@ -68,22 +68,22 @@ async def test_a_job_is_tried_three_times_or_once(as_root, as_user, cast, plante
         "end": ("failed", 1, "interrupted too often", "failed"),
         None: ("completed", 1, None, "succeeded"),
     }
-    waits = {what: as_root.execute(WAITS, [planted[what][2]]).fetchone()[0] for what in ("40001", "55P03", "40P01")}
+    waits = {what: as_root.execute(WAITS, [failing[what][2]]).fetchone()[0] for what in ("40001", "55P03", "40P01")}
     print("waits", waits)
     for what, found in waits.items():
-        # It is counted from within the attempt that failed, and seen here from its end: some milliseconds less.
+        # The wait counts from within the failed attempt, and is measured from its end: some milliseconds less.
         late = [wait - due for wait, due in zip(found, (1, 2), strict=False)]
         assert [one for one in late if not -0.1 < one < 0.5] == [], what
     assert [len(found) for found in waits.values()] == [2, 2, 1]
     world = World(as_user("alma"), cast)
-    for what, (_, claim, event) in planted.items():
+    for what, (_, claim, event) in failing.items():
         moved = [("under_review", event)] if said[what][0] == "completed" else []
         assert await world.moves(claim) == [("submitted", None), *moved], what
 
 
-async def test_an_admin_gives_a_dead_job_a_new_budget(as_root, as_user, cast, planted, workers):
+async def test_a_retry_by_an_admin_gives_a_dead_job_new_attempts(as_root, as_user, cast, failing, workers):
     alma = as_user("alma")
-    dead, never, fine = (planted[what][2] for what in ("40001", "23514", None))
+    dead, never, fine = (failing[what][2] for what in ("40001", "23514", None))
     for event, attempts in ((dead, 2), (never, 0)):  # on their last attempt
         as_root.execute("update job_processing_logs set attempts = %s where event_id = %s", [attempts, event])
     workers.start()
@@ -107,11 +107,11 @@ async def test_an_admin_gives_a_dead_job_a_new_budget(as_root, as_user, cast, pl
     assert [row(as_root, event)[:3] for event in (dead, never)] == [("completed", 2, None), ("completed", 1, None)]
     world = World(alma, cast)
     for what in ("40001", "23514"):
-        _, claim, event = planted[what]
+        _, claim, event = failing[what]
         assert await world.moves(claim) == [("submitted", None), ("under_review", event)]
 
 
-async def test_poison_ends_visibly_and_others_proceed(as_root, as_user, cast, workers, settings):
+async def test_invalid_jobs_fail_and_others_proceed(as_root, as_user, cast, workers, settings):
     world = World(as_user("alma"), cast)
     as_root.execute("set search_path = app, procrastinate")
     worker = workers.start()
@@ -132,7 +132,7 @@ async def test_poison_ends_visibly_and_others_proceed(as_root, as_user, cast, wo
     assert worker.poll() is None
 
 
-async def test_a_job_that_is_given_up_is_never_forgotten(settings, as_root, as_user, cast, workers):
+async def test_a_job_that_is_interrupted_too_often_fails(settings, as_root, as_user, cast, workers):
     world = World(as_user("alma"), cast)
     ((_, claim, event),) = await world.admitted(1)
     as_root.execute("set search_path = app, procrastinate")
@@ -141,10 +141,10 @@ async def test_a_job_that_is_given_up_is_never_forgotten(settings, as_root, as_u
         holder.execute("select from job_processing_logs where event_id = %s for update", [event])
         workers.start()
 
-        async def could_not_say():
+        async def delivered_again():
             return as_root.execute("select from procrastinate_jobs where attempts > 20").fetchall()
 
-        await until(could_not_say)
+        await until(delivered_again)
     await until(ended(as_root, [event], "failed"))
     assert row(as_root, event)[2] == "interrupted too often"
     assert len(await world.moves(claim)) == 1

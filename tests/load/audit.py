@@ -1,7 +1,7 @@
-"""`make bench NAME=audit`: what the trail costs: a reading that is recorded, writers while the sealer runs, sealing and verifying themselves,
-and a round of the sealer over organizations where nothing happened.
+"""`make bench NAME=audit`: the cost of the audit log.
 
-Ratios are of rounds in turn within one run, over one API process and one database.
+Measures a recorded read, writers while the sealer runs, sealing, verifying, and a round of the sealer over organizations without new
+entries. Ratios are of alternating rounds within one run, over one API process and one database.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import httpx
 import psutil
 import psycopg
 
-from tests.load.harness import Stand, stand
+from tests.load.harness import RunningApi, running_api
 
 ROUNDS, REQUESTS, AT_ONCE = 7, 1200, 16
 ENTRIES = 200_000
@@ -28,8 +28,8 @@ create or replace function app.record_access(
 returns void language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$ begin end $$"""
 
 
-async def load(here: Stand, send) -> float:
-    """Seconds that REQUESTS take, AT_ONCE at a time."""
+async def load(here: RunningApi, send) -> float:
+    """Seconds for REQUESTS, AT_ONCE at a time."""
     async with httpx.AsyncClient(headers=here.headers, limits=httpx.Limits(max_connections=AT_ONCE)) as client:
 
         async def one_after_another() -> None:
@@ -43,18 +43,18 @@ async def load(here: Stand, send) -> float:
 
 
 def database_cpu() -> float:
-    """CPU seconds of every PostgreSQL process that this one started, those that have ended included."""
+    """CPU seconds of every PostgreSQL process started by this one, ended processes included."""
     total = 0.0
     for process in psutil.Process().children():
         if process.name() == "postgres":
-            total += sum(process.cpu_times())  # its children's that have ended, too
+            total += sum(process.cpu_times())  # ended children included
             for one in process.children():
                 with suppress(psutil.NoSuchProcess):
                     total += sum(one.cpu_times()[:2])
     return total
 
 
-def measured(here: Stand, send) -> tuple[float, float, float]:
+def measured(here: RunningApi, send) -> tuple[float, float, float]:
     """Milliseconds of a request: elapsed, CPU of the API, CPU of PostgreSQL."""
     api = psutil.Process(here.pid)
     before = sum(api.cpu_times()[:2]), database_cpu()
@@ -63,8 +63,8 @@ def measured(here: Stand, send) -> tuple[float, float, float]:
     return elapsed / REQUESTS * 1000, (after[0] - before[0]) / REQUESTS * 1000, (after[1] - before[1]) / REQUESTS * 1000
 
 
-def compare(name: str, here: Stand, send, with_, without) -> None:
-    """Prints the ratio of the medians; with_ and without: context managers that turn it on and off."""
+def compare(name: str, here: RunningApi, send, with_, without) -> None:
+    """Prints the ratio of the medians. with_ and without: context managers that switch it on and off."""
     rounds = {with_: [], without: []}
     for _ in range(ROUNDS):
         for way, results in rounds.items():
@@ -85,8 +85,8 @@ def recording(admin: psycopg.Connection, function: str):
     return way
 
 
-def sealing(here: Stand, seconds: float | None):
-    """A sealer that runs every so often, in a thread of its own."""
+def sealing(here: RunningApi, seconds: float | None):
+    """A sealer with this interval, in a thread of its own."""
 
     @contextmanager
     def way() -> Iterator[None]:
@@ -116,7 +116,7 @@ def timed(admin: psycopg.Connection, statement: str) -> float:
 
 def main() -> None:
     """Prints the figures."""
-    with stand() as here, psycopg.connect(here.settings.database_url, autocommit=True) as admin:
+    with running_api() as here, psycopg.connect(here.settings.database_url, autocommit=True) as admin:
         numbers = count()
 
         def claim(client: httpx.AsyncClient):
@@ -134,7 +134,7 @@ def main() -> None:
             return client.get(f"{here.address}/api/claims/{first}")
 
         asyncio.run(load(here, read))  # warm
-        compare("a recorded reading of a claim against one that is not", here, read,
+        compare("a recorded read of a claim against one that is not", here, read,
                 recording(admin, definition), recording(admin, NOTHING))  # fmt: skip
         admin.execute(definition)
         compare("creating claims while the sealer runs every second against without it", here, claim,
@@ -155,12 +155,12 @@ def main() -> None:
         ((rows, seals),) = admin.execute(
             "select pg_total_relation_size('app.audit_logs'), pg_total_relation_size('app.audit_seals')"
         ).fetchall()
-        print(f"the seals take x{seals / rows:.2f} of the trail's space ({seals / total:.0f} bytes an entry)")
+        print(f"the seals take x{seals / rows:.2f} of the audit log's space ({seals / total:.0f} bytes an entry)")
         idle_rounds(admin)
 
 
 def idle_rounds(admin: psycopg.Connection) -> None:
-    """Prints how long a round takes beside idle organizations, without and with some that are due for their daily seal."""
+    """Prints the duration of a round over idle organizations, without and with some that are due for their daily seal."""
     admin.execute("select auth.add_organization('idle-' || n, 'Idle') from generate_series(1, %s) n", [IDLE])
     admin.execute("select app.seal_audit_logs()")
     admin.execute("vacuum analyze")
@@ -170,7 +170,7 @@ def idle_rounds(admin: psycopg.Connection) -> None:
         print(f"a round beside {IDLE:,} idle organizations, {what}: {statistics.median(rounds) * 1000:.1f} ms")
 
 
-async def _first(here: Stand, claim) -> str:
+async def _first(here: RunningApi, claim) -> str:
     async with httpx.AsyncClient(headers=here.headers) as client:
         return (await claim(client)).json()["data"]["id"]
 

@@ -1,7 +1,7 @@
-"""The floor under the API: pgbench runs the same statement in the same transaction, with plain columns instead of JSON and no HTTP.
+"""Baseline of the API: pgbench runs the same statement in the same transaction, with plain columns instead of JSON and no HTTP.
 
-Ways: `rls` as the API's login, four round trips; `flush` the same in one, as the API sends it; `where` four round trips without policies,
-whose conditions the statement carries itself.
+Ways: `rls` as the API's login, four round trips; `flush` the same in one, as the API sends it; `where` four round trips without
+policies, with the policies' conditions in the statement.
 """
 
 import os
@@ -22,16 +22,19 @@ from tests.load.cpu import TICK, Cpu
 
 CLIENTS = 16
 STARTS = 8
-"""Transactions of a client that only warm it: PostgreSQL plans five times before it settles on a plan."""
+"""Transactions of each client for warm-up: PostgreSQL makes five custom plans before it chooses a generic one."""
 PLANNED_ONCE = {"PGOPTIONS": "-c plan_cache_mode=force_generic_plan"}
-"""As the API's own statements are: one by hand names the organization as a parameter, for which it would be planned at every execution."""
+"""One generic plan, as for the API's own statements.
+
+A statement by hand has the organization as a parameter, so PostgreSQL would plan it at every execution.
+"""
 ACTING = ["claims_admin", "claims_processor", "claims_provider", "claims_trigger_definer"]
-"""Whose statements the policies judge in an operation: the caller's and those of its triggers."""
+"""Roles under policies in an operation: the caller's, and that of its triggers."""
 
 
 @dataclass(frozen=True)
-class Floor:
-    """What pgbench did: transactions a second, and PostgreSQL's CPU for one in milliseconds."""
+class Baseline:
+    """The result of pgbench: transactions a second, and PostgreSQL's CPU for one in milliseconds."""
 
     rate: float
     cpu: float
@@ -39,14 +42,17 @@ class Floor:
 
 @dataclass(frozen=True)
 class Statement:
-    """What a transaction runs. text: `{own}` stands for what the policies would add. before: pgbench's own lines, which draw numbers."""
+    """The statement of a transaction.
+
+    text: `{own}` is the place of the policies' conditions. before: pgbench's own lines, which draw numbers.
+    """
 
     text: str
     before: str = ""
     read_only: bool = True
 
     def script(self, way: str, own: str) -> str:
-        """The transaction as pgbench takes it."""
+        """The transaction as a script of pgbench."""
         enter = BEGIN_CONTEXT.replace("%(", ":").replace(")s", "")
         body = f"{enter};\n{self.text.format(own=own if way == 'where' else '')}"
         if way == "flush":
@@ -56,7 +62,7 @@ class Statement:
 
 @contextmanager
 def without_policies(admin: psycopg.Connection[Any]) -> Iterator[None]:
-    """No policy applies to callers meanwhile. Not as another role: triggers ask which role of the product acts."""
+    """Disables the policies of the product roles. The role stays the same, because triggers depend on it."""
     try:
         for role in ACTING:
             admin.execute(f"alter role {role} bypassrls")
@@ -66,20 +72,21 @@ def without_policies(admin: psycopg.Connection[Any]) -> Iterator[None]:
             admin.execute(f"alter role {role} nobypassrls")
 
 
-def run_floor(url: str, cpu: Cpu, script: str, given: Mapping[str, Any], seconds: float) -> Floor:
-    """What CLIENTS clients do in so many seconds, without what they need to start.
+def run_baseline(url: str, cpu: Cpu, script: str, given: Mapping[str, Any], seconds: float) -> Baseline:
+    """The throughput of CLIENTS clients in this time, without their start.
 
-    seconds: less than a signature's minute; below one it is a few transactions of each client, with their start.
+    seconds: less than the lifetime of a signature, a minute. Below one second: a few transactions of each client, with their
+    start.
     """
     values = {name: _as_text(value) for name, value in given.items()}
-    if "status" in values:  # written out, as the API does
+    if "status" in values:  # as a literal, like the API
         script = script.replace(":status", f"'{values.pop('status')}'")
     if seconds < 1:
         transactions, rate, spent = _pgbench(url, cpu, script, values, ["-t", str(STARTS)])
-        return Floor(rate, max(spent, TICK) / transactions * 1000)
+        return Baseline(rate, max(spent, TICK) / transactions * 1000)
     start = _pgbench(url, cpu, script, values, ["-t", str(STARTS)])
     whole = _pgbench(url, cpu, script, values, ["-T", str(round(seconds))])
-    return Floor(whole[1], (whole[2] - start[2]) / (whole[0] - start[0]) * 1000)
+    return Baseline(whole[1], (whole[2] - start[2]) / (whole[0] - start[0]) * 1000)
 
 
 def _pgbench(url: str, cpu: Cpu, script: str, values: Mapping[str, str], length: list[str]) -> tuple[int, float, float]:

@@ -1,9 +1,9 @@
-"""`make bench`: every kind of request against the API, against the floor that PostgreSQL is under it, and what policies cost.
+"""`make bench`: every kind of request over the API, against the same statement in pgbench, and the cost of the policies.
 
-Takes turns within one run, since the machine is never the same twice: an API's cell, then pgbench with the same statement in four round
-trips, in one, and without policies. CPU is what the kernel counts for the processes of API and PostgreSQL; trust it and ratios rather
-than rates. Names of operations as arguments, with a person after a colon where only one is meant: `list "get:provider, recent"`.
-Where an answer was no success the exit code is 1, and RESULTS.md stays as it is.
+The machine's other load changes, so the measurements alternate within one run: the API, then pgbench with the same statement in
+four round trips, in one, and without policies. CPU is the kernel's count for the processes of API and PostgreSQL; CPU and ratios
+are more reliable than rates. Arguments are names of operations, with a person after a colon to select one: `list "get:provider,
+recent"`. If a response was no success, the exit code is 1 and RESULTS.md is not changed.
 """
 
 import os
@@ -19,11 +19,11 @@ import psycopg
 
 from app.database.context import ContextSigner
 from app.operations import migrate
-from tests.load import report as bench_report
-from tests.load.baseline import CLIENTS, Floor, run_floor, without_policies
+from tests.load import report
+from tests.load.baseline import CLIENTS, Baseline, run_baseline, without_policies
 from tests.load.context_signature import unsign
 from tests.load.cpu import Cpu
-from tests.load.dataset import Ground, claims_asked, ground, tidy
+from tests.load.dataset import Dataset, claim_count, dataset, tidy
 from tests.load.harness import served
 from tests.load.operations import OPERATIONS, Operation, Person, World, cast
 from tests.load.wrk import Load, load
@@ -33,15 +33,15 @@ UNLIMITED = {"RATE_LIMIT_USER": "0", "RATE_LIMIT_ADDRESS": "0"}
 
 @dataclass(frozen=True)
 class Length:
-    """Seconds of a cell, turns of API and floors, connections. SHORT=1 is only to see that all of it runs."""
+    """Seconds of a measurement, number of rounds, numbers of connections. SHORT=1 checks that all of it runs."""
 
     seconds: float = 0.3
     rounds: int = 1
     connections: tuple[int, ...] = (CLIENTS,)
 
     @classmethod
-    def asked(cls) -> "Length":
-        """As the environment says."""
+    def from_environment(cls) -> "Length":
+        """The length that the environment names."""
         if os.environ.get("SHORT"):
             return cls()
         connections = os.environ.get("CONNECTIONS", "1,16,64").split(",")
@@ -52,7 +52,7 @@ class Length:
 
 @dataclass(frozen=True)
 class Served:
-    """The API in one cell; CPU in milliseconds a request."""
+    """The API in one measurement; CPU in milliseconds a request."""
 
     load: Load
     api: float
@@ -61,33 +61,33 @@ class Served:
 
 @dataclass
 class Row:
-    """Everything that was measured of one operation by one person: the API by connections, the floor by its way."""
+    """All measurements of one operation by one person: the API by connections, the baselines by their way."""
 
     operation: str
     person: str
     served: dict[int, list[Served]] = field(default_factory=dict)
-    floors: dict[str, list[Floor]] = field(default_factory=dict)
+    baselines: dict[str, list[Baseline]] = field(default_factory=dict)
     memory: float = 0.0
     doubled: list[Served] = field(default_factory=list)
 
-    def to_floor(self, way: str = "rls") -> float:
-        """The API's rate as a part of the floor's, each against its neighbour in time."""
-        pairs = zip(self.served[CLIENTS], self.floors[way], strict=True)
-        return statistics.median(one.load.rate / floor.rate for one, floor in pairs)
+    def to_baseline(self, way: str = "rls") -> float:
+        """The API's rate divided by the baseline's, each with the measurement next to it."""
+        pairs = zip(self.served[CLIENTS], self.baselines[way], strict=True)
+        return statistics.median(one.load.rate / baseline.rate for one, baseline in pairs)
 
     def overhead(self, with_: str = "rls", without: str = "where") -> float:
         """PostgreSQL's CPU for a transaction with policies against the same without.
 
-        The least of each: what else the machine does only adds to it.
+        The least of each, because other load of the machine only adds to it.
         """
-        one, other = (min(floor.cpu for floor in self.floors[way]) for way in (with_, without))
+        one, other = (min(baseline.cpu for baseline in self.baselines[way]) for way in (with_, without))
         return one / other
 
 
 class Bench:
-    """The instrument: one API over one data set."""
+    """Measurements of one API over one data set."""
 
-    def __init__(self, here: Ground, world: World, api: Cpu, length: Length) -> None:
+    def __init__(self, here: Dataset, world: World, api: Cpu, length: Length) -> None:
         self.here, self.world, self.api, self.length = here, world, api, length
         self.postgres = Cpu(here.postmaster)
         self.memory_before = api.memory()
@@ -96,11 +96,11 @@ class Bench:
         self._signer = ContextSigner(*next(iter(here.settings.context_keys().items())))
 
     def row(self, operation: Operation, person: Person) -> Row:
-        """The one that there is, or a new one."""
+        """The row of the operation and the person, created if there is none."""
         return self.rows.setdefault((operation.name, person.name), Row(operation.name, person.name))
 
     def serve(self, operation: Operation, person: Person, connections: int, seconds: float | None = None) -> Served:
-        """The API's cell."""
+        """Measures the API."""
         requests, headers = operation.requests(self.world, person), person.headers()
         before = self.api.spent(), self.postgres.quiet()
         done = load(self.world.address, requests, headers, connections, seconds or self.length.seconds)
@@ -111,13 +111,13 @@ class Bench:
         return Served(done, *((late - early) / done.requests * 1000 for early, late in zip(before, after, strict=True)))
 
     def _settle(self) -> None:
-        """Waits until the API has done what was under way when the load ended."""
+        """Waits until the API has finished what was running when the load ended."""
         busy = "select count(*) from pg_stat_activity where usename = 'claims_api' and state <> 'idle'"
         while self.world.admin.execute(busy).fetchone() != (0,):
             time.sleep(0.01)
 
-    def floor(self, operation: Operation, person: Person, way: str) -> Floor:
-        """pgbench's cell, which the rows know under `way`; one that begins with `where` is without policies."""
+    def baseline(self, operation: Operation, person: Person, way: str) -> Baseline:
+        """Measures pgbench; the row contains it under `way`. A way that begins with `where` is without policies."""
         caller, shape = person.caller, way.removesuffix(" unsigned")
         given = {
             **operation.given(self.world, person),
@@ -134,7 +134,7 @@ class Bench:
                 source="api",
                 read_only=operation.statement.read_only,
             )
-            return run_floor(
+            return run_baseline(
                 self.here.url,
                 self.postgres,
                 script,
@@ -142,29 +142,29 @@ class Bench:
                 self.length.seconds,
             )
 
-    def turns(self, operation: Operation, person: Person) -> None:
-        """Fills a row: API and floors in turn, then the API with fewer and more connections."""
-        self._look(operation, person)
+    def fill(self, operation: Operation, person: Person) -> None:
+        """Fills a row: API and baselines alternately, then the API with fewer and more connections."""
+        self._check(operation, person)
         row = self.row(operation, person)
-        self.serve(operation, person, CLIENTS, min(self.length.seconds, 1))  # warms
+        self.serve(operation, person, CLIENTS, min(self.length.seconds, 1))  # warm-up
         for _ in range(self.length.rounds):
             row.served.setdefault(CLIENTS, []).append(self.serve(operation, person, CLIENTS))
             for way in ("rls", "flush", "where") if operation.by_hand else ("rls", "flush"):
-                row.floors.setdefault(way, []).append(self.floor(operation, person, way))
+                row.baselines.setdefault(way, []).append(self.baseline(operation, person, way))
         for connections in self.length.connections:
             if connections != CLIENTS:
                 row.served[connections] = [self.serve(operation, person, connections)]
         row.memory = self.api.memory()
 
-    def turns_unsigned(self, operation: Operation, person: Person) -> None:
-        """The same floors where no signature is asked for."""
+    def fill_unsigned(self, operation: Operation, person: Person) -> None:
+        """Adds the baselines without a required signature."""
         row = self.row(operation, person)
         for _ in range(self.length.rounds if operation.by_hand else 0):
             for way in ("rls unsigned", "where unsigned"):
-                row.floors.setdefault(way, []).append(self.floor(operation, person, way))
+                row.baselines.setdefault(way, []).append(self.baseline(operation, person, way))
 
-    def _look(self, operation: Operation, person: Person) -> None:
-        """One answer is read before thousands are counted."""
+    def _check(self, operation: Operation, person: Person) -> None:
+        """Checks one response before thousands are counted."""
         method, path, body = operation.requests(self.world, person)[0]
         answer = httpx.request(method, self.world.address + path, content=body, headers=person.headers(), timeout=30)
         assert answer.status_code == operation.answer, f"{method} {path}: {answer.status_code} {answer.text}"
@@ -172,14 +172,14 @@ class Bench:
 
 
 @contextmanager
-def bench(here: Ground, length: Length) -> Iterator[Bench]:
-    """The instrument over a data set."""
+def bench(here: Dataset, length: Length) -> Iterator[Bench]:
+    """A bench over a data set."""
     with psycopg.connect(here.url, autocommit=True) as admin, served(here.settings, **UNLIMITED) as (address, pid):
         yield Bench(here, World(address, admin, cast(admin)), Cpu(pid), length)
 
 
 def chosen(names: list[str], world: World) -> list[tuple[Operation, Person]]:
-    """What is named, or everything."""
+    """The named operations, or all of them."""
     every = [(operation, person) for operation in OPERATIONS for person in operation.people(world)]
     return [
         (operation, person)
@@ -189,8 +189,8 @@ def chosen(names: list[str], world: World) -> list[tuple[Operation, Person]]:
 
 
 @contextmanager
-def no_signatures(here: Ground) -> Iterator[None]:
-    """Contexts need none meanwhile."""
+def no_signatures(here: Dataset) -> Iterator[None]:
+    """Requires no signatures of contexts meanwhile."""
     try:
         unsign(here.url)
         yield
@@ -201,35 +201,35 @@ def no_signatures(here: Ground) -> Iterator[None]:
 
 
 def measure(one: Bench, names: list[str]) -> None:
-    """Fills the rows, and prints each as soon as it is there; at the end come contexts without signatures, and two processes."""
+    """Fills the rows and prints each one; the last are those without signatures and with two processes."""
     work = chosen(names, one.world)
     for operation, person in work:
-        one.turns(operation, person)
-        print(bench_report.told(one.row(operation, person)), flush=True)
+        one.fill(operation, person)
+        print(report.summary(one.row(operation, person)), flush=True)
     tidy(one.world.admin)
     with no_signatures(one.here):
         for operation, person in work:
-            one.turns_unsigned(operation, person)
+            one.fill_unsigned(operation, person)
     tidy(one.world.admin)
     with served(one.here.settings, **UNLIMITED, PROCESSES="2") as (address, pid):
         two = Bench(one.here, World(address, one.world.admin, one.world.people), Cpu(pid), one.length)
         for operation, person in work:
-            two.serve(operation, person, CLIENTS, min(one.length.seconds, 1))  # warms
+            two.serve(operation, person, CLIENTS, min(one.length.seconds, 1))  # warm-up
             one.row(operation, person).doubled = [two.serve(operation, person, CLIENTS)]
         one.faults += two.faults
     tidy(one.world.admin)
 
 
 def main(names: list[str]) -> int:
-    """Prints the table and, where everything was measured and all was well, writes RESULTS.md."""
-    with ground(claims_asked()) as here, bench(here, Length.asked()) as one:
-        head = bench_report.head(one)
+    """Prints the table. Writes RESULTS.md if everything was measured and every response was a success."""
+    with dataset(claim_count()) as here, bench(here, Length.from_environment()) as one:
+        head = report.head(one)
         print(head, flush=True)
         measure(one, names)
-        print(f"\n{bench_report.table(one)}\n")
-        print("\n".join(one.faults) or "every answer was a success")
+        print(f"\n{report.table(one)}\n")
+        print("\n".join(one.faults) or "every response was a success")
         if not (names or one.faults):
-            bench_report.write(head, one)
+            report.write(head, one)
         return int(bool(one.faults))
 
 

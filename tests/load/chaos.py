@@ -1,7 +1,7 @@
-"""`make chaos`: one API and two workers under load over a durable server, while they and it are killed, frozen and cut off.
+"""`make chaos`: one API and two workers under load over a durable server, which are killed, frozen and cut off meanwhile.
 
-Afterwards the clients' own histories are compared with the database: nothing that was acknowledged may be lost, nothing may have
-happened twice. The faults follow from the seed; one that finds nothing to hit for a while, as a worker that is down, is in vain.
+The clients' own histories are then compared with the database: no acknowledged request may be lost, and none may have two
+effects. The faults follow from the seed. A fault without a target for a while, like a worker that is down, is counted as missed.
 """
 
 import asyncio
@@ -16,32 +16,32 @@ from typing import Any
 
 import psycopg
 
-from tests.load import verify as reconcile
-from tests.load.chaos_stage import Stage, staged
+from tests.load import verify
+from tests.load.chaos_deployment import Deployment, deployed
 from tests.load.clients import History, Times, load, log_in
 from tests.load.faults import KINDS, Fault, schedule
 from tests.load.harness import PASSWORD
 
 GIVE_UP, SETTLED = 25.0, 35.0
-"""Seconds after the load ends: until clients give up, and until every job must have ended."""
+"""Seconds after the load ends: until clients stop repeating requests, and until every job must have ended."""
 
 
-def run(stage: Stage, seed: int, seconds: float, faults: list[Fault]) -> History:
-    """Load for so many seconds, and the faults meanwhile; returns when everything has ended, or its time is over."""
+def run(deployment: Deployment, seed: int, seconds: float, faults: list[Fault]) -> History:
+    """Runs the load for these seconds with the faults. Returns when everything has ended, or at the time limit."""
     history = History()
-    tokens = log_in(stage.address, PASSWORD, stage.tenants)
+    tokens = log_in(deployment.address, PASSWORD, deployment.tenants)
     began = time.monotonic()
     times = Times(began + seconds, began + seconds + GIVE_UP)
     with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(asyncio.run, load(stage.address, tokens, stage.tenants, seed, history, times))
+        loading = pool.submit(asyncio.run, load(deployment.address, tokens, deployment.tenants, seed, history, times))
         try:
             for fault in faults:
-                stage.keep_until(began + fault.at)
-                stage.act(fault)
-            stage.keep_until(times.until)
-            stage.mend()
-            while not (loading.done() and stage.drained()) and time.monotonic() < times.until + SETTLED:
-                stage.ensure_running()
+                deployment.keep_until(began + fault.at)
+                deployment.act(fault)
+            deployment.keep_until(times.until)
+            deployment.recover()
+            while not (loading.done() and deployment.drained()) and time.monotonic() < times.until + SETTLED:
+                deployment.ensure_running()
         except BaseException:
             times.until = times.give_up = 0.0
             raise
@@ -51,9 +51,10 @@ def run(stage: Stage, seed: int, seconds: float, faults: list[Fault]) -> History
 
 @dataclass
 class Deliveries:
-    """How often the queue handed jobs out. again: more than once; late: those among them whose effect only a later delivery had.
+    """Deliveries of jobs by the queue. again: jobs with more than one; late: those of them with their effect in a later one.
 
-    rescues: seconds from the first delivery to the effect, of each of the late ones. effects: seconds from the event to the effect.
+    rescues: seconds from the first delivery to the effect, of each of the late ones. effects: seconds from the event to the
+    effect.
     """
 
     jobs: int
@@ -79,7 +80,7 @@ where j.queue_name = 'patient_status' and l.finished_at is not null"""
 
 
 def deliveries(connection: psycopg.Connection[Any]) -> Deliveries:
-    """From the queue's own events: a worker that asks for another attempt says when, app.rescue_jobs says at once."""
+    """Reads the queue's own events: a worker's retry has a time, that of app.rescue_jobs is immediate."""
     rows = connection.execute(DELIVERIES).fetchall()
     (failed,) = connection.execute(
         "select count(*) from procrastinate.procrastinate_jobs where queue_name = 'maintenance' and status = 'failed'"
@@ -95,14 +96,17 @@ def deliveries(connection: psycopg.Connection[Any]) -> Deliveries:
     )
 
 
-def seal(stage: Stage) -> None:
-    """So that the trail can be verified to its end; workers, who do it every minute, must be gone."""
-    with stage.admin() as connection:
+def seal(deployment: Deployment) -> None:
+    """Seals all entries, so that the audit log can be verified to its end.
+
+    No worker may run, because workers seal every minute.
+    """
+    with deployment.admin() as connection:
         connection.execute("select app.seal_audit_logs()")
 
 
-def table(stage: Stage, history: History, found: list[reconcile.Found], ended: Deliveries) -> str:
-    """What a run comes to, a line a figure."""
+def table(deployment: Deployment, history: History, found: list[verify.Found], ended: Deliveries) -> str:
+    """The result of a run, one figure a line."""
     kinds = Counter(one.kind for one in history.posted)
     known = Counter(one.kind for one in history.acknowledged())
     wrong = Counter(one.kind for one in found)
@@ -113,15 +117,18 @@ def table(stage: Stage, history: History, found: list[reconcile.Found], ended: D
         *((kind, f"{wrong[kind]}") for kind in ("lost", "doubled", "wrong")),
         ("jobs", f"{ended.jobs}; event to effect {_spread(ended.effects)}"),
         ("delivered again", f"{ended.again}, of these {ended.rescued} by app.rescue_jobs"),
-        ("effect stood already", f"{ended.again - len(ended.rescues)} of these"),
+        ("effect existed already", f"{ended.again - len(ended.rescues)} of these"),
         ("rescue time", f"{len(ended.rescues)} of these, first delivery to effect {_spread(ended.rescues)}"),
-        ("faults", f"{sum(stage.hits.values())}, {stage.missed} in vain"),
-        *((f"  {kind}", f"{stage.hits[kind]}") for kind in KINDS),
-        ("started again", f"workers {sum(one.starts - 1 for one in stage.workers)}, API {stage.api.starts - 1}"),
+        ("faults", f"{sum(deployment.hits.values())}, {deployment.missed} missed"),
+        *((f"  {kind}", f"{deployment.hits[kind]}") for kind in KINDS),
+        (
+            "started again",
+            f"workers {sum(one.starts - 1 for one in deployment.workers)}, API {deployment.api.starts - 1}",
+        ),
         ("answers", ", ".join(f"{what} {count}" for what, count in sorted(history.answers.items()))),
         ("request to acknowledged", _spread(waits)),
         ("longest outage", f"{history.longest_outage():.1f} s without any success"),
-        ("maintenance jobs failed", f"{ended.maintenance_failed}, which the clock brings again"),
+        ("maintenance jobs failed", f"{ended.maintenance_failed}, which are due again"),
     ]
     return "\n".join(f"{name:<26}{value}" for name, value in lines)
 
@@ -134,17 +141,17 @@ def _spread(seconds: list[float]) -> str:
 
 
 def main() -> int:
-    """The exit code: 1 where anything is lost, doubled or wrong."""
+    """The exit code: 1 if anything is lost, doubled or wrong."""
     seconds, seed = float(os.environ.get("CHAOS_SECONDS") or 300), int(os.environ.get("CHAOS_SEED") or 1)
     folder = os.environ.get("CHAOS_DIR")
     print(f"CHAOS_SEED={seed} CHAOS_SECONDS={seconds:g}", flush=True)
-    with staged(folder=Path(folder) if folder else None) as stage:
-        history = run(stage, seed, seconds, schedule(seed, seconds))
-        stage.stop()
-        seal(stage)
-        with stage.admin() as connection:
-            found, ended = reconcile.reconcile(connection, history), deliveries(connection)
-        print(table(stage, history, found, ended))
+    with deployed(folder=Path(folder) if folder else None) as deployment:
+        history = run(deployment, seed, seconds, schedule(seed, seconds))
+        deployment.stop()
+        seal(deployment)
+        with deployment.admin() as connection:
+            found, ended = verify.compare(connection, history), deliveries(connection)
+        print(table(deployment, history, found, ended))
     for one in [*(f"{kind}: {what}" for kind, what in found[:50]), *(f"answer: {one}" for one in history.unexpected)]:
         print(one)
     return 1 if found or history.unexpected else 0

@@ -1,4 +1,4 @@
-"""Clients that ask until they get an answer, and keep a history of their own of what they asked for and what they were told."""
+"""Clients that repeat each request until it succeeds, with a history of their requests and responses."""
 
 import asyncio
 import random
@@ -13,14 +13,14 @@ from typing import Any
 import httpx
 
 ANSWER_WITHIN = 5.0
-"""Seconds; then a client asks again, with the same key, while the first request may still be under way."""
+"""Seconds until a client repeats a request with the same key, while the first may still be running."""
 AGAIN = {409, 429, 503}
-"""Answers that mean: later. 409: the same key is in flight."""
+"""Statuses after which a client repeats the request. 409: another request with the same key is running."""
 
 
 @dataclass
-class Envelope:
-    """When a request went out and when it was answered, by time.monotonic(); what: a status, or the name of the error."""
+class Response:
+    """A request's start and end, by time.monotonic(). what: a status, or the name of the error."""
 
     sent_at: float
     at: float
@@ -30,34 +30,34 @@ class Envelope:
 
 @dataclass
 class Posted:
-    """What a client asked for under one key, with every answer."""
+    """A request under one key, with every response."""
 
     kind: str  # event or claim
     organization: str
     patient: str
     key: str
     body: dict[str, Any]
-    answers: list[Envelope] = field(default_factory=list)
+    answers: list[Response] = field(default_factory=list)
 
     @property
     def sent_at(self) -> float:
-        """When it was asked for first; infinitely late where it never was."""
+        """The time of the first try; infinite without one."""
         return self.answers[0].sent_at if self.answers else float("inf")
 
     @property
     def acknowledged_at(self) -> float:
-        """When a client first knew that it was done; infinitely late where none ever did."""
+        """The time of the first acknowledgement; infinite without one."""
         return min((one.at for one in self.answers if one.id), default=float("inf"))
 
     @property
     def ids(self) -> set[str]:
-        """What the acknowledgements called it: one name, or there are two of it."""
+        """The ids in the acknowledgements: one, or the request had two effects."""
         return {one.id for one in self.answers if one.id}
 
 
 @dataclass
 class History:
-    """What all clients did and saw. results: by event, as they were read over HTTP; answers: how many of each kind."""
+    """Requests and responses of all clients. results: by event, as they were read over HTTP; answers: responses by kind."""
 
     posted: list[Posted] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
@@ -66,18 +66,18 @@ class History:
     unexpected: Counter[str] = field(default_factory=Counter)
 
     def acknowledged(self) -> list[Posted]:
-        """What must be there."""
+        """The requests whose effects must exist."""
         return [one for one in self.posted if one.ids]
 
     def longest_outage(self) -> float:
-        """Seconds: the longest time in which not one request of any client succeeded."""
+        """Seconds: the longest time without a successful request of any client."""
         times = pairwise(sorted(self.succeeded_at))
         return max((after - before for before, after in times), default=0.0)
 
 
 @dataclass(frozen=True)
 class Tenant:
-    """An organization and who is in it. logins: e-mail addresses, all with the same password."""
+    """An organization and its users. logins: email addresses, all with the same password."""
 
     organization: str
     logins: list[str]
@@ -87,14 +87,14 @@ class Tenant:
 
 @dataclass
 class Times:
-    """By time.monotonic(): until when clients begin something new, and when they stop asking for what they began."""
+    """By time.monotonic(): until when clients begin requests, and until when they repeat them."""
 
     until: float
     give_up: float
 
 
 class Client:
-    """A user's system: reports visits, hands in claims, reads results, one request at a time."""
+    """A user's system: reports visits, submits claims, reads results, one request at a time."""
 
     def __init__(self, name: str, seed: int, tenant: Tenant, http: httpx.AsyncClient, history: History) -> None:
         self._name = name
@@ -106,14 +106,14 @@ class Client:
         self._visits: dict[str, tuple[str, str]] = {}
 
     async def run(self, times: Times) -> None:
-        """Asks for what it began until it is acknowledged, or its time is over."""
+        """Repeats its requests until they are acknowledged, or until its time is over."""
         while time.monotonic() < times.until:
             patient = self._chance.choice(self._tenant.patients)
             match self._chance.choices(["claim", "event", "read"], [4, 5, 2])[0]:
                 case "claim":
-                    await self._insist(self._claim(patient), "/api/claims", times)
+                    await self._repeat(self._claim(patient), "/api/claims", times)
                 case "event":
-                    await self._insist(self._event(patient), "/api/patient-status", times)
+                    await self._repeat(self._event(patient), "/api/patient-status", times)
                 case "read":
                     await self._read(patient)
             await asyncio.sleep(self._chance.uniform(0.02, 0.2))
@@ -123,7 +123,7 @@ class Client:
         return f"{self._name}-{self._number}"
 
     def _claim(self, patient: str) -> Posted:
-        """Its notes carry the key, so that one that was made twice shows."""
+        """A claim whose notes contain the key, so that a duplicate is found."""
         key = self._key()
         body = {
             "patientId": patient,
@@ -136,7 +136,7 @@ class Client:
         return Posted("claim", self._tenant.organization, patient, key, body)
 
     def _event(self, patient: str) -> Posted:
-        """What comes next in this client's visit of the patient."""
+        """The next event of this client's visit of the patient."""
         visit, last = self._visits.get(patient, ("", "over"))
         key = self._key()
         after = {
@@ -159,26 +159,26 @@ class Client:
         }
         return Posted("event", self._tenant.organization, patient, key, body)
 
-    async def _insist(self, one: Posted, path: str, times: Times) -> None:
+    async def _repeat(self, one: Posted, path: str, times: Times) -> None:
         self._history.posted.append(one)
         headers = {"Idempotency-Key": one.key} if one.kind == "claim" else {}
         while time.monotonic() < times.give_up:
             if await self._ask(one, "POST", path, json=one.body, headers=headers):
-                # Now and then as if the answer had been lost on its way: asked again, it must name the same.
+                # Now and then as if the response had been lost: the repeated request must get the same id.
                 if self._chance.random() < 0.03:
                     await self._ask(one, "POST", path, json=one.body, headers=headers)
                 return
             await asyncio.sleep(self._chance.uniform(0.1, 0.6))
 
     async def _read(self, patient: str) -> None:
-        """Results that are there must stay as they are."""
+        """Reads a result. Existing results must not change."""
         data = await self._ask(None, "GET", f"/api/patient-status/history/{patient}", params={"limit": 20})
         for event in data or []:
             if event["jobStatus"] in ("completed", "failed"):
                 self._history.results[event["id"]] = event["jobResult"]
 
     async def _ask(self, one: Posted | None, method: str, path: str, **more: Any) -> Any:
-        """The data of a success, None otherwise; either way it is in the history."""
+        """The data of a success, or None. Both are recorded in the history."""
         sent_at, data = time.monotonic(), None
         try:
             answer = await self._http.request(method, path, timeout=ANSWER_WITHIN, **more)
@@ -192,12 +192,12 @@ class Client:
             what = type(error).__name__
         self._history.answers[str(what)] += 1
         if one:
-            one.answers.append(Envelope(sent_at, time.monotonic(), what, data["id"] if data else None))
+            one.answers.append(Response(sent_at, time.monotonic(), what, data["id"] if data else None))
         return data
 
 
 def log_in(address: str, password: str, tenants: list[Tenant]) -> dict[str, str]:
-    """An access token for each login, by its address; good for 15 minutes."""
+    """An access token for each login, by its address, valid for 15 minutes."""
     tokens = {}
     for login in [login for tenant in tenants for login in tenant.logins]:
         answer = httpx.post(f"{address}/api/auth/login", json={"email": login, "password": password}, timeout=20)

@@ -1,8 +1,9 @@
-"""`make bench NAME=context_signature`: what signing the context costs, as the ratio of an API over a signed database to one over an unsigned copy.
+"""`make bench NAME=context_signature`: the cost of signing the context, as the ratio of a signed database to an unsigned copy.
 
-Unsigned: <table>_requires_context and <table>_context are gone, context.verify_proof and context.is_valid_proof check nothing, context.hmac_sha256 computes nothing; the API
-signs all the same, and what that takes is printed by itself. Elapsed is a client's, of AT_ONCE, for one request; CPU is user and system
-for each request, of the database's backends and of the API process. The two take turns, so that what else the machine does meets both.
+Unsigned: <table>_requires_context and <table>_context are dropped, context.verify_proof and context.is_valid_proof check nothing, and
+context.hmac_sha256 computes nothing. The API signs in both cases; the time of that is printed by itself. Elapsed time is a client's, of
+AT_ONCE, for one request. CPU is user and system for each request, of the database's backends and of the API process. The two copies
+alternate, so that other load of the machine affects both.
 """
 
 import http.client
@@ -23,7 +24,7 @@ from app.config import Settings
 from app.database.context import ContextSigner
 from app.dev.run import login_url
 from app.security.tokens import Caller
-from tests.load.harness import KEYS, ground, headers_at, served
+from tests.load.harness import KEYS, headers_at, prepared_server, served
 
 CLAIMS, ROUNDS, REQUESTS, AT_ONCE = 2000, 9, 1000, 2
 
@@ -52,7 +53,7 @@ language sql stable return nullif(current_setting('app.' || p_what), '')::uuid;
 
 @dataclass
 class Side:
-    """A database and the API process over it."""
+    """A database and its API process."""
 
     url: str
     address: str
@@ -77,7 +78,7 @@ class Side:
             assert answer.status == 200, body
 
     def _cpu(self) -> tuple[float, float]:
-        """Seconds so far of the API's backends, which stay the same: its pool neither grows nor shrinks; and of the API."""
+        """Seconds so far of the API's backends, whose number is constant, and of the API."""
         with psycopg.connect(self.url, autocommit=True) as admin:
             mine = "select pid from pg_stat_activity where datname = current_database() and usename = 'claims_api'"
             pids = [pid for (pid,) in admin.execute(mine)]
@@ -89,13 +90,14 @@ def _spent(pid: int) -> float:
     return sum(psutil.Process(pid).cpu_times()[:2])
 
 
-def seed_demo_data(url: str, patient: str, provider: str) -> str:
-    """So many claims; the id of one of them."""
+def seed_claims(url: str, patient: str, provider: str) -> str:
+    """Creates this number of claims, and returns the id of one of them."""
     with psycopg.connect(url, autocommit=True) as admin:
         with admin.transaction():
             admin.execute("set local search_path = app")
             admin.execute(
-                "select set_config('role', context.begin_request(organization_id, user_id, null, 'load', '', 'sql', false), true) from users"
+                "select set_config('role', context.begin_request(organization_id, user_id, null, 'load', '', 'sql', false), true) "
+                "from users"
             )
             made = admin.execute(
                 "insert into claims (patient_id, provider_id, diagnosis_code, amount_cents, service_date) "
@@ -107,19 +109,19 @@ def seed_demo_data(url: str, patient: str, provider: str) -> str:
 
 
 def unsign(url: str) -> None:
-    """Lets the database ask for no signature any more, and make none of its own."""
+    """Replaces the functions of the database that check or compute signatures."""
     with psycopg.connect(url) as admin:
         admin.execute(UNSIGN)
         (assume,) = admin.execute("select pg_get_functiondef('context.establish'::regproc)").fetchone() or ("",)
         bare, signs = re.subn(r"select k\.inner_pad.*?(?=end\n\$)", "", assume, flags=re.DOTALL)
         assert signs == 1
         admin.execute(bare)
-        # A scratch database: the API would rightly refuse to start on one that was changed by hand.
+        # A scratch database: the API refuses to start on one that was changed by hand.
         admin.execute("update schema_admin.state set catalog = schema_admin.fingerprint()")
 
 
 def unsigned(settings: Settings) -> Settings:
-    """A copy of the database that no longer asks for signatures."""
+    """A copy of the database that requires no signatures."""
     assert settings.database_url
     with psycopg.connect(make_conninfo(settings.database_url, dbname="template1"), autocommit=True) as admin:
         admin.execute("create database unsigned template postgres")
@@ -131,7 +133,7 @@ def unsigned(settings: Settings) -> Settings:
 
 
 def signing() -> float:
-    """Microseconds that the API takes to sign a context."""
+    """Microseconds that the API needs to sign a context."""
     key = next(iter(Settings(token_keys=KEYS).context_keys().items()))
     signer, caller = ContextSigner(*key), Caller(uuid4(), uuid4(), uuid4(), "admin")
     sign = lambda: signer.sign_context(caller, request_id="load", address="", source="api", read_only=True)["proof"](1)  # noqa: E731
@@ -142,7 +144,7 @@ def compare(name: str, path: str, with_: Side, without: Side) -> None:
     """Prints the medians of both and their ratio."""
     rounds: list[tuple[float, float, float]] = []
     for side in (with_, without):
-        side.measured(path)  # warms
+        side.measured(path)  # warm-up
     for _ in range(ROUNDS):
         rounds += [with_.measured(path), without.measured(path)]
     for what, *columns in zip(("elapsed", "CPU of PostgreSQL", "CPU of the API"), *rounds, strict=True):
@@ -153,8 +155,8 @@ def compare(name: str, path: str, with_: Side, without: Side) -> None:
 def main() -> None:
     """Prints the table."""
     alone = {"POOL_SIZE": str(AT_ONCE)}
-    with ground() as (settings, patient, provider):
-        claim = seed_demo_data(settings.database_url or "", patient, provider)
+    with prepared_server() as (settings, patient, provider):
+        claim = seed_claims(settings.database_url or "", patient, provider)
         copy = unsigned(settings)
         with served(settings, **alone) as one, served(copy, **alone) as two:
             sides = [

@@ -7,21 +7,21 @@ from pathlib import Path
 import psutil
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
-"""Seconds: as finely as the kernel counts."""
+"""Seconds: the resolution of the kernel's count."""
 
 
 class Cpu:
-    """The CPU seconds that a process and all its children took, those that have ended too."""
+    """The CPU seconds of a process and all its children, ended ones included."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
 
     def spent(self) -> float:
-        """User and system, so far."""
+        """User and system seconds so far."""
         return sum(_spent(one.pid) for one in (self._process, *self._process.children(recursive=True)))
 
     def quiet(self) -> float:
-        """The same once no child ends any more: what a client used is counted when the last of its backends is gone."""
+        """The same, once no child is ending: the CPU of a client is counted when the last of its backends has ended."""
         before = -1
         while (now := len(self._process.children())) != before:
             before = now
@@ -29,7 +29,7 @@ class Cpu:
         return self.spent()
 
     def memory(self) -> float:
-        """MiB in memory of it and its children; what they share counts once."""
+        """MiB in memory of the process and its children; shared pages count once."""
         return sum(_memory(one.pid) for one in (self._process, *self._process.children(recursive=True)))
 
 
@@ -42,7 +42,7 @@ def _spent(pid: int) -> float:
 
 
 def _memory(pid: int) -> float:
-    """MiB, of shared pages a process's part; the resident set where that can't be read."""
+    """MiB, with a process's part of shared pages; the resident set if that cannot be read."""
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except PermissionError:

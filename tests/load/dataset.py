@@ -1,6 +1,6 @@
-"""What the benchmarks run on: a server of their own with the data set of dataset.sql, built once where BENCH_DIR says where to keep it.
+"""The data set of the benchmarks: a server of their own with the rows of dataset.sql, kept in BENCH_DIR if that is set.
 
-It is built without any care for a crash and with indexes made last; it is served with PostgreSQL's own settings but for the memory.
+It is built without durability and with indexes created last. It runs with PostgreSQL's own settings, except for the memory.
 """
 
 import fcntl
@@ -28,7 +28,7 @@ from tests.load.harness import settings_at
 
 DATA = Path(__file__).with_name("dataset.sql")
 MEMORY = {5_000_000: "4GB", 50_000: "2GB", 0: "128MB"}
-"""shared_buffers, from so many claims on."""
+"""shared_buffers by the least number of claims."""
 BUILDING = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
@@ -42,8 +42,8 @@ BUILDING = {
 
 
 @dataclass
-class Ground:
-    """A server with the data set, and where it is."""
+class Dataset:
+    """A server with the data set."""
 
     settings: Settings
     server: Embedded
@@ -52,23 +52,23 @@ class Ground:
 
     @property
     def url(self) -> str:
-        """An administrator's."""
+        """An administrator's URL."""
         return self.server.url()
 
     @property
     def postmaster(self) -> int:
-        """The process id of the server, whose children all its other processes are."""
+        """The process id of the server, the parent of all its other processes."""
         return int((self.server.data / "postmaster.pid").read_text().split()[0])
 
 
-def claims_asked() -> int:
-    """How many claims the data set shall have."""
+def claim_count() -> int:
+    """The number of claims in the data set."""
     return int(os.environ.get("CLAIMS", "1000000"))
 
 
 @contextmanager
-def ground(claims: int) -> Iterator[Ground]:
-    """The server, with a data set that is there already or is built now."""
+def dataset(claims: int) -> Iterator[Dataset]:
+    """The server with the data set, which exists already or is built now."""
     with _folder(claims) as folder:
         server = Embedded(folder / "postgres")
         ready = folder / "ready.json"
@@ -80,7 +80,7 @@ def ground(claims: int) -> Iterator[Ground]:
             with psycopg.connect(server.url(), autocommit=True) as admin:
                 tidy(admin)
                 warm(admin)
-                yield Ground(settings, server, claims, json.loads(ready.read_text()))
+                yield Dataset(settings, server, claims, json.loads(ready.read_text()))
                 tidy(admin)
         finally:
             server.stop()
@@ -88,9 +88,9 @@ def ground(claims: int) -> Iterator[Ground]:
 
 @contextmanager
 def _folder(claims: int) -> Iterator[Path]:
-    """Where the data set of these files is, or a temporary place."""
+    """The folder for the data set of these files, or a temporary one."""
     if kept := os.environ.get("BENCH_DIR"):
-        # Functions and policies are made anew at every start; what the rows stand in decides.
+        # Functions and policies are replaced at every start; only what defines the rows is part of the key.
         made_from = [DATA, *sorted(migrate.MIGRATIONS.glob("*.sql"))]
         key = hashlib.sha256(b"".join(path.read_bytes() for path in made_from)).hexdigest()[:12]
         folder = Path(kept) / f"claims-{claims}-{key}"
@@ -99,7 +99,7 @@ def _folder(claims: int) -> Iterator[Path]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                # Two would end each other's server.
+                # Two runs would stop each other's server.
                 raise SystemExit(f"bench: another run uses {folder}") from None
             yield folder
         return
@@ -109,7 +109,7 @@ def _folder(claims: int) -> Iterator[Path]:
 
 
 def _build(folder: Path, claims: int) -> dict[str, Any]:
-    """Builds the data set there; how long each phase took, and how large it is."""
+    """Builds the data set. Returns the seconds of each phase, and the size."""
     took: dict[str, float] = {}
     memory = {"shared_buffers": next(size for least, size in MEMORY.items() if claims >= least)}
     server = Embedded(folder / "postgres", durable=False).start()
@@ -120,9 +120,9 @@ def _build(folder: Path, claims: int) -> dict[str, Any]:
             re.findall(r"^-- phase: (\w+)\n(.*?)(?=^-- phase: |\Z)", DATA.read_text(), re.MULTILINE | re.DOTALL)
         )
         tables = ["claims", "claim_status_history", "audit_logs", "patients, users, providers, care_relationships"]
-        with timed(took, "ground"):
-            _run(server, claims, phases["ground"])
-        for name in ("claims", "trail"):
+        with timed(took, "base"):
+            _run(server, claims, phases["base"])
+        for name in ("claims", "history"):
             with timed(took, name):
                 both([lambda part=part, name=name: _run(server, claims, phases[name], part) for part in (0, 1)])  # type: ignore[misc]
         with timed(took, "indexes"):
@@ -134,7 +134,7 @@ def _build(folder: Path, claims: int) -> dict[str, Any]:
             _run(server, claims, "vacuum (analyze)")
         with psycopg.connect(server.url()) as admin:
             (size,) = admin.execute("select pg_database_size(current_database())").fetchone() or (0,)
-            # No job is measured here, and readiness wants a worker that lives.
+            # No job is measured, and readiness requires a live worker.
             admin.execute("insert into procrastinate.procrastinate_workers (last_heartbeat) values ('infinity')")
         _configure(server, memory, reset=True)
     finally:
@@ -143,7 +143,7 @@ def _build(folder: Path, claims: int) -> dict[str, Any]:
 
 
 def _configure(server: Embedded, settings: dict[str, str], *, reset: bool = False) -> None:
-    """Restarts the server with these settings; reset: and no other."""
+    """Restarts the server with these settings. reset: and with no others."""
     with psycopg.connect(server.url(), autocommit=True) as admin:
         if reset:
             admin.execute("alter system reset all")
@@ -155,14 +155,14 @@ def _configure(server: Embedded, settings: dict[str, str], *, reset: bool = Fals
 
 def _run(server: Embedded, claims: int, script: str, part: int = 0) -> None:
     with psycopg.connect(server.url(), autocommit=True) as admin:
-        # No trigger runs: what they would have written is planted too.
+        # No trigger runs: their rows are inserted too.
         admin.execute("set search_path = app; set session_replication_role = replica")
         admin.execute(f"set bench.claims = {claims}; set bench.part = {part}")
         admin.execute(script.encode())
 
 
 def _indexes(server: Embedded) -> list[str]:
-    """What makes each index that the data set's script dropped, and the constraint that it stands for."""
+    """The statements for the indexes that the data set's script dropped, and for their constraints."""
     with psycopg.connect(server.url()) as admin:
         later = admin.execute(
             "select definition, on_table, constraint_name, constraint_kind from bench.later order by on_table <> 'app.claims', name"
@@ -174,7 +174,7 @@ def _indexes(server: Embedded) -> list[str]:
 
 
 def both(work: list[Callable[[], None]]) -> None:
-    """Does everything, two at a time."""
+    """Runs all functions, two at a time."""
     with ThreadPoolExecutor(2) as hands:
         for done in [hands.submit(one) for one in work]:
             done.result()
@@ -182,7 +182,7 @@ def both(work: list[Callable[[], None]]) -> None:
 
 @contextmanager
 def timed(took: dict[str, float], name: str) -> Iterator[None]:
-    """Notes the seconds that it took."""
+    """Records the seconds of a phase."""
     started = time.perf_counter()
     yield
     took[name] = time.perf_counter() - started
@@ -190,7 +190,7 @@ def timed(took: dict[str, float], name: str) -> Iterator[None]:
 
 
 def warm(admin: psycopg.Connection[Any]) -> None:
-    """Reads the claims and what belongs to them into memory, as a server that has run for a while has them."""
+    """Reads claims and related rows into memory, as on a server that has run for a while."""
     admin.execute("create extension if not exists pg_prewarm")
     admin.execute(
         "select sum(pg_prewarm(c.oid::regclass)) from pg_class c "
@@ -199,9 +199,9 @@ def warm(admin: psycopg.Connection[Any]) -> None:
 
 
 def tidy(admin: psycopg.Connection[Any]) -> None:
-    """Takes away what runs added, this one or one that was killed, so that a data set that is kept stays the same.
+    """Deletes the rows that runs added, also those of a killed run, so that a kept data set stays the same.
 
-    Moved claims stay moved.
+    Updated claims stay updated.
     """
     for role in ACTING:
         admin.execute(f"alter role {role} nobypassrls")

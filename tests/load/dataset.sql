@@ -1,11 +1,11 @@
 -- The data set of `make bench`: a hundred organizations over two years, the first with a fifth of all claims, in which old claims are
--- settled and new ones open. Every row follows from its number, so that whoever measures knows all ids without looking them up; the
--- same at every run, but for the moment it counts back from. Run by tests/load/bench_ground.py, phase by phase, as an administrator
--- where there is the schema and no tenant yet; `set bench.claims = 1000000` says how many claims in all.
+-- settled and new ones open. Every row follows from its number, so benchmarks know all ids without queries. Each run gives the same
+-- rows, but for the time from which it counts back. Run by tests/load/dataset.py, phase by phase, as an administrator of a database with
+-- the schema and without a tenant. `set bench.claims = 1000000` sets the number of claims.
 -- The kth claim of the first tenant is number 5k. `few` of them each belong to: provider 1 and processor 1, all of them recent; provider
 -- 2 and processor 2, spread over the two years. Just before the recent ones every second of 2 * `open` is under review, to be moved.
 
--- phase: ground
+-- phase: base
 create schema bench;
 grant usage on schema bench to claims_api, claims_admin, claims_processor, claims_provider, claims_patient;
 
@@ -13,12 +13,12 @@ grant usage on schema bench to claims_api, claims_admin, claims_processor, claim
 create function bench.chance(n bigint, salt integer) returns double precision language sql immutable parallel safe
 return (hashint8extended(n, salt) & 1048575) / 1048576.0::double precision;
 -- A UUIDv7 for the nth row of its kind: 1 organizations, 2 providers, 3 patients, 4 admins, 5 processors, 6 providers' users,
--- 7 patients' users, 8 claims, 9 entries of the trail.
+-- 7 patients' users, 8 claims, 9 entries of the audit log.
 create function bench.id(at_ms bigint, kind integer, n bigint) returns uuid language sql immutable parallel safe
 return (lpad(to_hex(at_ms), 12, '0') || '7' || lpad(to_hex(kind), 3, '0') || '8' || lpad(to_hex(n), 15, '0'))::uuid;
--- Whom a patient goes to: one of two, many to a few of them; never to 1 and 2, who have their own.
-create function bench.treating(patient bigint, turn integer, providers integer) returns integer language sql immutable parallel safe
-return 3 + floor((providers - 2) * bench.chance(patient * 2 + turn, 2) ^ 2)::integer;
+-- The provider of a patient: one of two, many patients to a few of them; never 1 and 2, which have their own.
+create function bench.treating(patient bigint, nth integer, providers integer) returns integer language sql immutable parallel safe
+return 3 + floor((providers - 2) * bench.chance(patient * 2 + nth, 2) ^ 2)::integer;
 
 create table bench.plan as
 select claims, claims / 5 as largest, least(200, claims / 50) as few, least(1000, claims / 50) as open, since, (extract(epoch from since) * 1000)::bigint as since_ms
@@ -80,9 +80,9 @@ select organization_id, bench.id(since_ms, kind, base + k), role || k || '@bench
 from bench.tenants, lateral (values (4, 'admin', 2, 1), (5, 'claims_processor', processors, 1), (6, 'provider', providers, 1),
     (7, 'patient', patients, 5)) as kinds (kind, role, count, step), generate_series(1, count, step) as k;
 insert into care_relationships (organization_id, provider_id, patient_id, created_at)
-select distinct on (organization_id, bench.treating(base + k, turn, providers), k) organization_id,
-    bench.id(since_ms, 2, base + bench.treating(base + k, turn, providers)), bench.id(since_ms, 3, base + k), since
-from bench.tenants, generate_series(1, patients) as k, generate_series(0, 1) as turn
+select distinct on (organization_id, bench.treating(base + k, nth, providers), k) organization_id,
+    bench.id(since_ms, 2, base + bench.treating(base + k, nth, providers)), bench.id(since_ms, 3, base + k), since
+from bench.tenants, generate_series(1, patients) as k, generate_series(0, 1) as nth
 union all
 select organization_id, bench.id(since_ms, 2, base + provider), bench.id(since_ms, 3, base + k), since
 from bench.tenants, generate_series(1, 2) as provider, generate_series(1, 50) as k where n = 1;
@@ -112,21 +112,21 @@ drawn as (
     select g, since + make_interval(secs => g * 63072000.0 / claims) as at, 730.0 * (claims - g) / claims as age,
         bench.chance(g, 6) as kind, case when g % 5 = 0 then 1 else 1 + width_bucket(bench.chance(g, 0), bounds) end as n,
         case when g % 5 = 0 and g / 5 > largest - 2 * few then 1 when g % 5 = 0 and g / 5 % (largest / few) < 2 then 2 end as special,
-        case when g / 5 > largest - 2 * few then g / 5 % 2 else g / 5 % (largest / few) end as turn,
+        case when g / 5 > largest - 2 * few then g / 5 % 2 else g / 5 % (largest / few) end as nth,
         g % 10 = 0 and g / 5 > largest - 2 * few - 2 * open as is_open, claims
     from bench.plan, bounds, generate_series(1 + current_setting('bench.part')::bigint, claims, 2) as g
 ),
 placed as (
     select d.*, t.organization_id, t.since, t.since_ms, t.base, t.providers,
-        case when special is not null and turn = 1 then special end as special_provider,
-        case when special is not null and turn = 0 then special end as special_processor,
-        case when special is not null and turn = 1 then 1 + g / 5 % 50
+        case when special is not null and nth = 1 then special end as special_provider,
+        case when special is not null and nth = 0 then special end as special_processor,
+        case when special is not null and nth = 1 then 1 + g / 5 % 50
             else 1 + floor(bench.chance(g, 1) * (t.patients - 1) * g / claims)::bigint end as patient,
-        bench.id(t.since_ms, 5, t.base + case when special is not null and turn = 0 then special
+        bench.id(t.since_ms, 5, t.base + case when special is not null and nth = 0 then special
             else 3 + floor((t.processors - 2) * bench.chance(g, 3))::integer end) as worker,
         (500 * exp(7 * bench.chance(g, 5) ^ 2))::bigint + g % 100 as cents,
         case
-            when special = 1 then case when turn = 1 then 'submitted' when kind < 0.7 then 'under_review' else 'pending_info' end
+            when special = 1 then case when nth = 1 then 'submitted' when kind < 0.7 then 'under_review' else 'pending_info' end
             when is_open then 'under_review'
             when kind < 0.01 then 'draft'
             when age < 10 then case when kind < 0.75 then 'submitted' when kind < 0.95 then 'under_review' else 'pending_info' end
@@ -157,7 +157,7 @@ from placed join bench.codes on c = floor(1000 * bench.chance(g, 4) ^ 3)::intege
         case when status in ('approved', 'paid', 'reversed') then 'approved' when status in ('rejected', 'appealed') then 'rejected' end
     ) as last_move (moved, moved_at, decision);
 
--- phase: trail
+-- phase: history
 -- On two connections at once: the first steps with a tenth of the entries, and all other steps.
 insert into claim_status_history (organization_id, claim_id, version, from_status, to_status, at, by_user_id, by_role, source)
 select organization_id, claim_id, s.version, from_status, to_status, case s.version when 1 then created_at else updated_at end,
@@ -172,5 +172,5 @@ from claims
 where uuid_hash(claim_id) % 10 = 0 and current_setting('bench.part') = '0';
 
 -- phase: counts
--- What the database keeps by itself (counts, sums) is filled here: no trigger ran.
+-- Totals that triggers would have written.
 select rebuild_claim_totals();

@@ -1,10 +1,10 @@
-"""`make bench NAME=fairness`: what one user's load at CONNECTIONS (64) connections does to a user of another organization.
+"""`make bench NAME=fairness`: the effect of one user's load over CONNECTIONS (64) connections on a user of another organization.
 
-Over the data set of `make bench` with CLAIMS (1,000,000, of which the loading user's organization has a fifth), one API process without
-rate limits. The other user asks for a list and for a claim, RATE times a second in all, whatever became of the requests before. For each
-load in turn: SECONDS (8) without it, then as long with it, which is the ratio of a row. Names of loads as arguments choose some.
-refused: answers to the other user that are no 200, 503 among them; its 429 and other answers to the loading user stand in `load`.
-Nothing is asserted here: tests/http/test_fairness.py holds the ratio in short.
+It uses the data set of `make bench` with CLAIMS (1,000,000, a fifth of them of the loading user's organization) and one API
+process without rate limits. The other user requests a list and a claim, RATE times a second in all, at a constant rate. For each
+load: SECONDS (8) without it, then as long with it, which is the ratio of a row. Arguments are names of loads to select some.
+refused: responses to the other user that are no 200, 503 included; its 429 and the responses to the loading user are in `load`.
+Nothing is asserted; tests/http/test_fairness.py asserts the ratio in short.
 """
 
 import asyncio
@@ -24,20 +24,20 @@ import psycopg
 from app.security.passwords import hash_password
 from app.security.tokens import Caller, make_token
 from tests.load.bench import UNLIMITED
-from tests.load.dataset import claims_asked, ground
+from tests.load.dataset import claim_count, dataset
 from tests.load.harness import KEYS, PASSWORD, served
-from tests.load.logins import Request, Wire, p99, steadily
+from tests.load.logins import HttpConnection, Request, p99, steadily
 from tests.load.operations import Walk, World, cast, claiming
 
 LINES = 100_000
 CONNECTIONS = int(os.environ.get("CONNECTIONS", "64"))
 SETTLES = 1.5
-"""Seconds that a load runs before anything is measured."""
+"""Seconds that a load runs before measurement."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """Requests of one kind, repeated by each connection in turn. trickles: sends the body a byte every so many seconds."""
+    """Requests of one kind, repeated by each connection. trickles: seconds between two bytes of a body."""
 
     name: str
     requests: list[bytes]
@@ -48,8 +48,8 @@ class Load:
 
 
 @dataclass
-class Told:
-    """What came of a load: how many answers by status, 0 for connections that ended without one."""
+class Outcome:
+    """The result of a load: responses by status, 0 for connections that ended without one."""
 
     statuses: Counter[int] = field(default_factory=Counter)
 
@@ -59,14 +59,14 @@ class Told:
 
 
 def raw(method: str, path: str, headers: dict[str, str], body: bytes = b"", kind: str = "application/json") -> bytes:
-    """A request as it goes over the wire."""
+    """The bytes of a request."""
     lines = [f"{method} {path} HTTP/1.1", "Host: bench", *(f"{name}: {value}" for name, value in headers.items())]
     lines += [f"Content-Type: {kind}", f"Content-Length: {len(body)}"] if body else []
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 async def _asked(load: Load, sent: bytes) -> int:
-    """The status, when the connection has ended."""
+    """The status, once the connection has ended."""
     reader, writer = await asyncio.open_connection(load.host, load.port, limit=2**20)
     try:
         head, _, body = sent.partition(b"\r\n\r\n")
@@ -90,41 +90,43 @@ async def _asked(load: Load, sent: bytes) -> int:
         writer.close()
 
 
-async def _repeated(load: Load, number: int, told: Counter[int]) -> None:
-    """Over one connection for as long as it lasts, or over a new one for each."""
+async def _repeated(load: Load, number: int, statuses: Counter[int]) -> None:
+    """Repeats requests over one connection while it is open, or over a new one for each."""
     at = number
     while True:
         if load.streams or load.trickles:
-            told[await _asked(load, load.requests[at % len(load.requests)])] += 1
+            statuses[await _asked(load, load.requests[at % len(load.requests)])] += 1
             at += 1
             continue
         try:
-            wire = await Wire.to(Request(load.host, load.port, b""))
+            connection = await HttpConnection.to(Request(load.host, load.port, b""))
             while True:
-                told[await wire.ask(Request(load.host, load.port, load.requests[at % len(load.requests)]))] += 1
+                statuses[
+                    await connection.ask(Request(load.host, load.port, load.requests[at % len(load.requests)]))
+                ] += 1
                 at += CONNECTIONS
         except (OSError, asyncio.IncompleteReadError, IndexError):
-            told[0] += 1
-            await asyncio.sleep(0.05)  # a server that refuses connections is not asked again at once
+            statuses[0] += 1
+            await asyncio.sleep(0.05)  # a server that refuses connections is not tried again at once
 
 
-async def _pressed(load: Load, seconds: float) -> Counter[int]:
-    told: Counter[int] = Counter()
-    running = [asyncio.create_task(_repeated(load, number, told)) for number in range(CONNECTIONS)]
+async def _run_load(load: Load, seconds: float) -> Counter[int]:
+    statuses: Counter[int] = Counter()
+    running = [asyncio.create_task(_repeated(load, number, statuses)) for number in range(CONNECTIONS)]
     await asyncio.sleep(seconds)
     for one in running:
         one.cancel()
     await asyncio.gather(*running, return_exceptions=True)
-    return told
+    return statuses
 
 
-def press(load: Load, seconds: float) -> Counter[int]:
-    """The load for so long, in a process of its own."""
-    return asyncio.run(_pressed(load, seconds))
+def run_load(load: Load, seconds: float) -> Counter[int]:
+    """The load for this time, in a process of its own."""
+    return asyncio.run(_run_load(load, seconds))
 
 
 def _bulk(world: World, walk: Walk, headers: dict[str, str]) -> list[bytes]:
-    """A thousand claims each, to and fro."""
+    """A thousand claims each, back and forth."""
     claims = [str(claim) for claim, _ in world.claims(walk, "i")]
     batches = [claims[at : at + 1000] for at in range(0, len(claims) - 999, 1000)]
     moves = [{"status": "under_review"}, {"status": "pending_info", "reason": "More is needed"}]
@@ -145,7 +147,7 @@ def _import(world: World, number: int, person: Any) -> bytes:
 
 
 def loads(world: World) -> list[Load]:
-    """Everything that one user may press with."""
+    """Every kind of load by one user."""
     by_name = {person.name: person for person in world.people}
     admin, processor = by_name["admin"], by_name["processor, recent"]
     headers = admin.headers()
@@ -189,7 +191,7 @@ def loads(world: World) -> list[Load]:
 
 
 def others(world: World) -> list[Request]:
-    """What an admin of another organization asks for: a list and a claim."""
+    """Requests of an admin of another organization: a list and a claim."""
     organization_id, user_id = world.admin.execute(
         "insert into auth.sessions (organization_id, session_id, user_id) "
         "select u.organization_id, u.user_id, u.user_id from app.users u join bench.tenants t using (organization_id) "
@@ -205,7 +207,7 @@ def others(world: World) -> list[Request]:
 
 
 async def measured(requests: list[Request], seconds: float, during: Callable[[], Awaitable[Any]]) -> list[float]:
-    """Seconds of the other user's requests while something else happens."""
+    """Seconds of the other user's requests while something else runs."""
     running = asyncio.ensure_future(during())
     await asyncio.sleep(SETTLES)
     over = time.perf_counter() + seconds
@@ -215,7 +217,7 @@ async def measured(requests: list[Request], seconds: float, during: Callable[[],
 
 
 async def _settled(world: World, requests: list[Request]) -> None:
-    """The API has done what was under way when a load ended, and both users' requests are quick again."""
+    """Waits until the API has finished the load's requests, and both users' requests are quick again."""
     busy = "select count(*) from pg_stat_activity where usename = 'claims_api' and state <> 'idle'"
     quiet = 0
     while quiet < 10:
@@ -229,11 +231,11 @@ async def _matches(world: World, load: Load, requests: list[Request], seconds: f
     async def nothing() -> None:
         return None
 
-    told: Counter[int] = Counter()
+    statuses: Counter[int] = Counter()
 
     async def pressed() -> None:
         loop = asyncio.get_running_loop()
-        told.update(await loop.run_in_executor(pool, press, load, seconds + SETTLES + 0.5))
+        statuses.update(await loop.run_in_executor(pool, run_load, load, seconds + SETTLES + 0.5))
 
     await _settled(world, requests)
     alone = await measured(requests, seconds, nothing)
@@ -241,7 +243,7 @@ async def _matches(world: World, load: Load, requests: list[Request], seconds: f
     refused = sum(one == float("inf") for one in loaded)
     return (
         f"{load.name:<20}{p99(alone):>10.1f}{p99(loaded):>10.1f}{p99(loaded) / p99(alone):>8.1f}"
-        f"{sorted(loaded)[len(loaded) // 2] * 1000:>10.1f}{refused:>9}  {Told(told).words()}"
+        f"{sorted(loaded)[len(loaded) // 2] * 1000:>10.1f}{refused:>9}  {Outcome(statuses).words()}"
     )
 
 
@@ -249,7 +251,7 @@ def main(names: list[str]) -> None:
     """Prints a row for each load."""
     seconds = float(os.environ.get("SECONDS", "8"))
     with (
-        ground(claims_asked()) as here,
+        dataset(claim_count()) as here,
         served(here.settings, **UNLIMITED) as (address, _),
         psycopg.connect(here.url, autocommit=True) as admin,
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool,

@@ -1,4 +1,4 @@
-"""Which faults a run of `make chaos` has, and when."""
+"""The faults of a run of `make chaos`, and their times."""
 
 import random
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ KINDS = (
     "kill worker", "freeze worker", "stop worker", "end backends", "cut listener", "crash database", "kill API",
 )  # fmt: skip
 MOMENTS = ("at any moment", "at work", "at work, undone")
-"""Jobs are short, so most faults wait until workers are in the middle of some; undone: what they were doing is rolled back."""
+"""Jobs are short, so most faults wait until workers are in the middle of some. undone: their transactions are rolled back."""
 BETWEEN, FROZEN, DOWN = (1.0, 4.5), (9.0, 12.0), (0.2, 4.0)
-"""Seconds: from one fault to the next; that a worker stands still (jobs.worker takes it for dead after 8); that the database is down."""
+"""Seconds: between faults; that a worker is frozen (jobs.worker declares it dead after 8); that the database is down."""
 QUIET = 0.15
 """The last part of the time, without faults."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """at: seconds from the start; which: decides whom it hits; lasts: seconds, where it is one that lasts."""
+    """at: seconds from the start; which: selects the target; lasts: seconds, for a fault with a duration."""
 
     at: float
     kind: str
@@ -26,7 +26,7 @@ class Fault:
 
 
 def schedule(seed: int, seconds: float) -> list[Fault]:
-    """The faults of a run: every kind once in each round, in an order of its own. The same seed gives the same."""
+    """The faults of a run: every kind once in each round, in random order. The same seed gives the same faults."""
     chance = random.Random(seed)
     faults: list[Fault] = []
     kinds: list[str] = []

@@ -1,4 +1,4 @@
-"""What measurements stand on: an embedded server, the schema, one organization, and a real API process."""
+"""The API under measurement: an embedded server, the schema, one organization, and a real API process."""
 
 import os
 import signal
@@ -27,8 +27,8 @@ KEYS = {"bench": b"a secret of the measurements; 32 bytes"}
 
 
 @dataclass
-class Stand:
-    """A running API and what a client needs to use it as an admin."""
+class RunningApi:
+    """A running API, and the facts that a client needs to use it as an admin."""
 
     address: str
     pid: int
@@ -39,7 +39,7 @@ class Stand:
 
 
 def settings_at(url: str) -> Settings:
-    """What API and worker are told of the database at an administrator's URL."""
+    """The settings of API and worker for the database at an administrator's URL."""
     return Settings(
         environment="test",
         database_url=url,
@@ -50,7 +50,7 @@ def settings_at(url: str) -> Settings:
 
 
 def environ_for(settings: Settings) -> dict[str, str]:
-    """The same as their processes take it, with a free port of 127.0.0.1 and limits that nobody reaches."""
+    """The same as environment variables, with a free port of 127.0.0.1 and rate limits that are never reached."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -93,8 +93,8 @@ def _is_ready(address: str) -> bool:
 
 
 @contextmanager
-def ground() -> Iterator[tuple[Settings, str, str]]:
-    """A server with the schema and an organization that has an admin, a provider and a patient; nobody serves it yet."""
+def prepared_server() -> Iterator[tuple[Settings, str, str]]:
+    """A server with the schema and an organization with an admin, a provider and a patient, without an API process."""
     with tempfile.TemporaryDirectory(prefix="claims-load-") as folder:
         Path(folder).chmod(0o711)
         server = Embedded(Path(folder) / "postgres", durable=False).start()
@@ -102,7 +102,7 @@ def ground() -> Iterator[tuple[Settings, str, str]]:
             settings = settings_at(server.url())
             migrate.apply(settings)
             with psycopg.connect(server.url()) as connection:
-                # No job is measured here, and readiness wants a worker that lives.
+                # No job is measured, and readiness requires a live worker.
                 connection.execute(
                     "insert into procrastinate.procrastinate_workers (last_heartbeat) values ('infinity')"
                 )
@@ -113,16 +113,16 @@ def ground() -> Iterator[tuple[Settings, str, str]]:
 
 
 def headers_at(address: str) -> dict[str, str]:
-    """What the admin sends along, logged in there."""
+    """The headers of the admin, with a token of a login at this address."""
     login = httpx.post(f"{address}/api/auth/login", json={"email": "admin@load.test", "password": PASSWORD})
     return {"Authorization": f"Bearer {login.json()['data']['accessToken']}"}
 
 
 @contextmanager
-def stand(**environ: str) -> Iterator[Stand]:
-    """The ground, served by one API process."""
-    with ground() as (settings, patient, provider), served(settings, **environ) as (address, pid):
-        yield Stand(address, pid, headers_at(address), patient, provider, settings)
+def running_api(**environ: str) -> Iterator[RunningApi]:
+    """A prepared server with one API process."""
+    with prepared_server() as (settings, patient, provider), served(settings, **environ) as (address, pid):
+        yield RunningApi(address, pid, headers_at(address), patient, provider, settings)
 
 
 def seed_dataset(connection: psycopg.Connection[Any]) -> tuple[str, str]:

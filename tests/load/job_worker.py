@@ -1,4 +1,4 @@
-"""A worker with one of its parts taken out, for `make bench NAME=jobs`: `python -m tests.load.job_worker [more|pool]`."""
+"""A worker without one of its parts, for `make bench NAME=jobs`: `python -m tests.load.job_worker [more|pool]`."""
 
 import sys
 
@@ -7,10 +7,10 @@ from jobs import execution, worker
 
 
 def main(without: list[str]) -> None:
-    """Procrastinate's own command line, over a jobs.app that lacks what is named."""
-    if "more" in without:  # every job by itself
+    """Procrastinate's own command line, with a jobs.app that lacks the named parts."""
+    if "more" in without:  # every job alone
         execution.BATCH_SIZE = 0
-    if "pool" in without:  # the pool asks every connection whether it lives; statements stand in BEGIN and COMMIT
+    if "pool" in without:  # the pool checks every connection before use, and statements run between BEGIN and COMMIT
         connector = jobs.app.connector
         del worker.Connector._create_pool
         connector._pool_args.pop("configure")

@@ -1,7 +1,8 @@
-"""`make bench NAME=jobs`: events a second from posted to claims moved, five claims an event, and milliseconds from commit to effect.
+"""`make bench NAME=jobs`: events a second from request to updated claims, and latency from commit to effect.
 
-The server is durable (fsync on). A latency is between two commits as the database wrote them down (track_commit_timestamp): that of the
-event and that of its effect. Rates are of the same events through the same database in one run.
+An event has five claims. The server is durable (fsync on). A latency is between two commits as the database recorded them
+(track_commit_timestamp): that of the event and that of its effect. Rates are of the same events through the same database in one
+run.
 """
 
 import asyncio
@@ -31,10 +32,10 @@ from tests.load.harness import PASSWORD, environ_for, seed_dataset, served, sett
 EVENTS = int(os.environ.get("EVENTS", "1000"))
 CLAIMS = 5
 ORGANIZATIONS, EACH = 100, 8
-"""Where the events are of many: so many organizations, and events of each."""
+"""Where the events are of several organizations: their number, and the events of each."""
 SECONDS = 15
 
-PLANT = """
+SEED = """
 insert into app.patients (member_number, first_name, last_name, date_of_birth)
 select 'E-' || n, 'Pat', 'Event', '1980-01-01' from generate_series(1, %(events)s) as n;
 insert into app.claims (claim_number, patient_id, provider_id, diagnosis_code, amount_cents, service_date)
@@ -92,12 +93,12 @@ class Bench:
 
     def _people(self, tenant: Tenant, many: int, provider: UUID) -> None:
         given = {"events": many, "claims": CLAIMS, "provider": provider}
-        self.act(self.admin, lambda c: [c.execute(one, given) for one in PLANT.split(";")], tenant)
+        self.act(self.admin, lambda c: [c.execute(one, given) for one in SEED.split(";")], tenant)
         found = "select patient_id from app.patients where member_number like 'E-%%' and organization_id = %s"
         tenant.patients = [one for (one,) in self.admin.execute(found, [tenant.organization])]
 
     def act(self, connection: psycopg.Connection, do, tenant: Tenant | None = None):
-        """In one transaction, as the organization's admin; what `do` returns."""
+        """Calls `do` in one transaction as the organization's admin, and returns its result."""
         who = tenant or self.tenant
         with connection.transaction():
             enter = "select set_config('role', context.begin_request(%s, %s, null, 'bench', '', 'sql', false), true)"
@@ -111,7 +112,7 @@ class Bench:
 
     @contextmanager
     def workers(self, count: int, *without: str) -> Iterator[None]:
-        """So many worker processes, up when they have said that they live."""
+        """Worker processes, yielded once all of them have registered."""
         environ = environ_for(self.settings)
         self.admin.execute("delete from procrastinate.procrastinate_workers")
         command = [sys.executable, "-m", "tests.load.job_worker", *without]
@@ -135,12 +136,12 @@ class Bench:
             time.sleep(0.01)
 
     def drained(self, count: int, *without: str, of_many: bool = False) -> float:
-        """Events a second that workers get through when all of them wait already; of_many: an organization's after another's."""
+        """Events a second for workers with all jobs in the queue. of_many: an organization's jobs after another's."""
         self.reset()
         waiting = [(self.tenant, self.tenant.patients)]
         if of_many:
-            waiting = [(one, [one.patients[turn]]) for turn in range(EACH) for one in self.others]
-        # Held back until the workers are up, so that no start of a process is measured.
+            waiting = [(one, [one.patients[number]]) for number in range(EACH) for one in self.others]
+        # Locked until the workers are up, so that no start of a process is measured.
         with psycopg.connect(self.settings.database_url) as other, self.workers(count, *without):
             with other.transaction():
                 for tenant, patients in waiting:
@@ -150,7 +151,7 @@ class Bench:
             return sum(len(patients) for _, patients in waiting) / (time.perf_counter() - started)
 
     def as_procrastinate_fetches(self) -> None:
-        """Its own function in the place of ours, and its index."""
+        """Replaces our function by Procrastinate's own, with its index."""
         self.admin.execute("set search_path = procrastinate")
         for one in (
             r"FUNCTION procrastinate_fetch_job_v2\(.*?\n\$\$;",
@@ -159,12 +160,11 @@ class Bench:
             theirs = re.search("CREATE " + one, SchemaManager.get_schema(), re.DOTALL)[0]
             self.admin.execute(theirs.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION").encode())
         self.admin.execute("reset search_path")
-        self.admin.execute(
-            "update schema_admin.state set catalog = schema_admin.fingerprint()"
-        )  # or no worker would start
+        # Otherwise no worker would start.
+        self.admin.execute("update schema_admin.state set catalog = schema_admin.fingerprint()")
 
     def latencies(self, rate: float, seconds: float) -> list[float]:
-        """Milliseconds from commit to effect, events coming at an even rate; at most EVENTS of them."""
+        """Milliseconds from commit to effect, with events at a constant rate; at most EVENTS of them."""
         with psycopg.connect(self.settings.database_url, autocommit=True) as source:
             began = time.perf_counter()
             for number, patient in enumerate(islice(cycle(self.tenant.patients), min(EVENTS, int(rate * seconds)))):
@@ -174,7 +174,7 @@ class Bench:
         return sorted(float(one) for (one,) in self.admin.execute(LATENCIES))
 
     def posted(self, count: int) -> tuple[float, float]:
-        """Events a second through the API, posted and until the last claim has moved."""
+        """Events a second through the API: until accepted, and until the last claim is updated."""
         self.reset()
         with self.workers(count), served(self.settings) as (address, _):
             started = time.perf_counter()
@@ -228,7 +228,7 @@ def main() -> None:
         print(
             f"{EVENTS} events of {CLAIMS} claims each; two cores are shared by database, workers and source of events"
         )
-        here.drained(1)  # warm
+        here.drained(1)  # warm-up
         rates = {count: here.drained(count) for count in (1, 2)}
         for count, rate in rates.items():
             print(

@@ -1,8 +1,8 @@
-"""`make bench NAME=logins`: what a burst of logins does to everybody else, with and without it in turn, over one running API.
+"""`make bench NAME=logins`: the effect of a burst of logins on other users, with and without it, over one running API.
 
-A steady client asks for a list RATE times a second, whatever became of the requests before, and counts from when each was due. The
-burst is LOGINS people at the same moment, from a process of its own. Memory is the resident set of the API's processes, read
-every 50 ms. Nothing is asserted here: tests/security/test_logins.py holds the ratio in short.
+A steady client requests a list RATE times a second at a constant rate, and counts from the time when each was due. The burst is
+LOGINS users at the same moment, from a process of its own. Memory is the resident set of the API's processes, read every 50 ms.
+Nothing is asserted; tests/security/test_logins.py asserts the ratio in short.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ import psutil
 import psycopg
 
 from app.security.passwords import hash_password
-from tests.load.harness import PASSWORD, stand
+from tests.load.harness import PASSWORD, running_api
 from tests.load.streams import MemoryWatch, bring_in
 
 RATE = 80.0
@@ -32,7 +32,7 @@ RATE = 80.0
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it goes over the wire, and where to."""
+    """The bytes of a request, and its address."""
 
     host: str
     port: int
@@ -40,7 +40,7 @@ class Request:
 
     @classmethod
     def to(cls, url: str, headers: dict[str, str], body: object = None) -> "Request":
-        """GET, or POST of a body as JSON."""
+        """GET, or POST with a body as JSON."""
         parts = urlsplit(url)
         payload = b"" if body is None else json.dumps(body).encode()
         target = parts.path + (f"?{parts.query}" if parts.query else "")
@@ -52,18 +52,18 @@ class Request:
         return cls(parts.hostname, parts.port, "\r\n".join([*lines, "", ""]).encode() + payload)
 
 
-class Wire:
-    """One connection that stays open; thin, so that what is measured is the server."""
+class HttpConnection:
+    """One connection that stays open, with little code, so that the server is measured and not the client."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
     @classmethod
-    async def to(cls, request: Request) -> "Wire":
+    async def to(cls, request: Request) -> "HttpConnection":
         return cls(*await asyncio.open_connection(request.host, request.port))
 
     async def ask(self, request: Request) -> int:
-        """The status, when the whole answer is here."""
+        """The status, once the whole response has arrived."""
         self._writer.write(request.sent)
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         await self._reader.readexactly(int(head.partition("content-length:")[2].partition("\r\n")[0]))
@@ -74,12 +74,16 @@ class Wire:
 
 
 async def steadily(request: Request, over: Callable[[], bool]) -> list[float]:
-    """Seconds from when each request was due to its answer, RATE a second until it is over; what is no 200 took forever."""
-    free = deque([await Wire.to(request) for _ in range(8)])  # in turn, or the server would close those that lie idle
+    """Seconds from when each request was due to its response, RATE a second until the end.
+
+    A response that is no 200 counts as infinite.
+    """
+    # One connection after another, or the server would close idle ones.
+    free = deque([await HttpConnection.to(request) for _ in range(8)])
     took: list[float] = []
 
     async def one(due: float) -> None:
-        wire = free.popleft() if free else await Wire.to(request)
+        wire = free.popleft() if free else await HttpConnection.to(request)
         try:
             status = await wire.ask(request)
         except (OSError, asyncio.IncompleteReadError):
@@ -102,7 +106,7 @@ async def steadily(request: Request, over: Callable[[], bool]) -> list[float]:
 async def _burst(requests: list[Request]) -> list[tuple[int, float]]:
     async def one(request: Request) -> tuple[int, float]:
         started = time.perf_counter()
-        wire = await Wire.to(request)
+        wire = await HttpConnection.to(request)
         status = await wire.ask(request)
         wire.close()
         return status, time.perf_counter() - started
@@ -117,14 +121,14 @@ def burst(requests: list[Request]) -> list[tuple[int, float]]:
 
 @contextmanager
 def apart() -> Iterator[Callable[[list[Request]], "Future[list[tuple[int, float]]]"]]:
-    """`burst` in a process of its own, which has started before anything is measured."""
+    """`burst` in a process of its own, started before the measurement."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         pool.submit(int).result()
         yield lambda requests: pool.submit(burst, requests)
 
 
 def people(url: str, count: int, slug: str = "load") -> list[str]:
-    """The emails of so many new users of an organization, all with the PASSWORD."""
+    """The emails of this number of new users of an organization, all with the PASSWORD."""
     emails, hashed = [f"user{n}@load.test" for n in range(count)], hash_password(PASSWORD)
     with psycopg.connect(url) as connection:
         connection.execute(
@@ -138,12 +142,12 @@ def people(url: str, count: int, slug: str = "load") -> list[str]:
 
 
 def logins(address: str, emails: list[str]) -> list[Request]:
-    """A login of each."""
+    """A login for each email."""
     return [Request.to(f"{address}/api/auth/login", {}, {"email": one, "password": PASSWORD}) for one in emails]
 
 
 def serving(pid: int) -> list[int]:
-    """The processes that serve: the children of one that only listens, or the one itself."""
+    """The processes that serve: the children of one that only listens, or the process itself."""
     return [child.pid for child in psutil.Process(pid).children()] or [pid]
 
 
@@ -153,15 +157,15 @@ def p99(took: list[float]) -> float:
 
 
 def until(at: float) -> Callable[[], bool]:
-    """Whether that time is past."""
+    """A function that tells whether that time is past."""
     return lambda: time.perf_counter() > at
 
 
 def main() -> None:
-    """Prints a row for each round: 5 s without a burst, then the time that a burst takes."""
+    """Prints a row for each round: 5 s without a burst, then for as long as a burst takes."""
     rounds, count = int(os.environ.get("ROUNDS", "5")), int(os.environ.get("LOGINS", "200"))
     calm, busy, memory = [], [], 0.0
-    with stand() as here, apart() as send:
+    with running_api() as here, apart() as send:
         bring_in(here, 2000)
         listing = Request.to(f"{here.address}/api/claims?limit=20", here.headers)
         sent = logins(here.address, people(here.settings.database_url or "", count))

@@ -1,6 +1,6 @@
-"""`make bench NAME=memory`: what 200,000 requests of every kind leave behind in one API process (CLAIMS, REQUESTS).
+"""`make bench NAME=memory`: the memory of one API process after 200,000 requests of every kind (CLAIMS, REQUESTS).
 
-Exit code 1 where it grew by more than a tenth after the first quarter, or takes 100 MiB or more.
+The exit code is 1 if it grew by more than a tenth after the first quarter, or is 100 MiB or more.
 """
 
 import os
@@ -8,18 +8,18 @@ import sys
 
 from tests.load.baseline import CLIENTS
 from tests.load.bench import Bench, Length, bench
-from tests.load.dataset import ground
+from tests.load.dataset import dataset
 from tests.load.operations import OPERATIONS
 from tests.load.wrk import Request, load
 
 MIX = {"list": 8, "get": 8, "total": 1, "deep": 1, "create": 1, "move": 1}
-"""So many of each in a row of twenty; statistics would be most of the time."""
+"""Requests of each kind in a sequence of twenty; statistics would take most of the time."""
 MOST, GROWTH = 100.0, 1.1
-"""MiB, and the last to the first quarter's."""
+"""MiB, and the ratio of the last to the first quarter."""
 
 
 def mixed(one: Bench) -> list[Request]:
-    """Every kind by an admin, until each claim that is moved was moved to and fro."""
+    """Every kind by an admin, until each claim was updated back and forth."""
     admin = one.world.people[0]
     kinds = {each.name: each.requests(one.world, admin) for each in OPERATIONS if each.name in MIX}
     return [
@@ -33,7 +33,7 @@ def mixed(one: Bench) -> list[Request]:
 def main() -> int:
     """Prints the memory before, at each quarter and after."""
     wanted = int(os.environ.get("REQUESTS", "200000"))
-    with ground(int(os.environ.get("CLAIMS", "100000"))) as here, bench(here, Length.asked()) as one:
+    with dataset(int(os.environ.get("CLAIMS", "100000"))) as here, bench(here, Length.from_environment()) as one:
         admin, done, marks = one.world.people[0], 0, [one.memory_before]
         print(f"{done:>9} requests: {marks[0]:6.1f} MiB", flush=True)
         while done < wanted:

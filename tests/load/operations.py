@@ -1,4 +1,4 @@
-"""What is measured: each operation as HTTP has it and as SQL with plain columns, and who asks."""
+"""The operations of the benchmarks: each as an HTTP request and as SQL with plain columns, and its callers."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from tests.load.wrk import Request
 DEEP = 5000
 """Claims before the deep page."""
 PATIENTS = 50
-"""The first so many of the tenant, whom everybody who creates claims may claim for."""
+"""Patients of the tenant, from the first on, for whom every caller may create claims."""
 
 
 class Walk(NamedTuple):
@@ -31,10 +31,10 @@ class Walk(NamedTuple):
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody of the largest tenant.
+    """A user of the largest tenant.
 
-    number: his among those of his role, and his provider's. own: what the policies let him see, by hand. status: one that many of these
-    claims have. sees, moves: claims to read and to move.
+    number: among those of the role, and of the provider. own: the policies' condition, by hand. status: one that many of the
+    user's claims have. sees, moves: claims to read and to update.
     """
 
     name: str
@@ -47,24 +47,24 @@ class Person:
     moves: Walk | None
 
     def headers(self) -> dict[str, str]:
-        """With a token that is new."""
+        """The headers with a new token."""
         return {"Authorization": f"Bearer {make_token(self.caller, KEYS)}", "Content-Type": "application/json"}
 
 
 @dataclass
 class World:
-    """Where the API is, and an administrator's connection to what it serves."""
+    """The address of the API, and an administrator's connection to its database."""
 
     address: str
     admin: psycopg.Connection[Any]
     people: list[Person] = field(default_factory=list)
 
     def ask(self, person: Person, path: str) -> Any:
-        """The answer's JSON."""
+        """The JSON of the response."""
         return httpx.get(self.address + path, headers=person.headers(), timeout=30).raise_for_status().json()
 
     def claims(self, walk: Walk, order: str) -> list[tuple[UUID, str]]:
-        """Ids and statuses of up to ten thousand claims of a walk that are no drafts."""
+        """Ids and statuses of up to ten thousand claims of a walk, drafts excluded."""
         text = (
             "select c.claim_id, c.status from generate_series(0, %s - 1) i, bench.tenants t, app.claims c where t.n = 1 "
             "and c.organization_id = t.organization_id and c.claim_id = bench.claim_id(5 * (%s + %s * i)) and c.status <> 'draft'"
@@ -75,7 +75,7 @@ class World:
 
 
 def cast(admin: psycopg.Connection[Any]) -> list[Person]:
-    """Everybody who asks, each with a session that is open."""
+    """The callers, each with an open session."""
     largest, few, opened = admin.execute("select largest, few, open from bench.plan").fetchone() or (0, 0, 0)
     tenant, stride, recent = "and c.organization_id = :organization_id", largest // few, largest - 2 * few
     working = f"{tenant} and c.assigned_to = :user_id and c.status <> 'draft'"
@@ -123,7 +123,7 @@ def cast(admin: psycopg.Connection[Any]) -> list[Person]:
 
 @dataclass(frozen=True)
 class Operation:
-    """One kind of request. requests: a person's; statement: the same for pgbench; given: the values that it names."""
+    """One kind of request. requests: a person's; statement: the same for pgbench; given: the values of its names."""
 
     name: str
     requests: Callable[[World, Person], list[Request]]
@@ -132,14 +132,14 @@ class Operation:
     by: tuple[str, ...] = ("admin", "processor", "provider")
     answer: int = 200
     by_hand: bool = True
-    """Whether a hand-written WHERE can stand for the policies: not where functions read under them."""
+    """Whether a hand-written WHERE can replace the policies: not if functions read under them."""
 
     def people(self, world: World) -> list[Person]:
-        """Who may."""
+        """The callers with the right to it."""
         return [person for person in world.people if person.name.startswith(self.by)]
 
     def is_right(self, answer: dict[str, Any], person: Person) -> bool:
-        """Whether an answer gives what it should: a full page of the status asked for, a claim, counts of several."""
+        """Whether a response is right: a full page of the requested status, a claim, counts of several."""
         data = answer["data"]
         if isinstance(data, list):
             return [row["status"] for row in data] == ["paid" if self.name == "deep" else person.status] * 20
@@ -147,12 +147,12 @@ class Operation:
 
 
 def listing(more: str = "") -> Callable[[World, Person], list[Request]]:
-    """The newest twenty of his status."""
+    """The newest twenty of the caller's status."""
     return lambda world, person: [("GET", f"/api/claims?limit=20&status={person.status}{more}", "")]
 
 
 def deep(world: World, person: Person) -> list[Request]:
-    """By the API's own cursor: DEEP claims down, or half of the list where it is shorter."""
+    """By the API's own cursor: DEEP claims down, or half of the list if it is shorter."""
     cursors = [""]
     while len(cursors) <= DEEP // 100:
         pagination = world.ask(person, f"/api/claims?limit=100&status=paid{cursors[-1]}")["meta"]["pagination"]
@@ -164,7 +164,7 @@ def deep(world: World, person: Person) -> list[Request]:
 
 
 def deep_place(world: World, person: Person) -> dict[str, Any]:
-    """Where the deep page begins."""
+    """The start of the deep page."""
     first = world.ask(person, deep(world, person)[0][1])["data"][0]
     return {"status": "paid", "at": first["createdAt"], "id": first["id"]}
 
@@ -188,13 +188,13 @@ def create(world: World, person: Person) -> list[Request]:
 
 
 def claiming(world: World, person: Person) -> dict[str, Any]:
-    """For whom: a provider for himself, an admin for eight."""
+    """The patients and providers of new claims: a provider's own, or eight for an admin."""
     mine = person.caller.role == "provider"
     return {"patients": PATIENTS, "of": person.number if mine else 3, "spread": 1 if mine else 8}
 
 
 def move(world: World, person: Person) -> list[Request]:
-    """Each claim to and fro, so that whoever begins again may."""
+    """Updates each claim back and forth, so that the requests can be repeated."""
     assert person.moves
     bodies = {
         "under_review": json.dumps({"status": "pending_info", "reason": "More is needed"}),
@@ -206,7 +206,7 @@ def move(world: World, person: Person) -> list[Request]:
 
 
 def moving(world: World, person: Person) -> dict[str, Any]:
-    """A part of the walk for each client: two that move one claim would wait for each other."""
+    """A part of the walk for each client, because two that update one claim would wait for each other."""
     assert person.moves
     return {**person.moves._asdict(), "part": person.moves.count // CLIENTS, "k": 0}
 
@@ -216,7 +216,7 @@ COLUMNS = """c.claim_id, c.claim_number, c.patient_id, c.provider_id, c.diagnosi
     c.version"""
 LIST = f"select {COLUMNS} from claims c where c.status = :status {{own}} order by c.created_at desc, c.claim_id desc limit 21;"
 COUNT = "select count(*) from (select from claims c where c.status = :status {own} limit 10001) as counted;"
-# `offset 0` keeps the claim one row that is read first: joined freely, the history came first, and each of its rows recorded a reading.
+# `offset 0` reads the one row of the claim first: without it the history is read first, and each of its rows records a read.
 GET = f"""select {COLUMNS}, h.from_status, h.to_status, h.at, h.by_user_id, h.by_role, h.reason, h.source, h.event_id
 from (select c.* from claims c, record_access('read', 'claims', c.claim_id, c.patient_id)
     where c.claim_id = bench.claim_id(:n) {{own}} offset 0) c

@@ -1,6 +1,7 @@
-"""`make bench NAME=rate_limits`: what the rate limits cost, as a ratio of one API process with them to one without, in turn over one database.
+"""`make bench NAME=rate_limits`: the cost of the rate limits, as the ratio of an API process with them to one without.
 
-CPU is the API process's own (user and system) for each request; queries are those that the limits sent to the database.
+Both use one database, alternately. CPU is the API process's own (user and system) for each request; queries are those that the limits
+sent to the database.
 """
 
 import asyncio
@@ -10,13 +11,13 @@ import time
 import httpx
 import psutil
 
-from tests.load.harness import Stand, served, stand
+from tests.load.harness import RunningApi, running_api, served
 
 ROUNDS, REQUESTS, AT_ONCE = 7, 1500, 16
 
 
 async def load(address: str, headers: dict[str, str]) -> float:
-    """Seconds that REQUESTS take, AT_ONCE at a time."""
+    """Seconds for REQUESTS, AT_ONCE at a time."""
     async with httpx.AsyncClient(headers=headers, limits=httpx.Limits(max_connections=AT_ONCE)) as client:
 
         async def one_after_another() -> None:
@@ -38,7 +39,7 @@ def measured(address: str, pid: int, headers: dict[str, str]) -> tuple[float, fl
     return (sum(process.cpu_times()[:2]) - before) / done * 1000, elapsed / done * 1000
 
 
-def compare(here: Stand, with_: tuple[str, int], without: tuple[str, int]) -> None:
+def compare(here: RunningApi, with_: tuple[str, int], without: tuple[str, int]) -> None:
     """Prints each round's ratio and their medians."""
     rows = []
     for name, one in (("with", with_), ("without", without)):
@@ -55,9 +56,9 @@ def compare(here: Stand, with_: tuple[str, int], without: tuple[str, int]) -> No
 
 
 def main() -> None:
-    """Prints the comparison, and how many queries the limits took."""
+    """Prints the comparison, and the number of queries for the limits."""
     with (
-        stand(RATE_LIMIT_USER="60000", RATE_LIMIT_ADDRESS="120000") as here,
+        running_api(RATE_LIMIT_USER="60000", RATE_LIMIT_ADDRESS="120000") as here,
         served(here.settings, RATE_LIMIT_USER="0", RATE_LIMIT_ADDRESS="0") as without,
     ):
         compare(here, (here.address, here.pid), without)
@@ -67,7 +68,7 @@ def main() -> None:
 
 
 def parts(limit: int) -> list[int]:
-    """The sizes of the leases that a window of so many requests is taken in."""
+    """The sizes of the leases for a window of this number of requests."""
     from app.http.rate_limits import PARTS
 
     taken, left = [max(1, limit // PARTS)], limit - max(1, limit // PARTS)

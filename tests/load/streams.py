@@ -1,7 +1,7 @@
-"""`make bench NAME=streams`: imports and exports LINES claims (100,000) through a running API process and prints what its memory does.
+"""`make bench NAME=streams`: the memory of an API process that imports and exports LINES claims (100,000).
 
-Memory is the API process's resident set, read every 50 ms; time is the client's. Nothing is asserted here: tests/http/test_import_export.py
-holds the ratio in short.
+Memory is the API process's resident set, read every 50 ms; time is the client's. Nothing is asserted;
+tests/http/test_import_export.py asserts the ratio in short.
 """
 
 import os
@@ -13,11 +13,11 @@ import httpx
 import psutil
 import psycopg
 
-from tests.load.harness import Stand, stand
+from tests.load.harness import RunningApi, running_api
 
 
 class MemoryWatch:
-    """The largest resident set of a process while it is watched, in MiB."""
+    """The largest resident set of a process during the block, in MiB."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
@@ -26,15 +26,15 @@ class MemoryWatch:
         self.peak = self.before
 
     def now(self) -> float:
-        """The resident set right now, in MiB."""
+        """The resident set now, in MiB."""
         return self._process.memory_info().rss / 2**20
 
     def __enter__(self) -> "MemoryWatch":
-        self._thread = threading.Thread(target=self._look)
+        self._thread = threading.Thread(target=self._run)
         self._thread.start()
         return self
 
-    def _look(self) -> None:
+    def _run(self) -> None:
         while not self._over.wait(0.05):
             self.peak = max(self.peak, self.now())
 
@@ -43,40 +43,42 @@ class MemoryWatch:
         self._thread.join()
 
 
-def lines(stand: Stand, count: int, prefix: str) -> Iterator[bytes]:
-    """So many claims, a line each."""
+def lines(api: RunningApi, count: int, prefix: str) -> Iterator[bytes]:
+    """This number of claims, one a line."""
     for n in range(count):
         yield (
-            f'{{"claimNumber":"{prefix}-{n:07}","patientId":"{stand.patient}","providerId":"{stand.provider}","diagnosisCode":"E11.9",'
+            f'{{"claimNumber":"{prefix}-{n:07}","patientId":"{api.patient}","providerId":"{api.provider}","diagnosisCode":"E11.9",'
             f'"amount":{100 + n % 900}.25,"serviceDate":"2026-01-15","notes":"line {n}"}}\n'
         ).encode()
 
 
-def bring_in(stand: Stand, count: int, prefix: str = "IMP") -> dict[str, int]:
-    """How many lines were created, duplicate and failed."""
-    tally = {"created": 0, "duplicate": 0, "failed": 0}
-    headers = stand.headers | {"Content-Type": "application/x-ndjson", "Idempotency-Key": "bench"}
+def bring_in(api: RunningApi, count: int, prefix: str = "IMP") -> dict[str, int]:
+    """The numbers of created, duplicate and failed lines."""
+    results = {"created": 0, "duplicate": 0, "failed": 0}
+    headers = api.headers | {"Content-Type": "application/x-ndjson", "Idempotency-Key": "bench"}
     with httpx.stream(
-        "POST", f"{stand.address}/api/claims/import", headers=headers, content=lines(stand, count, prefix), timeout=900
+        "POST", f"{api.address}/api/claims/import", headers=headers, content=lines(api, count, prefix), timeout=900
     ) as answer:
         assert answer.status_code == 200, answer.read()
         for line in answer.iter_lines():
-            tally[line.split('"result" : "')[1].split('"')[0]] += 1
-    return tally
+            results[line.split('"result" : "')[1].split('"')[0]] += 1
+    return results
 
 
-def take_out(stand: Stand, accept: str) -> int:
-    """How many lines come out."""
+def take_out(api: RunningApi, accept: str) -> int:
+    """The number of exported lines."""
     with httpx.stream(
-        "GET", f"{stand.address}/api/claims/export", headers=stand.headers | {"Accept": accept}, timeout=900
+        "GET", f"{api.address}/api/claims/export", headers=api.headers | {"Accept": accept}, timeout=900
     ) as answer:
         assert answer.status_code == 200
         return sum(1 for _ in answer.iter_lines())
 
 
-def _warm(here: Stand) -> None:
-    """Both ways once, and statistics: plans made for an empty table are made anew only once it was analyzed, which autovacuum does
-    within about a minute."""
+def _warm(here: RunningApi) -> None:
+    """Imports and exports once, and reads statistics.
+
+    Plans for an empty table are replaced only after it was analyzed, which autovacuum does within about a minute.
+    """
     bring_in(here, 1000, "WARM")
     take_out(here, "text/csv")
     with psycopg.connect(here.settings.database_url or "", autocommit=True) as connection:
@@ -86,7 +88,7 @@ def _warm(here: Stand) -> None:
 def main() -> None:
     """Prints a row for each pass."""
     count = int(os.environ.get("LINES", "100000"))
-    with stand() as here:
+    with running_api() as here:
         _warm(here)
         print(f"{'':<22}{'lines':>9}{'s':>8}{'lines/s':>9}{'before':>9}{'peak':>8}  MiB")
         passes = {

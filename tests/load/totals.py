@@ -1,7 +1,8 @@
-"""`make bench NAME=totals`: what tallies cost whoever writes claims, and how long statistics take with them and without.
+"""`make bench NAME=totals`: the cost of claim totals for writers of claims, and the duration of statistics with and without them.
 
-Writers: WRITERS of one organization, each creating claims as the API does, with the triggers and a fold every two seconds and without
-either, in turn. Readers: statistics over CLAIMS claims of two years, through the API. CPU is PostgreSQL's.
+Writers: WRITERS of one organization, each creating claims as the API does, alternately with the triggers and a batch of changes
+applied every two seconds, and without both. Readers: statistics over CLAIMS claims of two years, through the API. CPU is
+PostgreSQL's.
 """
 
 import statistics
@@ -23,13 +24,13 @@ from app.database.context import BEGIN_CONTEXT, ContextSigner
 from app.dev.postgres import binaries
 from app.security.tokens import Caller
 from tests.load.audit import database_cpu
-from tests.load.harness import Stand, stand
-from tests.resources.test_claim_totals import COUNTED, SECURITY_HEADERS
+from tests.load.harness import RunningApi, running_api
+from tests.resources.test_claim_totals import ALL_DAYS, COUNTED
 
 WRITERS, ROUNDS, SECONDS = 16, 7, 3
 CLAIMS, DAYS, PROVIDERS, CHANGES, REQUESTS = 300_000, 730, 100, 30_000, 200
 TENANTS = 1000
-FOLD = "select app.apply_all_total_changes()"
+APPLY = "select app.apply_all_total_changes()"
 
 LOAD = f"""
 set session_replication_role = replica;
@@ -47,8 +48,8 @@ vacuum analyze
 """
 
 
-def create_claim(here: Stand, admin: psycopg.Connection[Any]) -> str:
-    """pgbench's script: a claim in one round trip, signed as the API would; it holds for a minute."""
+def create_claim(here: RunningApi, admin: psycopg.Connection[Any]) -> str:
+    """pgbench's script: a claim in one round trip, signed as by the API; the signature is valid for a minute."""
     signer = ContextSigner(*next(iter(here.settings.context_keys().items())))
     who = admin.execute(
         "select u.organization_id, u.user_id, s.session_id from app.users u join auth.sessions s using (user_id)"
@@ -67,7 +68,7 @@ def create_claim(here: Stand, admin: psycopg.Connection[Any]) -> str:
 
 
 def backends() -> int:
-    """How many the API's login has; pgbench does not wait for the end of its own, and their CPU is to count."""
+    """The number of backends of the API's login. pgbench does not wait for the end of its own, and their CPU is to count."""
     found = 0
     for one in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -75,7 +76,7 @@ def backends() -> int:
     return found
 
 
-def written(here: Stand, admin: psycopg.Connection[Any]) -> tuple[float, float]:
+def written(here: RunningApi, admin: psycopg.Connection[Any]) -> tuple[float, float]:
     """Claims a second, and milliseconds of CPU a claim."""
     with tempfile.NamedTemporaryFile("w") as script:
         script.write(create_claim(here, admin))
@@ -104,18 +105,18 @@ def written(here: Stand, admin: psycopg.Connection[Any]) -> tuple[float, float]:
 
 
 @contextmanager
-def folding(here: Stand, way: str, admin: psycopg.Connection[Any]) -> Iterator[None]:
-    """The triggers enabled, with somebody who folds, or disabled."""
+def maintained(here: RunningApi, way: str, admin: psycopg.Connection[Any]) -> Iterator[None]:
+    """Enables the triggers and applies changes periodically, or disables the triggers."""
     for trigger in ("claims_40_totals", "claims_40_totals_update"):
         admin.execute(f"alter table app.claims {way} trigger {trigger}")
     stop = threading.Event()
 
-    def fold() -> None:
+    def apply_changes() -> None:
         with psycopg.connect(str(here.settings.worker_database_url), autocommit=True) as worker:
             while not stop.wait(2):
-                worker.execute(FOLD)
+                worker.execute(APPLY)
 
-    thread = threading.Thread(target=fold)
+    thread = threading.Thread(target=apply_changes)
     if way == "enable":
         thread.start()
     yield
@@ -124,19 +125,19 @@ def folding(here: Stand, way: str, admin: psycopg.Connection[Any]) -> Iterator[N
         thread.join()
 
 
-def writers(here: Stand, admin: psycopg.Connection[Any]) -> None:
-    """Prints what the tallies cost them."""
+def writers(here: RunningApi, admin: psycopg.Connection[Any]) -> None:
+    """Prints the cost of the totals for writers."""
     rounds: dict[str, list[tuple[float, float]]] = {"enable": [], "disable": []}
     for number in range(ROUNDS + 1):
         for way in rounds:
-            with folding(here, way, admin):
+            with maintained(here, way, admin):
                 one = written(here, admin)
-            if number:  # the first warms
+            if number:  # the first round is warm-up
                 rounds[way].append(one)
     (rate, cpu), (rate_without, cpu_without) = (
         [statistics.median(part) for part in zip(*one, strict=True)] for one in rounds.values()
     )
-    print(f"{WRITERS} writers of one organization: {rate:.0f} claims a second with tallies, {rate_without:.0f} without "
+    print(f"{WRITERS} writers of one organization: {rate:.0f} claims a second with totals, {rate_without:.0f} without "
           f"(x{rate / rate_without:.3f}); CPU {cpu:.3f} and {cpu_without:.3f} ms a claim (x{cpu / cpu_without:.3f})")  # fmt: skip
 
 
@@ -155,8 +156,8 @@ def asked(name: str, ask: Callable[[], Any], requests: int = REQUESTS) -> None:
     )
 
 
-def readers(here: Stand, admin: psycopg.Connection[Any]) -> None:
-    """Prints how long statistics take."""
+def readers(here: RunningApi, admin: psycopg.Connection[Any]) -> None:
+    """Prints the duration of statistics."""
     admin.execute("set search_path = app")
     for statement in LOAD.split(";"):
         admin.execute(statement)
@@ -169,44 +170,44 @@ def readers(here: Stand, admin: psycopg.Connection[Any]) -> None:
         "pg_total_relation_size('claim_totals') / 1e6 from claim_totals"
     ).fetchone() or (0, 0, 0, 0)
     print(
-        f"counting {claims:,} claims anew: {took:.1f} s, {rows:,} tallies ({size:.0f} MB), {whole:,} of them the organization's"
+        f"counting {claims:,} claims again: {took:.1f} s, {rows:,} totals ({size:.0f} MB), {whole:,} of them the organization's"
     )
     with httpx.Client(headers=here.headers, base_url=here.address) as client:
 
-        def told() -> None:
+        def request() -> None:
             assert client.get("/api/claims/stats").is_success
 
-        asked("statistics, all folded", told)
+        asked("statistics, all changes applied", request)
         admin.execute(
             "insert into claim_total_changes (organization_id, provider_id, service_date, status, count, cents, decided, approved, timed, "
             "microseconds) select t.* from (select * from claims limit %s) c, unnest('{1,-1}'::int[]) s, claim_contribution(c, s) t",
             [CHANGES // 2],
         )
-        asked(f"statistics, {CHANGES:,} changes not folded", told)
-        (folded,) = admin.execute(
+        asked(f"statistics, {CHANGES:,} changes not applied", request)
+        (plan,) = admin.execute(
             "explain (analyze, format json) select app.apply_all_total_changes(100000)"
         ).fetchone() or ([],)
-        print(f"folding {CHANGES:,} changes: {folded[0]['Execution Time']:.0f} ms")
-    asked("every claim counted, as it was", lambda: admin.execute(COUNTED, SECURITY_HEADERS).fetchall(), 10)
+        print(f"applying {CHANGES:,} changes: {plan[0]['Execution Time']:.0f} ms")
+    asked("every claim counted, without totals", lambda: admin.execute(COUNTED, ALL_DAYS).fetchall(), 10)
 
 
-def idle(here: Stand, admin: psycopg.Connection[Any]) -> None:
-    """Prints what folding costs where there is nothing to fold."""
+def idle(here: RunningApi, admin: psycopg.Connection[Any]) -> None:
+    """Prints the cost of applying changes where there are none."""
     numbers = count()
     for _ in range(TENANTS):
         admin.execute("select auth.add_organization(%s, 'Idle')", [f"idle-{next(numbers)}"])
     with psycopg.connect(str(here.settings.worker_database_url), autocommit=True) as worker:
-        worker.execute(FOLD)
+        worker.execute(APPLY)
         before = database_cpu()
         for _ in range(10):
-            worker.execute(FOLD)
+            worker.execute(APPLY)
         spent = (database_cpu() - before) / 10
-    print(f"folding nothing of {TENANTS:,} organizations: {spent * 1000:.0f} ms of CPU")
+    print(f"applying no changes of {TENANTS:,} organizations: {spent * 1000:.0f} ms of CPU")
 
 
 def main() -> None:
     """Prints the figures."""
-    with stand() as here, psycopg.connect(str(here.settings.database_url), autocommit=True) as admin:
+    with running_api() as here, psycopg.connect(str(here.settings.database_url), autocommit=True) as admin:
         writers(here, admin)
         readers(here, admin)
         idle(here, admin)

@@ -1,7 +1,7 @@
-"""Compares what clients were told with what the database holds.
+"""Comparison of the clients' histories with the database.
 
-`reconcile` reads everything once and asks each check; a check is a plain function that yields what it found. An effect is that one
-event moves one claim, once.
+`compare` reads everything once and runs each check. A check is a plain function that yields its findings. An effect: one event
+updates one claim, once.
 """
 
 from collections import Counter, defaultdict
@@ -15,7 +15,7 @@ from tests.load.clients import History, Posted
 
 
 class Found(NamedTuple):
-    """One thing that is wrong. kind: lost, doubled, or wrong in any other way."""
+    """A finding. kind: lost, doubled, or wrong in any other way."""
 
     kind: str
     what: str
@@ -56,21 +56,21 @@ class Stored:
 
 
 def read(connection: psycopg.Connection[Any]) -> Stored:
-    """Through an administrator's connection, whatever it sees, uncommitted changes of its own included."""
+    """Reads through an administrator's connection, uncommitted changes of its own included."""
     with connection.cursor(row_factory=namedtuple_row) as cursor:
         return Stored({name: cursor.execute(text).fetchall() for name, text in READ.items()})
 
 
-def reconcile(connection: psycopg.Connection[Any], history: History) -> list[Found]:
-    """Everything that is wrong; empty where every acknowledged wish came true, once, and nothing else did."""
+def compare(connection: psycopg.Connection[Any], history: History) -> list[Found]:
+    """All findings. None if every acknowledged request had its effect once, and there are no other effects."""
     stored = read(connection)
     found = [one for check in CHECKS for one in check(history, stored)]
-    trail = connection.execute("select object, problem from app.verify_audit_logs()").fetchall()
-    return found + [Found("wrong", f"the trail: {object_}: {problem}") for object_, problem in trail]
+    problems = connection.execute("select object, problem from app.verify_audit_logs()").fetchall()
+    return found + [Found("wrong", f"the audit log: {object_}: {problem}") for object_, problem in problems]
 
 
 def acknowledged_is_stored(history: History, stored: Stored) -> Iterator[Found]:
-    """And under the one name that the clients were told; nothing is stored that nobody asked for, or twice."""
+    """Each acknowledged request is stored under its one id, and nothing else is stored."""
     for kind, rows in (("event", stored.events), ("claim", stored.claims)):
         by_key = defaultdict(list)
         for row in rows:
@@ -89,7 +89,7 @@ def acknowledged_is_stored(history: History, stored: Stored) -> Iterator[Found]:
         for place, same in by_key.items():
             for row in same:
                 if place not in posted or _differs(posted[place], row):
-                    yield Found("wrong", f"{kind} {row.id} is not what anybody posted")
+                    yield Found("wrong", f"{kind} {row.id} was not posted by any client")
 
 
 def _differs(one: Posted, row: Any) -> bool:
@@ -100,7 +100,7 @@ def _differs(one: Posted, row: Any) -> bool:
 
 
 def jobs_are_done(history: History, stored: Stored) -> Iterator[Found]:
-    """Each event has one job, which has ended well, and what a client read of its result still stands."""
+    """Each event has one job, which has succeeded with the result that a client read."""
     logs, queued = Counter(one.event for one in stored.jobs), Counter(one.event for one in stored.queue)
     for event in stored.events:
         for where, count in (("log", logs[event.id]), ("queue", queued[event.id])):
@@ -121,15 +121,18 @@ def jobs_are_done(history: History, stored: Stored) -> Iterator[Found]:
 
 
 def effects_happened_once(history: History, stored: Stored) -> Iterator[Found]:
-    """What a job says that it moved, the history shows, each claim once, and all of them claims of the event's patient."""
+    """The history has the moves of a job's result, each claim once, and only claims of the event's patient."""
     for job in stored.jobs:
-        said = Counter(job.result["updated"] if job.result else [])
+        reported = Counter(job.result["updated"] if job.result else [])
         shown = Counter(move.claim for move in stored.of_event[job.event])
-        for claim in said - shown:
-            yield Found("lost", f"event {job.event} did not move claim {claim}, and says that it did")
-        for claim in shown - said:
+        for claim in reported - shown:
+            yield Found("lost", f"event {job.event} did not move claim {claim}, and its job reports that")
+        for claim in shown - reported:
             kind = "doubled" if shown[claim] > 1 else "wrong"
-            yield Found(kind, f"event {job.event} moved claim {claim} {shown[claim]} times, and says {said[claim]}")
+            yield Found(
+                kind,
+                f"event {job.event} moved claim {claim} {shown[claim]} times, and its job reports {reported[claim]}",
+            )
     for event, moves in stored.of_event.items():
         if event not in stored.event:
             yield Found("lost", f"event {event} moved claims and is not stored")
@@ -140,11 +143,11 @@ def effects_happened_once(history: History, stored: Stored) -> Iterator[Found]:
             if not claim:
                 yield Found("lost", f"claim {move.claim} was moved by event {event} and is not stored")
             elif (claim.organization, claim.patient) != of:
-                yield Found("wrong", f"event {event} moved claim {move.claim} of somebody else")
+                yield Found("wrong", f"event {event} moved claim {move.claim} of another patient")
 
 
 def chains_are_whole(history: History, stored: Stored) -> Iterator[Found]:
-    """A claim's moves follow on each other, each of them legal, and end where the claim stands."""
+    """A claim's moves are consecutive, each allowed, and end at the claim's status."""
     for claim in stored.claims:
         chain = stored.of_claim[claim.id]
         versions = [move.version for move in chain]
@@ -165,18 +168,20 @@ def chains_are_whole(history: History, stored: Stored) -> Iterator[Found]:
 
 
 def changes_are_audited(history: History, stored: Stored) -> Iterator[Found]:
-    """One entry of the trail for each move of a claim and for each event, and none for what did not happen."""
+    """The audit log has one entry for each move of a claim and for each event, and no others."""
     happened = Counter(("claims", one.claim, str(one.version), one.to_status) for one in stored.moves)
     happened += Counter(("patient_status_events", one.id, None, None) for one in stored.events)
     audited = Counter((one.entity, one.id, one.version, one.status) for one in stored.audited)
     for what in happened - audited:
-        yield Found("lost", f"the trail lacks {what}")
+        yield Found("lost", f"the audit log lacks {what}")
     for what in audited - happened:
-        yield Found("doubled", f"the trail has {what} {audited[what]} times, and it happened {happened[what]} times")
+        yield Found(
+            "doubled", f"the audit log has {what} {audited[what]} times, and it happened {happened[what]} times"
+        )
 
 
 def order_is_kept(history: History, stored: Stored) -> Iterator[Found]:
-    """What was acknowledged before something else of the same patient was first asked for had its effect before it, too."""
+    """An event acknowledged before another of the same patient was sent has its effect before the other."""
     at = {event.key: stored.job[event.id].finished_at for event in stored.events if event.id in stored.job}
     of_patient = defaultdict(list)
     for one in history.posted:
@@ -194,21 +199,21 @@ def order_is_kept(history: History, stored: Stored) -> Iterator[Found]:
 
 
 def admissions_took_effect(history: History, stored: Stored) -> Iterator[Found]:
-    """Whatever its job says: no claim is still submitted that was there before an admission which nobody cancelled."""
+    """No claim is still submitted that existed before an admission which was not cancelled, whatever the job's result."""
     posted = {(one.kind, one.key): one for one in history.posted}
     cancelled = {(one.patient, one.visit) for one in stored.events if one.type == "admission_cancelled"}
-    stood = defaultdict(list)
+    admissions = defaultdict(list)
     for event in stored.events:
         admission, job = posted.get(("event", event.key)), stored.job.get(event.id)
-        stands = event.type == "admission" and (event.patient, event.visit) not in cancelled
-        if stands and admission and job and job.finished_at:
-            stood[event.patient].append((admission, job))
+        is_valid = event.type == "admission" and (event.patient, event.visit) not in cancelled
+        if is_valid and admission and job and job.finished_at:
+            admissions[event.patient].append((admission, job))
     for claim in stored.claims:
         one, chain = posted.get(("claim", claim.key)), stored.of_claim[claim.id]
         if claim.status != "submitted" or not one:
             continue
         back = next((stored.job[move.event] for move in chain[-1:] if move.event in stored.job), None)
-        for admission, job in stood[claim.patient]:
+        for admission, job in admissions[claim.patient]:
             if back.finished_at < job.finished_at if back else one.acknowledged_at < admission.sent_at:
                 yield Found("lost", f"claim {claim.id} is submitted after admission {admission.key}")
                 break

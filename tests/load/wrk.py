@@ -1,6 +1,6 @@
 """Load over HTTP: wrk where it is installed and the seconds are whole, else a small generator of our own on raw sockets.
 
-Both keep so many connections busy with a list of requests, over and over and in order, and count latency for each.
+Both use this number of connections with a list of requests, repeatedly and in order, and count latency for each.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ end
 
 @dataclass(frozen=True)
 class Load:
-    """What came of it; p50 and p99 in milliseconds. refused: answers that are errors; broken: requests without an answer."""
+    """The result; p50 and p99 in milliseconds. refused: error responses; broken: requests without a response."""
 
     requests: int
     seconds: float
@@ -58,14 +58,14 @@ class Load:
 
 
 def tool(seconds: float) -> str:
-    """What load makes the load with."""
+    """The generator that `load` uses."""
     return "wrk" if WRK and seconds == int(seconds) else "Python"
 
 
 def load(
     address: str, requests: Sequence[Request], headers: Mapping[str, str], connections: int, seconds: float
 ) -> Load:
-    """So many connections busy for so long."""
+    """Load over this number of connections for this time."""
     run = _by_wrk if tool(seconds) == "wrk" else _by_python
     return run(address, requests, headers, connections, seconds)
 
@@ -74,11 +74,11 @@ def _by_wrk(
     address: str, requests: Sequence[Request], headers: Mapping[str, str], connections: int, seconds: float
 ) -> Load:
     with tempfile.TemporaryDirectory(prefix="claims-wrk-") as folder:
-        length_prefixed, script = Path(folder) / "requests.tsv", Path(folder) / "load.lua"
-        length_prefixed.write_text("".join("\t".join(one) + "\n" for one in requests))
-        # A JSON string is one of Lua's as long as it is plain ASCII.
+        listed, script = Path(folder) / "requests.tsv", Path(folder) / "load.lua"
+        listed.write_text("".join("\t".join(one) + "\n" for one in requests))
+        # A JSON string is a string of Lua if it is plain ASCII.
         named = ",".join(f"[{json.dumps(name)}]={json.dumps(value)}" for name, value in headers.items())
-        script.write_text(SCRIPT % (named, json.dumps(str(length_prefixed))))
+        script.write_text(SCRIPT % (named, json.dumps(str(listed))))
         options = ["-t1", f"-c{connections}", f"-d{int(seconds)}s", "--timeout", "30s", "-s", str(script)]
         command = [str(WRK), *options, address]
         said = subprocess.run(command, check=True, capture_output=True, text=True).stdout

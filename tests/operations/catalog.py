@@ -69,7 +69,7 @@ order by 1, 2"""
 
 
 def old_names(connection: psycopg.Connection[Any]) -> list[tuple[str, str]]:
-    """(kind, name) of each object of the project that has a name of version 0033, and each comment that contains one."""
+    """(kind, name) of each object of the project that has a name of version 0033, and of each comment that contains one."""
     comment = rf"\mctx\.|\mclaims_(gate|usher|recorder|sealer|as)\M|\m(app|auth)\.({FUNCTIONS})\M|\m({FUNCTIONS})\(\)"
     given = {"words": WORDS, "functions": FUNCTIONS, "comment": comment}
     return connection.execute(NAMES, given).fetchall()

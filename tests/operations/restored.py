@@ -16,8 +16,8 @@ from app.config import Settings
 from app.database.server_version import UnsafeDatabase
 from app.dev.postgres import binaries
 from app.operations import migrate
-from tests.conftest import settings_for, url_for
 from tests.operations.catalog import contents, old_names
+from tests.support.databases import settings_for, url_for
 
 DUMP = Path(__file__).parent / "data" / "version-0033.sql.xz"
 ON_THIS_SERVER = "update schema_admin.state set cluster = (select c.system_identifier::text from pg_control_system() c)"
@@ -39,7 +39,7 @@ def create(server: str, name: str, template: str = "template0") -> Settings:
 
 
 def restore(server: str, name: str, *, roles: bool) -> Settings:
-    """The dump in a database of that name; roles: those of the whole server as well."""
+    """Restores the dump into a database of that name. roles: those of the whole server as well."""
     options = ["-qX", "-v", "ON_ERROR_STOP=1", "-v", f"roles={roles}", "-f", "-", url_for(server, name)]
     settings = create(server, name)
     environ = os.environ | {"PGOPTIONS": ""}
@@ -60,7 +60,7 @@ class Upgrade:
         with connected(self.before) as old, connected(self.after) as upgraded:
             self.names_before = old_names(old)
             for one in (old, upgraded):
-                one.execute(ON_THIS_SERVER)  # as if it had been made here: its transactions come before all others
+                one.execute(ON_THIS_SERVER)  # as if it had been written here: its transactions precede all others
                 assert one.execute(TRANSACTIONS).fetchone() == (True,)
             self.contents = contents(old)
         with psycopg.connect(self.before.api_database_url or ""), pytest.raises(UnsafeDatabase) as refused:

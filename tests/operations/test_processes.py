@@ -1,4 +1,4 @@
-"""`PROCESSES=2 make api`: several API processes behind one socket act as one, and come and go without anybody's request failing."""
+"""`PROCESSES=2 make api`: several API processes behind one socket act as one; a stop or a restart fails no request."""
 
 import asyncio
 import os
@@ -17,14 +17,15 @@ import pytest
 from app.config import Settings
 from app.database.pool import MAX_QUICK_CALLS
 from app.http.login_throttle import MAX_ATTEMPTS_PER_ACCOUNT
-from tests.conftest import KEYS, until
 from tests.http.test_idempotency import counted, is_replay, keyed
 from tests.http.test_rate_limits import bearer, passed, spent
-from tests.load.logins import Request, Wire
+from tests.load.logins import HttpConnection, Request
 from tests.operations.test_process_failures import free_port
 from tests.operations.test_run import is_gone
 from tests.resources.test_auth import is_in, seed_login
 from tests.security.attacks.cases import claim
+from tests.support.cast import KEYS
+from tests.support.clients import until
 
 LIMIT = 60
 
@@ -35,17 +36,17 @@ def environ_for(settings: Settings, **more: str) -> dict[str, str]:
 
 
 class Api:
-    """What an operator started: the process that listens, and those that serve."""
+    """A started API: the process that listens, and those that serve."""
 
     def __init__(self, supervisor: subprocess.Popen[bytes], address: str) -> None:
         self.supervisor, self.address = supervisor, address
 
     def serving(self) -> list[psutil.Process]:
-        """The processes that take connections."""
+        """The processes that accept connections."""
         return [one for one in psutil.Process(self.supervisor.pid).children() if not is_gone(one)]
 
     async def answers(self, path: str = "/health") -> bool:
-        """Whether somebody takes a new connection."""
+        """Whether a new connection is accepted."""
         try:
             async with httpx.AsyncClient(timeout=20) as client:
                 return (await client.get(self.address + path)).status_code == 200
@@ -53,7 +54,7 @@ class Api:
             return False
 
     async def clients(self, stack: AsyncExitStack, each: int) -> list[list[httpx.AsyncClient]]:
-        """So many clients for each of two processes, with one connection each that stays where it is; all that ask are answered."""
+        """Clients for each of two processes, with one open connection each; every request succeeds."""
         found: dict[int, list[httpx.AsyncClient]] = {}
         limit = time.monotonic() + 40
         while len(found) < 2 or min(map(len, found.values())) < each:
@@ -72,7 +73,7 @@ class Api:
             for client, answer in zip(more, answers, strict=True):
                 pid = theirs[answer.extensions["network_stream"].get_extra_info("client_addr")[1]]
                 found.setdefault(pid, []).append(client)
-        return [clients[-each:] for clients in found.values()]  # the youngest: none has been idle for long
+        return [clients[-each:] for clients in found.values()]  # the youngest connections: none was idle for long
 
 
 ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=60)
@@ -80,7 +81,7 @@ ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_exp
 
 @asynccontextmanager
 async def started(settings: Settings, **more: str) -> AsyncIterator[Api]:
-    """`make api` with two processes (PROCESSES), both of which serve; whatever is left of it is drained at the end."""
+    """`make api` with two processes (PROCESSES), both of which serve. It is drained at the end."""
     environ = environ_for(settings, **more)
     supervisor = subprocess.Popen([sys.executable, "-m", "app"], env=environ)
     api = Api(supervisor, f"http://127.0.0.1:{environ['PORT']}")
@@ -103,7 +104,7 @@ async def test_a_limit_is_one_for_all_processes(settings, as_root, cast):
         one, two = await api.clients(stack, 5)
 
         async def ask(clients: list[httpx.AsyncClient], headers: dict[str, str], times: int) -> list[httpx.Response]:
-            """So many requests, as many at a time as there are clients."""
+            """Requests, as many at a time as there are clients."""
             asking = [client.get("/api/auth/me", headers=headers) for client in clients * (times // len(clients))]
             return list(await asyncio.gather(*asking))
 
@@ -112,15 +113,14 @@ async def test_a_limit_is_one_for_all_processes(settings, as_root, cast):
             ({}, "address:127.0.0.1", 5 * LIMIT, LIMIT // 3 * 2 + 2 * LIMIT),
         ]:
             first = await asyncio.gather(*(ask(clients, headers, LIMIT // 3) for clients in (one, two)))
-            assert [passed(answers) for answers in first] == [
-                LIMIT // 3
-            ] * 2  # control: both served, and there was room
+            # Control: both served, and the limit was not reached.
+            assert [passed(answers) for answers in first] == [LIMIT // 3] * 2
             both = await asyncio.gather(*(ask(clients, headers, limit) for clients in (one, two)))
             assert passed([answer for answers in both for answer in answers]) == limit - before - 2 * (LIMIT // 3)
             assert spent(as_root, subject)[0] == limit
 
 
-async def test_processes_share_tries_keys_and_sessions(settings, as_root, cast):
+async def test_processes_share_login_attempts_keys_and_sessions(settings, as_root, cast):
     async with started(settings) as api, AsyncExitStack() as stack:
         processes = await api.clients(stack, 10)
         clients = [client for process in processes for client in process]
@@ -132,7 +132,7 @@ async def test_processes_share_tries_keys_and_sessions(settings, as_root, cast):
         body = claim(cast) | {"claimNumber": None}
         answers = await asyncio.gather(*(client.post("/api/claims", json=body, headers=headers) for client in clients))
         done = [answer for answer in answers if answer.is_success]
-        assert {answer.status_code for answer in answers if answer not in done} <= {409}  # in flight for too long
+        assert {answer.status_code for answer in answers if answer not in done} <= {409}  # running for too long
         assert len({answer.content for answer in done}) == 1
         assert [is_replay(answer) for answer in done].count(False) == 1
         assert counted(as_root, "claims") == before + 1
@@ -144,8 +144,9 @@ async def test_processes_share_tries_keys_and_sessions(settings, as_root, cast):
         assert [await is_in(client, tokens) for client in (one, two)] == [False, False]
 
 
-async def test_sigterm_finishes_what_every_process_has_under_way(settings, as_root, cast):
-    as_root.execute(f"alter role claims_api in database {as_root.info.dbname} set lock_timeout = '5s'")  # not two
+async def test_sigterm_finishes_the_running_requests_of_every_process(settings, as_root, cast):
+    # Five seconds instead of two.
+    as_root.execute(f"alter role claims_api in database {as_root.info.dbname} set lock_timeout = '5s'")
     as_root.execute("update schema_admin.state set catalog = schema_admin.fingerprint()")
     async with started(settings) as api, AsyncExitStack() as stack:
         processes, headers = await api.clients(stack, 8), bearer(cast, "alma")
@@ -156,7 +157,7 @@ async def test_sigterm_finishes_what_every_process_has_under_way(settings, as_ro
             waiting = [asyncio.create_task(client.get("/api/claims", headers=headers)) for client in clients]
 
             async def all_wait():
-                """As many for the lock as a process lets one user's quick calls have connections; the others for those."""
+                """As many wait for the lock as one user's quick calls may have connections; the others wait for those."""
                 return as_root.execute(
                     "select count(*) from pg_locks where not granted and database = "
                     "(select oid from pg_database where datname = current_database())"
@@ -165,15 +166,15 @@ async def test_sigterm_finishes_what_every_process_has_under_way(settings, as_ro
             await until(all_wait, 5)
             api.supervisor.terminate()
             await until(refused(api), 5)
-            assert not any(one.done() for one in waiting)  # control: nobody is let go before
+            assert not any(one.done() for one in waiting)  # control: no request ends before
         assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200] * len(clients)
         assert api.supervisor.wait(20) == 0
         assert all(map(is_gone, serving))
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-async def test_sigterm_under_load_fails_nobodys_request(settings, cast, processes):
-    """Each on a connection of its own, as proxies send them: answered, or refused before anything was sent."""
+async def test_sigterm_under_load_fails_no_request(settings, cast, processes):
+    """Each request on its own connection, as proxies send them: it succeeds, or is refused before it was sent."""
     async with started(settings, PROCESSES=processes) as api:
         listing = Request.to(f"{api.address}/api/claims", bearer(cast, "alma") | {"Connection": "close"})
         answered: list[int] = []
@@ -181,11 +182,11 @@ async def test_sigterm_under_load_fails_nobodys_request(settings, cast, processe
         async def one_after_another() -> None:
             while True:
                 try:
-                    wire = await Wire.to(listing)
-                except ConnectionError:  # refused, or reset before it heard that it was let in: nothing was sent
+                    connection = await HttpConnection.to(listing)
+                except ConnectionError:  # refused, or reset before it was accepted: nothing was sent
                     return
-                answered.append(await wire.ask(listing))
-                wire.close()
+                answered.append(await connection.ask(listing))
+                connection.close()
 
         clients = [asyncio.create_task(one_after_another()) for _ in range(24)]
 
@@ -200,7 +201,7 @@ async def test_sigterm_under_load_fails_nobodys_request(settings, cast, processe
 
 
 def refused(api: Api) -> Callable[[], object]:
-    """A condition: nobody takes a connection any more."""
+    """A condition: no connection is accepted any more."""
 
     async def condition() -> bool:
         return not await api.answers()
@@ -208,7 +209,7 @@ def refused(api: Api) -> Callable[[], object]:
     return condition
 
 
-async def test_a_killed_process_comes_back_and_nobody_is_refused_meanwhile(settings):
+async def test_a_killed_process_is_replaced_and_no_request_is_refused_meanwhile(settings):
     async with started(settings) as api, AsyncExitStack() as stack:
         killed, other = api.serving()
         killed.kill()
@@ -217,14 +218,14 @@ async def test_a_killed_process_comes_back_and_nobody_is_refused_meanwhile(setti
             return is_gone(killed)
 
         await until(gone)
-        assert killed not in api.serving()  # control: one is left, and all that ask are answered
+        assert killed not in api.serving()  # control: one is left, and every request succeeds
         await api.clients(stack, 1)
         assert len(api.serving()) == 2
         assert other in api.serving()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a child outlives a killed parent")
-async def test_nothing_outlives_a_killed_supervisor(settings):
+async def test_no_process_survives_a_killed_supervisor(settings):
     async with started(settings) as api:
         serving = api.serving()
         api.supervisor.kill()
@@ -237,18 +238,18 @@ async def test_nothing_outlives_a_killed_supervisor(settings):
 
 
 def refusal(environ: dict[str, str]) -> tuple[int, str]:
-    """How it ended, and what it said."""
+    """The exit code, and the output."""
     run = subprocess.run([sys.executable, "-m", "app"], env=environ, capture_output=True, text=True, timeout=60)
     return run.returncode, run.stdout + run.stderr
 
 
-def test_a_wrong_setting_is_told_once(settings):
+def test_a_wrong_setting_is_reported_once(settings):
     for wrong in ("0", "65", "two"):
         status, said = refusal(environ_for(settings, PROCESSES=wrong))
         assert (status, said.count("\n"), "configuration: PROCESSES" in said) == (2, 1, True), said
 
 
-def test_it_ends_where_none_of_its_processes_can_start(settings):
+def test_it_exits_if_none_of_its_processes_can_start(settings):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         status, said = refusal(environ_for(settings, PORT=str(taken.getsockname()[1])))
         assert (status, said.count("\n"), "can't listen" in said) == (3, 1, True), said

@@ -1,4 +1,4 @@
-"""The embedded server comes and goes without a trace, and `make run` keeps and ends everything it starts."""
+"""The embedded server starts and stops without a trace, and `make run` supervises and ends everything it starts."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """With a space, and deeper than a socket's path may be."""
+    """A path with a space, and longer than a socket's path may be."""
     with tempfile.TemporaryDirectory(prefix="claims run ") as top:
         folder = Path(top).resolve() / ("deep" * 30)
         folder.mkdir()
@@ -39,7 +39,7 @@ def server(folder: Path) -> Iterator[Embedded]:
 
 
 def wait_for(what: Callable[[], object], seconds: float = 10) -> None:
-    """Until what is true."""
+    """Waits until the condition is true."""
     limit = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < limit, "waited in vain"
@@ -51,7 +51,7 @@ def processes_in(data: Path) -> list[psutil.Process]:
 
 
 def is_gone(process: psutil.Process) -> bool:
-    """Also when nobody has asked for its exit status yet."""
+    """Whether the process has ended, also before its exit status was read."""
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -72,7 +72,7 @@ def read(server: Embedded) -> object:
         return connection.execute("select one from kept").fetchone()
 
 
-def test_data_outlives_a_stop(server):
+def test_data_survives_a_stop(server):
     write(server)
     server.stop()
     assert read(server.start()) == (1,)
@@ -86,7 +86,7 @@ def test_a_stop_leaves_no_process_and_no_socket(server):
     assert not server.socket.exists()
 
 
-def test_nobody_else_may_enter_the_folders_of_data_and_socket(server):
+def test_the_folders_of_data_and_socket_are_closed_to_other_users(server):
     assert [path.stat().st_mode & 0o777 for path in (server.data, server.socket)] == [0o700, 0o700]
 
 
@@ -100,7 +100,7 @@ def test_a_killed_server_starts_again(server):
         again.stop()
 
 
-def test_a_server_that_was_left_behind_is_replaced(server):
+def test_a_server_left_over_is_replaced(server):
     write(server)
     left = psutil.Process(postmaster(server))
     again = Embedded(server.data).start()
@@ -112,20 +112,20 @@ def test_a_server_that_was_left_behind_is_replaced(server):
         again.stop()
 
 
-def test_a_process_id_that_is_somebody_elses_by_now_does_no_harm(server):
+def test_a_process_id_reused_by_another_process_does_no_harm(server):
     write(server)
     server.stop()
-    somebody = subprocess.Popen(["sleep", "60"], user=SYSTEM_USER if os.geteuid() == 0 else None)
+    other = subprocess.Popen(["sleep", "60"], user=SYSTEM_USER if os.geteuid() == 0 else None)
     try:
-        (server.data / "postmaster.pid").write_text(f"{somebody.pid}\n{server.data}\n0\n5432\n\n\n\nready\n")
+        (server.data / "postmaster.pid").write_text(f"{other.pid}\n{server.data}\n0\n5432\n\n\n\nready\n")
         assert read(server.start()) == (1,)
-        assert somebody.poll() is None
+        assert other.poll() is None
     finally:
-        somebody.kill()
-        somebody.wait()
+        other.kill()
+        other.wait()
 
 
-def test_a_start_that_fails_says_why_and_leaves_nothing(server):
+def test_a_failed_start_reports_its_cause_and_leaves_nothing(server):
     server.stop()
     (server.data / "PG_VERSION").write_text("9\n")
     with pytest.raises(RuntimeError, match="not compatible"):
@@ -134,7 +134,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(server):
     assert not server.socket.exists()
 
 
-def test_an_initdb_that_was_killed_is_made_anew(folder):
+def test_an_interrupted_initdb_is_repeated(folder):
     (folder / "postgres.new").mkdir()
     (folder / "postgres.new" / "PG_VERSION").write_text("18\n")
     server = Embedded(folder / "postgres", durable=False).start()
@@ -151,7 +151,7 @@ def environ(**given: str) -> dict[str, str]:
     ("given", "status", "reason"),
     [({"ENVIRONMENT": "production"}, 2, "development only"), ({"PORT": "70000"}, 2, "PORT"), ({}, 1, "choose another")],
 )
-def test_it_refuses_before_it_starts_anything(folder, given, status, reason):
+def test_wrong_settings_are_refused_before_anything_starts(folder, given, status, reason):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -163,14 +163,14 @@ def test_it_refuses_before_it_starts_anything(folder, given, status, reason):
 
 
 def test_the_demo_data_is_refused_in_production():
-    told = environ(ENVIRONMENT="production") | {"DATABASE_URL": "postgresql://nobody@/none"}
+    told = environ(ENVIRONMENT="production") | {"DATABASE_URL": "postgresql://none@/none"}
     seed = subprocess.run([sys.executable, "-m", "app.dev.seed"], cwd=ROOT, env=told, capture_output=True)
     assert seed.returncode == 2
 
 
 @pytest.fixture
 def run(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """`make run` and its address, when it is ready."""
+    """`make run` and its address, once it is ready."""
     port = free_port()
     told = environ(DATA_DIR=str(folder / "data"), PORT=str(port))
     with (folder / "output").open("w") as output:
@@ -189,13 +189,13 @@ def children(run: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 def worker_of(run: subprocess.Popen[bytes]) -> psutil.Process | None:
     for one in children(run):
-        with suppress(psutil.NoSuchProcess):  # it may end between two questions
+        with suppress(psutil.NoSuchProcess):  # it may end between the two calls
             if not is_gone(one) and "procrastinate" in one.cmdline():
                 return one
     return None
 
 
-def test_a_dead_worker_comes_back_and_sigterm_ends_everything(run, folder):
+def test_a_dead_worker_is_replaced_and_sigterm_ends_everything(run, folder):
     process, address = run
     output = folder / "output"
     account = {"email": "processor1@healthfirst.com", "password": "Password123!"}
@@ -221,16 +221,16 @@ def test_a_dead_worker_comes_back_and_sigterm_ends_everything(run, folder):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a child outlives a killed parent")
-def test_nothing_outlives_a_supervisor_that_is_killed(run):
+def test_no_process_survives_a_killed_supervisor(run):
     process, _ = run
     started = children(process)
     process.kill()
     wait_for(lambda: all(map(is_gone, started)), 20)
 
 
-def test_testcontainers_without_an_engine_says_so():
+def test_testcontainers_without_an_engine_is_reported():
     told = environ(TEST_DATABASE="testcontainers", DOCKER_HOST="tcp://127.0.0.1:1")
     command = [sys.executable, "-m", "pytest", "-q", "tests/database/test_statements.py", "-k", "a_fault_in_a_query"]
     done = subprocess.run(command, cwd=ROOT, env=told, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert "no Docker engine answers" in done.stdout + done.stderr
+    assert "no Docker engine responds" in done.stdout + done.stderr

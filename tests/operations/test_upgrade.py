@@ -1,4 +1,4 @@
-"""Upgrade of a database of version 0033 by one schema step: names change, and nothing is lost."""
+"""Upgrade of a database of version 0033 by one schema step: names change, and no row is lost."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,10 +11,12 @@ from app.config import Settings
 from app.main import create_app
 from app.operations import migrate
 from app.security.tokens import Caller, make_token
-from tests.conftest import KEYS, PASSWORD, As, embedded_server, until, url_for
 from tests.operations.catalog import contents, facts, old_names
 from tests.operations.restored import Upgrade, connected, create
 from tests.resources.test_audit_seals import seal, verify
+from tests.support.cast import KEYS, PASSWORD
+from tests.support.clients import As, until
+from tests.support.databases import embedded_server, url_for
 from tests.support.workers import Workers, ended, jobs_of
 
 REFRESH_TOKEN = "a-refresh-token-of-version-0033"
@@ -48,7 +50,7 @@ def as_root(own: Settings) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def test_an_upgraded_database_is_as_expected_and_stays_so(upgrade):
+def test_an_upgraded_database_matches_the_code_and_a_second_step_changes_nothing(upgrade):
     assert migrate.check(upgrade.after) == []
     assert migrate.check(upgrade.before) != []  # control
     with connected(upgrade.after) as connection:
@@ -105,14 +107,14 @@ def test_audit_logs_verify_and_a_changed_entry_is_found(own, as_root):
     assert problem == "was changed after it was sealed (seal 2)"
 
 
-def test_totals_are_what_the_claims_add_up_to(as_root):
+def test_totals_equal_the_sums_of_the_claims(as_root):
     assert as_root.execute("table claim_total_changes").fetchall() != []  # some are not added yet
     assert as_root.execute(WRONG_TOTALS).fetchall() == []
     as_root.execute("update claim_totals set cents = cents + 1 where ctid = (select min(ctid) from claim_totals)")
     assert len(as_root.execute(WRONG_TOTALS).fetchall()) == 2  # control
 
 
-async def test_jobs_that_waited_run_once(own, as_root):
+async def test_waiting_jobs_run_once(own, as_root):
     events = [event for (event,) in as_root.execute(WAITING)]
     before = jobs_of(as_root, *events)
     assert [row[1:3] for row in before] == [("pending", 0)] * 4
@@ -166,7 +168,7 @@ def test_a_reporting_login_reads_its_organization(upgrade):
         assert (organizations, 0 < read < every) == (1, True)
 
 
-def test_a_second_database_is_upgraded_where_the_roles_have_their_new_names(upgrade):
+def test_a_second_database_is_upgraded_after_the_roles_were_renamed(upgrade):
     with upgrade.copy(upgrade.before) as second, connected(second) as connection:
         assert {kind for kind, _ in old_names(connection)} >= {"schema", "table", "policy"}  # control
         assert "role" not in {kind for kind, _ in old_names(connection)}
@@ -179,7 +181,7 @@ def test_a_second_database_is_upgraded_where_the_roles_have_their_new_names(upgr
             assert facts(connection) == facts(first)
 
 
-def test_a_dump_that_is_restored_on_another_server_is_upgraded(upgrade):
+def test_a_dump_restored_on_another_server_is_upgraded(upgrade):
     with upgrade.copy(upgrade.before) as moved, connected(moved) as connection:
         connection.execute("update schema_admin.state set cluster = '1'")
         migrate.apply(moved)

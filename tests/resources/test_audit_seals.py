@@ -1,4 +1,4 @@
-"""The trail under seal: whatever is done to a sealed entry is found, and the first bad one is named."""
+"""Seals of the audit log: every change of a sealed entry is found, and the first bad one is named."""
 
 import os
 import subprocess
@@ -13,8 +13,9 @@ import pytest
 from app.database.context import BEGIN_CONTEXT
 from app.dev.postgres import binaries
 from app.operations import migrate
-from tests.conftest import sign_context, until
 from tests.http.test_end_to_end import worker  # noqa: F401
+from tests.support.cast import sign_context
+from tests.support.clients import until
 from tests.support.workers import Workers
 
 UNSEALED = """
@@ -28,7 +29,7 @@ A_DAY_LATER = "update auth.organization_lookup set daily_seal_at = daily_seal_at
 
 
 def visited(as_root):
-    """How many organizations a round of the sealer visits."""
+    """The number of organizations that a round of the sealer visits."""
     calls = (
         "select coalesce(sum(calls), 0)::integer from pg_stat_xact_user_functions where funcname = 'seal_organization'"
     )
@@ -40,7 +41,7 @@ def visited(as_root):
 
 
 def seal(settings, as_root):
-    """Until every entry is under seal: any transaction of the whole server that still runs may hold one back."""
+    """Seals until every entry is sealed. Any running transaction of the whole server may delay that of one."""
     deadline = time.monotonic() + 20
     with psycopg.connect(settings.worker_database_url, autocommit=True) as connection:
         connection.execute("select app.seal_audit_logs()")
@@ -50,7 +51,7 @@ def seal(settings, as_root):
 
 
 def verify(as_root, heads=""):
-    """(object, problem) for each organization whose trail is wrong."""
+    """(object, problem) for each organization with a fault."""
     with as_root.transaction(force_rollback=True):
         as_root.execute("set local session authorization claims_auditor")
         found = as_root.execute("select * from app.verify_audit_logs(%s)", [heads]).fetchall()
@@ -60,7 +61,7 @@ def verify(as_root, heads=""):
 
 @pytest.fixture
 def entries(settings, as_root, cast):
-    """north's entries in the order they were sealed, in three seals at least; the other organization has its own."""
+    """north's entries in the order in which they were sealed, in three seals at least. The other organization has its own."""
     for name in ("first", "second"):
         as_root.execute("update patients set first_name = %s", [name])
         seal(settings, as_root)
@@ -80,12 +81,12 @@ def test_every_entry_is_sealed_once(settings, as_root, entries):
     assert as_root.execute(sealed).fetchone() == count * 2
     seals = as_root.execute("select count(*) from audit_seals").fetchone()
     seal(settings, as_root)
-    assert as_root.execute("select count(*) from audit_seals").fetchone() == seals  # nothing new, no seal
+    assert as_root.execute("select count(*) from audit_seals").fetchone() == seals  # no new entry, no seal
 
 
 COLUMNS = {
     "organization_id": None, "audit_id": "gen_random_uuid()", "at": "at - interval '1 microsecond'",
-    "actor_user_id": "gen_random_uuid()", "actor_role": "'nobody'", "action": "'export'", "entity": "'nothing'",
+    "actor_user_id": "gen_random_uuid()", "actor_role": "'nothing'", "action": "'export'", "entity": "'nothing'",
     "entity_id": "gen_random_uuid()", "patient_id": "gen_random_uuid()", "before": """'{"a": 1}'""", "after": "null",
     "request_id": "'x'", "address": "'10.0.0.1'", "outcome": "'failure'", "cluster_epoch": "7", "written_by": "'5'",
 }  # fmt: skip
@@ -106,7 +107,7 @@ def test_a_change_of_any_column_is_found(as_root, entries):
             assert found[0][0].endswith(f"audit_logs {bad}"), (column, found)
             word = "deleted" if column in ("organization_id", "audit_id") else "changed"
             assert f"was {word} after it was sealed" in found[0][1], (column, found)
-            # In the organization that it was moved to, it has no place either.
+            # It does not fit the organization that it was moved to, either.
             assert len(found) == (2 if column == "organization_id" else 1)
 
 
@@ -150,8 +151,8 @@ def test_a_fault_is_found_and_its_first_entry_named(as_root, entries, cast, faul
     assert verify(as_root) == []
 
 
-def test_what_was_dated_back_stays_found_once_time_has_passed(settings, as_root, entries, cast):
-    """The worker does not put it under seal as if it were an entry of today."""
+def test_a_backdated_entry_is_still_found_later(settings, as_root, entries, cast):
+    """The worker does not seal it like an entry of today."""
     new = as_root.execute("select gen_random_uuid()").fetchone()[0]
     given = {"bad": entries[3], "new": new}
     as_root.execute(INSERT.format("at - interval '1 hour', %(new)s, pg_current_xact_id()"), given)
@@ -174,7 +175,7 @@ def test_the_first_of_several_is_named_for_each_organization(as_root, entries, c
     assert [name.partition(":")[0] for name in found] == sorted([str(cast.organization), str(other.organization)])
 
 
-def test_a_seal_that_was_changed_or_taken_out_is_found(as_root, entries, cast):
+def test_a_changed_or_removed_seal_is_found(as_root, entries, cast):
     for statement, named, problem in (
         ("update audit_seals set hashes[1] = sha256('x') where number = 1", "seal 1", "was changed"),
         ("update audit_seals set audit_ids[1] = gen_random_uuid() where number = 1", "seal 1", "was changed"),
@@ -190,8 +191,8 @@ def test_a_seal_that_was_changed_or_taken_out_is_found(as_root, entries, cast):
             assert problem in said, statement
 
 
-def test_a_chain_made_anew_shows_against_the_heads_that_were_noted(settings, as_root, entries, cast):
-    """Whoever may write everything can delete entries with their seals: only what stands elsewhere knows."""
+def test_a_rewritten_chain_differs_from_the_stored_heads(settings, as_root, entries, cast):
+    """An account that may write every table can delete entries with their seals. Only heads stored elsewhere show that."""
     as_root.execute("set session authorization claims_auditor")
     heads = as_root.execute("select * from app.audit_heads()").fetchall()
     as_root.execute("reset session authorization")
@@ -212,8 +213,8 @@ def test_a_chain_made_anew_shows_against_the_heads_that_were_noted(settings, as_
     assert verify(as_root, noted) == [(f"{cast.organization}: seal {number}", "it is not the one that was noted")]
 
 
-def test_an_entry_that_is_committed_late_is_sealed_later(settings, as_root, entries, cast):
-    """Its transaction began before those that are sealed meanwhile; nothing takes it for dated back."""
+def test_an_entry_committed_late_is_sealed_later(settings, as_root, entries, cast):
+    """Its transaction began before those that are sealed meanwhile. It is not taken for backdated."""
     with psycopg.connect(settings.api_database_url) as late:
         late.execute(BEGIN_CONTEXT, sign_context(cast, "alma"))
         late.execute("update app.patients set first_name = 'late' where member_number = 'M-1'")
@@ -221,19 +222,18 @@ def test_an_entry_that_is_committed_late_is_sealed_later(settings, as_root, entr
         before = as_root.execute("select count(*) from audit_seals").fetchone()[0]
         with psycopg.connect(settings.worker_database_url, autocommit=True) as connection:
             connection.execute("select app.seal_audit_logs()")
-        assert (
-            as_root.execute(UNSEALED).fetchone()[0] == 2
-        )  # of both organizations: they came after one that still runs
+        # Of both organizations: they are later than a transaction that still runs.
+        assert as_root.execute(UNSEALED).fetchone()[0] == 2
         assert as_root.execute("select count(*) from audit_seals").fetchone()[0] == before
         late.commit()
     seal(settings, as_root)
     assert verify(as_root) == []
-    with as_root.transaction(force_rollback=True):  # control: that entry is under seal as well
+    with as_root.transaction(force_rollback=True):  # control: that entry is sealed as well
         as_root.execute("""delete from audit_logs where after = '{"first_name": "late"}'""")
         assert "was deleted" in verify(as_root)[0][1]
 
 
-def test_what_piles_up_is_sealed_in_batches(settings, as_root, cast):
+def test_many_entries_are_sealed_in_batches(settings, as_root, cast):
     as_root.execute(
         "insert into audit_logs (organization_id, actor_role, action, entity) select %s, 'admin', 'read', 'claims' "
         "from generate_series(1, 12000)",
@@ -245,11 +245,11 @@ def test_what_piles_up_is_sealed_in_batches(settings, as_root, cast):
         "select cardinality(audit_ids) from audit_seals where organization_id = %s order by number",
         [cast.organization],
     ).fetchall()
-    assert [size >= 12000 for (size,) in sizes[1:]] == [True, False]  # a transaction is never torn apart
+    assert [size >= 12000 for (size,) in sizes[1:]] == [True, False]  # a transaction is never split
     assert verify(as_root) == []
 
 
-def test_an_idle_trail_is_sealed_once_a_day(settings, as_root, entries, cast):
+def test_an_audit_log_without_new_entries_is_sealed_once_a_day(settings, as_root, entries, cast):
     count = "select count(*) from audit_seals where organization_id = %s"
     before = as_root.execute(count, [cast.organization]).fetchone()[0]
     assert visited(as_root) == 0  # control: not yet
@@ -259,7 +259,7 @@ def test_an_idle_trail_is_sealed_once_a_day(settings, as_root, entries, cast):
     assert visited(as_root) == 0
 
 
-def test_a_round_visits_no_organization_where_nothing_happened(settings, as_root, entries, cast):
+def test_a_round_visits_no_organization_without_new_entries(settings, as_root, entries, cast):
     as_root.execute("select auth.add_organization('idle-' || n, 'Idle') from generate_series(1, 250) n")
     seal(settings, as_root)
     assert as_root.execute(MARKERS).fetchone() == (0,)
@@ -267,23 +267,27 @@ def test_a_round_visits_no_organization_where_nothing_happened(settings, as_root
     as_root.execute("update patients set first_name = 'busy' where organization_id = %s", [cast.organization])
     assert visited(as_root) == 1
     as_root.execute(A_DAY_LATER)
-    assert [visited(as_root) for _ in range(14)] == [20] * 12 + [12, 0]  # of the daily seals no more at once
+    # Of the daily seals no more than this in one round.
+    assert [visited(as_root) for _ in range(14)] == [20] * 12 + [
+        12,
+        0,
+    ]
     late = "select count(*) from auth.organization_lookup where daily_seal_at < now() - interval '20 hours'"
     assert as_root.execute(late).fetchone() == (0,)
     assert verify(as_root) == []
 
 
-def test_entries_are_sealed_in_whatever_order_their_transactions_end(settings, as_root):
-    """Eight connections write, take back, commit and roll back at random, and the sealer comes by at any moment."""
+def test_entries_are_sealed_in_any_order_of_commits(settings, as_root):
+    """Eight connections write, roll back to savepoints, commit and roll back at random, and the sealer runs at any moment."""
     pick = Random(14)
     as_root.execute("select auth.add_organization('one-' || n, 'One') from generate_series(1, 100) n")
     seal(settings, as_root)
-    slugs = [f"one-{number}" for number in range(1, 101)]  # each once, so that no later entry makes up for a marker
+    slugs = [f"one-{number}" for number in range(1, 101)]  # each once, so that no later entry replaces a missing marker
     with ExitStack() as stack:
         opened = [stack.enter_context(psycopg.connect(settings.database_url)) for _ in range(8)]
 
         def write(connection):
-            if slugs:  # the last one may be taken already
+            if slugs:  # the last one may be used already
                 connection.execute("update app.organizations set name = 'Two' where slug = %s", [slugs.pop()])
 
         while slugs:
@@ -300,14 +304,14 @@ def test_entries_are_sealed_in_whatever_order_their_transactions_end(settings, a
                         write(connection)
                 case _:
                     write(connection)
-    assert as_root.execute(UNSEALED).fetchone()[0]  # control: the last ones were still open
+    assert as_root.execute(UNSEALED).fetchone()[0]  # control: the last transactions were still open
     seal(settings, as_root)
     assert as_root.execute(MARKERS).fetchone() == (0,)
     assert as_root.execute("select count(*) from organizations where name = 'Two'").fetchone()[0] > 20  # control
     assert verify(as_root) == []
 
 
-async def test_whatever_writes_an_entry_has_the_sealer_come_by(settings, as_root, as_user, entries, cast):
+async def test_every_function_that_writes_an_entry_marks_it_for_the_sealer(settings, as_root, as_user, entries, cast):
     for who, method, path, body in [
         ("alma", "GET", f"/api/claims/{cast.anas_claim}", None),  # app.record_access
         ("pia", "GET", f"/api/claims/{cast.bens_claim}", None),  # app.write_audit_entry
@@ -320,8 +324,8 @@ async def test_whatever_writes_an_entry_has_the_sealer_come_by(settings, as_root
     assert verify(as_root) == []
 
 
-def test_an_entry_put_in_past_the_functions_waits_for_the_daily_seal(settings, as_root, entries, cast):
-    """An administrator's own insert has no marker. Where nothing else happens it is named after an hour, as it has no seal."""
+def test_an_entry_inserted_without_the_functions_is_sealed_daily(settings, as_root, entries, cast):
+    """An administrator's own insert has no marker. Without new entries it is reported after an hour, because it has no seal."""
     insert = (
         "insert into audit_logs (organization_id, actor_role, action, entity) values (%s, 'admin', 'read', 'claims')"
     )
@@ -329,7 +333,7 @@ def test_an_entry_put_in_past_the_functions_waits_for_the_daily_seal(settings, a
     assert visited(as_root) == 0
     assert as_root.execute(UNSEALED).fetchone() == (1,)
     assert verify(as_root) == []
-    with as_root.transaction(force_rollback=True):  # two hours later: the chain as it would have been made then
+    with as_root.transaction(force_rollback=True):  # two hours later: the chain that would have been written then
         as_root.execute(
             """do $$
             declare
@@ -362,11 +366,11 @@ def test_two_sealers_at_once_do_not_wait_for_each_other(settings, as_root, entri
             second.execute("set lock_timeout = '1ms'")
             assert second.execute("select app.seal_audit_logs()").fetchone() == (0,)
         first.rollback()
-    seal(settings, as_root)  # what the first let go is still there
+    seal(settings, as_root)  # entries of the rolled back sealer are still there
     assert verify(as_root) == []
 
 
-def test_what_stood_before_there_were_markers_is_sealed_as_well(settings, as_root, entries, cast):
+def test_entries_older_than_the_markers_are_sealed(settings, as_root, entries, cast):
     as_root.execute("update patients set first_name = 'before'")
     for file in ("0031-unsealed-entries.rollback.sql", "0031-unsealed-entries.sql"):
         with as_root.transaction():
@@ -382,8 +386,8 @@ def test_what_stood_before_there_were_markers_is_sealed_as_well(settings, as_roo
     assert visited(as_root) == 2
 
 
-def test_in_another_cluster_the_trail_goes_on_in_a_new_era(settings, as_root, entries, cast):
-    """A dump was restored where transactions are numbered from the start again; some of its entries had no seal yet."""
+def test_the_audit_log_continues_in_another_cluster_with_a_new_epoch(settings, as_root, entries, cast):
+    """After a restore into a cluster whose transaction ids start anew; some of the entries had no seal yet."""
     as_root.execute("update patients set first_name = 'unsealed'")
     far = "(written_by::text::numeric + 1000000000)::text::xid8"
     with as_root.transaction():
@@ -395,19 +399,19 @@ def test_in_another_cluster_the_trail_goes_on_in_a_new_era(settings, as_root, en
     migrate.apply(settings)
     assert migrate.check(settings) == []
     assert as_root.execute("select app.cluster_epoch()").fetchone() == (2,)
-    as_root.execute("update patients set first_name = 'of the new era'")
+    as_root.execute("update patients set first_name = 'of the new epoch'")
     seal(settings, as_root)
     assert verify(as_root) == []
-    eras = as_root.execute(
+    epochs = as_root.execute(
         "select cluster_epoch, cardinality(audit_ids) > 0 from audit_seals where organization_id = %s order by number",
         [cast.organization],
     ).fetchall()
-    assert eras == [(1, True), (2, True)]
-    migrate.apply(settings)  # the same cluster: nothing begins
+    assert epochs == [(1, True), (2, True)]
+    migrate.apply(settings)  # the same cluster: no epoch begins
     assert as_root.execute("select app.cluster_epoch()").fetchone() == (2,)
 
 
-def test_nobody_else_seals_or_reads_the_seals(as_role, as_root):
+def test_no_other_role_seals_or_reads_the_seals(as_role, as_root):
     for who in ("alma", "pia", "ana", "tom"):
         for statement in (
             "select app.seal_audit_logs()",
@@ -426,7 +430,7 @@ def test_nobody_else_seals_or_reads_the_seals(as_role, as_root):
             as_root.execute("select * from audit_logs")
 
 
-def test_the_file_for_psql_names_what_it_finds(settings, as_root, entries, cast, tmp_path):
+def test_the_script_for_psql_names_its_findings(settings, as_root, entries, cast, tmp_path):
     def run(**environ):
         command = [binaries() / "psql", settings.database_url, "-qXAt", "-F", " | ", "-v", "ON_ERROR_STOP=1"]
         environ = os.environ | {"PGOPTIONS": "-c role=claims_auditor"} | environ
@@ -447,19 +451,19 @@ def test_the_file_for_psql_names_what_it_finds(settings, as_root, entries, cast,
     assert said.rstrip().count("\n") == 0
 
 
-async def test_the_worker_seals_by_itself(as_root, cast, worker):  # noqa: F811
+async def test_the_worker_seals_periodically(as_root, cast, worker):  # noqa: F811
     as_root.execute("update patients set first_name = 'of today'")
     assert as_root.execute(UNSEALED).fetchone()[0]  # control
 
     async def sealed():
         return not as_root.execute(UNSEALED).fetchone()[0]
 
-    # It begins with what was due in the last minutes, and is due every minute.
+    # The first round covers the last minutes, and a round is due every minute.
     await until(sealed, timedelta(seconds=75).total_seconds())
     assert verify(as_root) == []
 
 
-async def test_the_workers_log_holds_the_heads_and_is_taken_as_it_is(settings, as_root, entries, cast):
+async def test_the_workers_log_contains_the_heads_in_the_form_that_verification_reads(settings, as_root, entries, cast):
     as_root.execute("set search_path = app, procrastinate")
     job = "row('maintenance', 'note_audit_heads', 0, null, null, %s, null)::procrastinate_job_to_defer_v1"
     as_root.execute(f"select procrastinate_defer_jobs_v1(array[{job}])", ['{"timestamp": 0}'])
@@ -474,7 +478,7 @@ async def test_the_workers_log_holds_the_heads_and_is_taken_as_it_is(settings, a
     assert verify(as_root, log) == []
     as_root.execute("delete from audit_seals where organization_id = %s", [cast.organization])
     as_root.execute("delete from audit_logs where organization_id = %s", [cast.organization])
-    assert verify(as_root) == []  # control: without the log nobody knows
+    assert verify(as_root) == []  # control: without the log the deletion is not found
     said = "it is not the one that was noted"
-    # The worker notes them again by itself once an hour.
+    # The worker logs them again once an hour.
     assert verify(as_root, log)[0][1] in (said, f"{said}; the first of 2")

@@ -1,4 +1,4 @@
-"""What changes no row and yet is in the trail: readings of one patient or claim, denials, logging out, a new password."""
+"""Audited actions that change no row: reads of one patient or claim, denials, logouts, password changes."""
 
 import asyncio
 import logging
@@ -8,38 +8,39 @@ from uuid import uuid4
 import psycopg
 
 from app.database import statements
-from tests.conftest import PASSWORD, calling, until
 from tests.http.test_end_to_end import worker  # noqa: F401
-from tests.resources.test_audit_logs import trail
+from tests.resources.test_audit_logs import audit_log
+from tests.support.cast import PASSWORD, sign_call
+from tests.support.clients import until
 
 
-async def test_reading_one_patient_or_claim_is_in_the_trail(as_user, cast):
+async def test_reading_one_patient_or_claim_is_in_the_audit_log(as_user, cast):
     readings = {
         "claims": ("pia", f"/api/claims/{cast.anas_claim}", cast.anas_claim),
         "patients": ("ana", f"/api/patients/{cast.tom_patient}", cast.tom_patient),
     }
     for entity, (who, path, entity_id) in readings.items():
-        assert await trail(as_user("alma"), action="read", entity=entity) == []  # control
-        headers = {"X-Request-Id": f"a look at {entity}".replace(" ", "-")}
+        assert await audit_log(as_user("alma"), action="read", entity=entity) == []  # control
+        headers = {"X-Request-Id": f"read-{entity}"}
         assert (await as_user(who).get(path, headers=headers)).status_code == 200
-        (entry,) = await trail(as_user("alma"), action="read", entity=entity)
+        (entry,) = await audit_log(as_user("alma"), action="read", entity=entity)
         assert (entry.actor_user_id, entry.entity_id, entry.patient_id) == (cast.ids[who], entity_id, cast.tom_patient)
         assert (entry.request_id, entry.outcome, entry.before, entry.after) == (
             headers["X-Request-Id"], "success", None, None,
         )  # fmt: skip
-    # Whom it is about can see who looked.
-    assert {one.entity for one in await trail(as_user("tom"), action="read")} >= {"claims", "patients"}
+    # The patient sees the readers.
+    assert {one.entity for one in await audit_log(as_user("tom"), action="read")} >= {"claims", "patients"}
 
 
-async def test_a_list_and_a_change_are_no_reading(as_user, cast):
+async def test_a_list_and_a_change_are_not_recorded_as_reads(as_user, cast):
     alma = as_user("alma")
     await alma.get("/api/claims")
     await alma.get("/api/patients")
     await alma.patch(f"/api/patients/{cast.tom_patient}", {"firstName": "Tim"})
-    assert [one.entity for one in await trail(alma, action="read")] == ["audit_logs"]
+    assert [one.entity for one in await audit_log(alma, action="read")] == ["audit_logs"]
 
 
-async def test_what_a_caller_may_not_have_is_in_the_trail(as_user, cast, other):
+async def test_denied_requests_are_in_the_audit_log(as_user, cast, other):
     asked = [
         ("pia", "GET", f"/api/claims/{cast.bens_claim}", "claims", cast.bens_claim, 404),
         ("ana", "GET", f"/api/patients/{other.tom_patient}", "patients", other.tom_patient, 404),
@@ -49,7 +50,7 @@ async def test_what_a_caller_may_not_have_is_in_the_trail(as_user, cast, other):
     for who, method, path, entity, entity_id, status in asked:
         answer = await as_user(who)(method, path, json={"active": False} if method == "PATCH" else None)
         assert answer.status_code == status, (path, answer.text)
-        entry = (await trail(as_user("alma"), action="denied"))[0]
+        entry = (await audit_log(as_user("alma"), action="denied"))[0]
         assert (entry.actor_user_id, entry.entity, entry.entity_id) == (cast.ids[who], entity, entity_id)
         assert entry.outcome == {403: "forbidden", 404: "not found"}[status]
         assert entry.after == {"method": method, "path": path.replace(str(entity_id), "{id}")}
@@ -57,15 +58,15 @@ async def test_what_a_caller_may_not_have_is_in_the_trail(as_user, cast, other):
         assert (entry.actor_role, entry.patient_id) == (
             {"pia": "claims_processor", "ana": "provider", "tom": "patient"}[who], None,
         )  # fmt: skip
-    assert await trail(as_user("alma", "south"), action="denied") == []
+    assert await audit_log(as_user("alma", "south"), action="denied") == []
 
 
-async def test_whoever_may_not_come_in_any_more_is_in_the_trail(as_user, cast, as_root):
+async def test_requests_of_ended_sessions_and_inactive_users_are_in_the_audit_log(as_user, cast, as_root):
     await as_user("alma").patch(f"/api/users/{cast.paul}", {"active": False})
     assert (await as_user("ana").post("/api/auth/logout", {})).status_code == 204
     for who in ("paul", "ana"):
         assert (await as_user(who).get("/api/claims")).status_code == 401
-    entries = [one for one in await trail(as_user("alma"), action="denied") if one.outcome == "unauthorized"]
+    entries = [one for one in await audit_log(as_user("alma"), action="denied") if one.outcome == "unauthorized"]
     assert [(one.actor_user_id, one.after["path"]) for one in entries] == [
         (cast.ana, "/api/claims"), (cast.paul, "/api/claims"),
     ]  # fmt: skip
@@ -74,7 +75,7 @@ async def test_whoever_may_not_come_in_any_more_is_in_the_trail(as_user, cast, a
     assert as_root.execute("select count(*) from audit_logs where outcome = 'unauthorized'").fetchone() == (3,)
 
 
-async def test_what_names_nobody_or_nothing_is_no_denial(client, as_user, as_root, cast):
+async def test_requests_without_a_user_or_a_row_are_no_denials(client, as_user, as_root, cast):
     assert (await client.get("/api/claims")).status_code == 401
     assert (await client.get("/api/claims", headers={"Authorization": "Bearer x"})).status_code == 401
     assert (await as_user("alma").get("/api/nothing")).status_code == 404
@@ -82,7 +83,7 @@ async def test_what_names_nobody_or_nothing_is_no_denial(client, as_user, as_roo
     assert as_root.execute("select count(*) from audit_logs where action = 'denied'").fetchone() == (0,)
 
 
-async def test_where_a_denial_cannot_be_recorded_it_is_one_all_the_same(as_user, as_root, caplog):
+async def test_a_denial_that_cannot_be_recorded_is_still_denied(as_user, as_root, caplog):
     as_root.execute("revoke execute on function auth.record_denial from claims_api")
     with caplog.at_level(logging.ERROR, "claims.api"):
         answer = await as_user("pia").get(f"/api/claims/{uuid4()}")
@@ -102,16 +103,16 @@ async def deny(as_user, who: str, times: int) -> list[int]:
     return await asyncio.gather(*(one() for _ in range(times)))
 
 
-async def test_past_sixty_a_minute_denials_are_counted(as_user, as_root, cast):
+async def test_beyond_sixty_a_minute_denials_are_counted(as_user, as_root, cast):
     assert await deny(as_user, "pia", 75) == [404] * 75
     assert as_root.execute(DENIALS).fetchone() == (60,)
     assert as_root.execute(WINDOWS).fetchall() == [(60, 15)]
-    assert await deny(as_user, "paul", 1) == [404]  # another user has a count of its own
+    assert await deny(as_user, "paul", 1) == [404]  # another user has its own count
     assert as_root.execute(DENIALS).fetchone() == (61,)
     as_root.execute(A_MINUTE_LATER)
     assert await deny(as_user, "pia", 2) == [404] * 2
     assert as_root.execute(DENIALS).fetchone() == (64,)
-    (entry,) = [one for one in await trail(as_user("alma"), action="denied") if one.outcome == "more denials"]
+    (entry,) = [one for one in await audit_log(as_user("alma"), action="denied") if one.outcome == "more denials"]
     assert (entry.actor_user_id, entry.actor_role, entry.entity, entry.entity_id) == (
         cast.pia, "claims_processor", "users", cast.pia,
     )  # fmt: skip
@@ -120,7 +121,7 @@ async def test_past_sixty_a_minute_denials_are_counted(as_user, as_root, cast):
     assert as_root.execute(WINDOWS).fetchall() == [(2, 0), (1, 0)]
 
 
-async def test_the_worker_closes_a_minute_that_no_denial_follows(settings, as_user, as_root, cast, worker):  # noqa: F811
+async def test_the_worker_closes_a_minute_without_a_later_denial(settings, as_user, as_root, cast, worker):  # noqa: F811
     await deny(as_user, "pia", 62)
     await deny(as_user, "paul", 1)
     await deny(as_user, "tom", 61)
@@ -130,23 +131,23 @@ async def test_the_worker_closes_a_minute_that_no_denial_follows(settings, as_us
         return as_root.execute(WINDOWS).fetchall() == [(60, 1)]  # tom's minute has not ended
 
     await until(closed)
-    entries = await trail(as_user("alma"), action="denied", limit=100)
+    entries = await audit_log(as_user("alma"), action="denied", limit=100)
     assert [(one.actor_user_id, one.after["count"]) for one in entries if one.outcome == "more denials"] == [
         (cast.pia, 2)
     ]
     assert as_root.execute(DENIALS).fetchone() == (60 + 1 + 60 + 1,)
 
 
-async def test_denials_of_a_user_that_is_none_are_not_counted(settings, as_root, cast, other):
+async def test_denials_of_an_unknown_user_are_not_counted(settings, as_root, cast, other):
     denial = statements.load("audit_logs").record_denial
     about = {"request_id": "", "address": "", "entity": "claims", "entity_id": None, "outcome": "x", "asked": None}
     with psycopg.connect(settings.api_database_url, autocommit=True) as api:
         for organization, user in [(cast.organization, other.pia), (cast.organization, uuid4()), (uuid4(), cast.pia)]:
             given = about | {"tenant": organization, "user_id": user}
-            api.execute(denial.text(given), calling(denial, **given))
+            api.execute(denial.text(given), sign_call(denial, **given))
         assert as_root.execute(WINDOWS).fetchall() == []
         given = about | {"tenant": cast.organization, "user_id": cast.pia}
-        api.execute(denial.text(given), calling(denial, **given))
+        api.execute(denial.text(given), sign_call(denial, **given))
         assert as_root.execute(WINDOWS).fetchall() == [(1, 0)]  # control
 
 
@@ -161,7 +162,7 @@ async def test_two_workers_write_one_entry(settings, as_user, as_root):
     assert as_root.execute(DENIALS + " and outcome = 'more denials'").fetchone() == (1,)
 
 
-async def test_nobody_waits_for_the_disk_for_what_is_only_counted(as_user, as_root, settings, cast):
+async def test_counted_denials_do_not_wait_for_the_disk(as_user, as_root, settings, cast):
     denial = statements.load("audit_logs").record_denial
     given = {"tenant": cast.organization, "user_id": cast.pia, "request_id": "", "address": "", "entity": "claims",
              "entity_id": None, "outcome": "x", "asked": None}  # fmt: skip
@@ -170,26 +171,26 @@ async def test_nobody_waits_for_the_disk_for_what_is_only_counted(as_user, as_ro
         waits = []
         for _ in range(3):
             with api.transaction():
-                api.execute("set local synchronous_commit = on")  # the server of the tests waits for no disk at all
-                api.execute(denial.text(given), calling(denial, **given))
+                api.execute("set local synchronous_commit = on")  # the server of the tests never waits for the disk
+                api.execute(denial.text(given), sign_call(denial, **given))
                 waits += api.execute("show synchronous_commit").fetchone()
     assert waits == ["on", "off", "off"]
 
 
-async def test_a_new_password_and_logging_out_are_in_the_trail(as_user, cast):
+async def test_a_new_password_and_a_logout_are_in_the_audit_log(as_user, cast):
     tom = as_user("tom")
     changed = {"currentPassword": PASSWORD, "newPassword": "another long password"}
     assert (await tom.post("/api/auth/password", changed)).status_code == 204
     assert (await tom.post("/api/auth/logout", {})).status_code == 204
-    entries = await trail(as_user("alma"), action="execute", entity="users")
+    entries = await audit_log(as_user("alma"), action="execute", entity="users")
     assert [(one.actor_user_id, one.entity_id, one.outcome) for one in entries] == [
         (cast.tom, cast.tom, "logged out"), (cast.tom, cast.tom, "changed its password"),
     ]  # fmt: skip
 
 
-def test_nobody_waits_for_the_disk_to_look_and_everybody_does_to_change(as_role):
+def test_recorded_reads_do_not_wait_for_the_disk_and_changes_do(as_role):
     alma = as_role("alma")
-    alma.execute("set local synchronous_commit = on")  # the server of the tests waits for no disk at all
+    alma.execute("set local synchronous_commit = on")  # the server of the tests never waits for the disk
     alma.execute("select app.record_access('export', 'claims')")
     assert alma.execute("show synchronous_commit").fetchone() == ("on",)
     alma.execute("select app.record_access('read', 'audit_logs')")

@@ -1,4 +1,4 @@
-"""Logging in and staying logged in: registration, passwords, sessions, and what ends them."""
+"""Logins and sessions: refresh tokens, roles, logouts, and the ends of a session."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +14,8 @@ from app.main import create_app
 from app.operations import migrate
 from app.security import passwords
 from app.security.tokens import Caller, make_token, new_secret, secret_hash
-from tests.conftest import KEYS, PASSWORD, PASSWORD_HASH, ROLE, until
+from tests.support.cast import KEYS, PASSWORD, PASSWORD_HASH, ROLE
+from tests.support.clients import until
 
 NEW = "another correct horse battery"
 SET_HASH = "update auth.credentials set password_hash = %s where email = %s"
@@ -23,7 +24,7 @@ BACK = "update auth.refresh_tokens set {} = {} - %s::interval where token_hash =
 
 @asynccontextmanager
 async def instance(settings, address: str = "127.0.0.1", **changed: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """An application of its own over the test's database, as another process would be; its caller's address."""
+    """An application of its own over the test's database, like another process; its caller's address."""
     app = create_app(msgspec.structs.replace(settings, **changed))
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=(address, 1))
     async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -42,7 +43,7 @@ async def log_in(client, who: str, password: str = PASSWORD) -> dict[str, Any]:
 
 
 def seed_login(as_root, cast, who: str) -> dict[str, str]:
-    """What a login would give, without its hash: for tests that need many."""
+    """The tokens of a login without the hash of its password: for tests that need many."""
     session, secret = uuid4(), new_secret()
     as_root.execute("insert into auth.sessions values (%s, %s, %s)", [cast.organization, session, cast.ids[who]])
     as_root.execute(
@@ -55,7 +56,7 @@ def seed_login(as_root, cast, who: str) -> dict[str, str]:
 
 
 async def is_in(client, tokens: dict[str, Any]) -> bool:
-    """Whether the access token opens anything."""
+    """Whether the access token is accepted."""
     answer = await client.get("/api/auth/me", headers={"Authorization": f"Bearer {tokens['accessToken']}"})
     assert answer.status_code in (200, 401)
     return answer.status_code == 200
@@ -66,7 +67,7 @@ async def refresh(client, tokens: dict[str, Any]) -> httpx.Response:
 
 
 async def is_dead(client, tokens: dict[str, Any]) -> bool:
-    """Whether neither token opens anything any more."""
+    """Whether neither token is accepted."""
     return not await is_in(client, tokens) and (await refresh(client, tokens)).status_code == 401
 
 
@@ -75,7 +76,7 @@ def fields(answer: httpx.Response) -> list[str]:
     return list(answer.json()["error"]["details"]["fields"])
 
 
-async def test_an_email_has_no_case_and_a_password_is_as_sent(client, as_root):
+async def test_an_email_is_case_insensitive_and_a_password_is_not(client, as_root):
     odd = " Pa\u00e4ssw\u00f6rd  "
     as_root.execute(SET_HASH, [passwords.hash_password(odd), "ana@north.test"])
     for email in ("ana@north.test", "ANA@NORTH.TEST", "Ana@North.Test"):
@@ -91,7 +92,7 @@ async def test_an_email_has_no_case_and_a_password_is_as_sent(client, as_root):
         assert (await call(client, "login", email="ana@north.test", password=other)).status_code == 401, other
 
 
-async def test_a_refresh_token_is_traded_for_the_next(client, as_root):
+async def test_a_refresh_token_is_exchanged_for_the_next(client, as_root):
     first = await log_in(client, "ana")
     answer = await refresh(client, first)
     second = answer.json()["data"]
@@ -99,7 +100,7 @@ async def test_a_refresh_token_is_traded_for_the_next(client, as_root):
     assert (second["user"], second["expiresIn"]) == (first["user"], 900)
     assert second["refreshToken"] != first["refreshToken"]
     assert await is_in(client, second)
-    for token in ("nobody's", new_secret(), second["accessToken"][:200]):
+    for token in ("unknown", new_secret(), second["accessToken"][:200]):
         assert (await refresh(client, {"refreshToken": token})).status_code == 401
     third = (await refresh(client, second)).json()["data"]
     hash_ = secret_hash(third["refreshToken"])
@@ -109,15 +110,15 @@ async def test_a_refresh_token_is_traded_for_the_next(client, as_root):
     assert (await refresh(client, fourth)).status_code == 401
 
 
-async def test_a_dead_refresh_token_used_again_ends_its_family_alone(client, as_root):
+async def test_a_used_refresh_token_ends_its_family_alone(client, as_root):
     first, bystander = await log_in(client, "ana"), await log_in(client, "ana")
     family = [first, (await refresh(client, first)).json()["data"]]
     back = BACK.format("replaced_at", "replaced_at")
     as_root.execute(back, ["9 seconds", secret_hash(first["refreshToken"])])
-    again = await refresh(client, first)  # control: a second tab's, or a lost answer's
+    again = await refresh(client, first)  # control: a second tab's, or one of a lost response
     assert (again.status_code, again.json()["data"]["refreshToken"]) == (200, family[1]["refreshToken"])
     family.append(again.json()["data"])
-    as_root.execute(back, ["1 second", secret_hash(first["refreshToken"])])  # using it again did not begin the ten anew
+    as_root.execute(back, ["1 second", secret_hash(first["refreshToken"])])  # its use did not restart the ten seconds
     assert [await is_in(client, one) for one in family] == [True, True, True]
     assert (await refresh(client, first)).status_code == 401
     assert [await is_dead(client, one) for one in family] == [True, True, True]
@@ -126,7 +127,7 @@ async def test_a_dead_refresh_token_used_again_ends_its_family_alone(client, as_
 
 
 async def test_a_refresh_token_has_one_successor(settings, as_root, cast):
-    """Whatever is sent at once, to whichever process: one line goes on, and the token of a lost answer is answered again."""
+    """Requests at once to several processes get the same successor, and the token of a lost response gets it again."""
     async with instance(settings) as one, instance(settings) as two:
         tokens = seed_login(as_root, cast, "ana")
         for _ in range(3):
@@ -144,8 +145,8 @@ async def test_a_refresh_token_has_one_successor(settings, as_root, cast):
         assert as_root.execute(alive, [secret_hash(tokens["refreshToken"])]).fetchone() == (1,)
 
 
-async def test_a_thief_and_its_victim_do_not_both_go_on(client, as_root, cast):
-    """Where both have the same token, the second of them to use it after the grace ends the family."""
+async def test_two_users_of_one_refresh_token_cannot_both_continue(client, as_root, cast):
+    """If a thief has the same token, the second use after the grace period ends the family."""
     tokens = seed_login(as_root, cast, "ana")
     victim, thief = [(await refresh(client, tokens)).json()["data"] for _ in range(2)]
     assert victim["refreshToken"] == thief["refreshToken"]
@@ -156,8 +157,8 @@ async def test_a_thief_and_its_victim_do_not_both_go_on(client, as_root, cast):
     assert await is_dead(client, thief)
 
 
-async def test_a_successor_is_found_again_while_keys_rotate(settings, as_root, cast):
-    """It is derived from the old token by a key: the one that it was derived by may have become the second since."""
+async def test_a_successor_is_the_same_while_keys_rotate(settings, as_root, cast):
+    """It is derived from the old token with a key that may be the second one now."""
     rotated = {"new": b"another secret of the tests; 32 bytes and more"} | KEYS
     async with instance(settings) as before:
         tokens = seed_login(as_root, cast, "ana")
@@ -170,7 +171,7 @@ async def test_a_successor_is_found_again_while_keys_rotate(settings, as_root, c
 
 
 @pytest.mark.parametrize("end", ["reuse", "logout", "password", "deactivation"])
-async def test_nothing_of_a_family_outlives_its_end(client, as_user, as_root, cast, end):
+async def test_no_token_of_a_family_is_valid_after_its_end(client, as_user, as_root, cast, end):
     for _ in range(6):
         as_root.execute("update users set active = true where user_id = %s", [cast.ana])
         as_root.execute(SET_HASH, [PASSWORD_HASH, "ana@north.test"])
@@ -189,11 +190,11 @@ async def test_nothing_of_a_family_outlives_its_end(client, as_user, as_root, ca
         got_in = [answer.json()["data"] for answer in race if answer.status_code == 200]
         for tokens in [first, child, *got_in]:
             assert await is_dead(client, tokens), end
-        assert await is_in(client, own) == (end != "deactivation")  # control: only what was ended
+        assert await is_in(client, own) == (end != "deactivation")  # control: other families are valid
         assert (await refresh(client, own)).status_code == (200 if end in ("reuse", "logout") else 401)
 
 
-async def test_who_may_not_come_in_is_not_refreshed(client, as_root, cast):
+async def test_an_inactive_user_cannot_refresh(client, as_root, cast):
     switches = {
         "update users set active = %s where user_id = %s": ((False, True), cast.ana),
         "update organizations set suspended_at = %s where organization_id = %s": (("now", None), cast.organization),
@@ -207,11 +208,11 @@ async def test_who_may_not_come_in_is_not_refreshed(client, as_root, cast):
         assert (await call(client, "login", email="ana@north.test", password=PASSWORD)).status_code == 401
         as_root.execute(switch, [on, whom])
         assert await is_in(client, await log_in(client, "ana"))
-        if "users" in switch:  # who is taken back logs in anew
+        if "users" in switch:  # a user who is activated again has to log in
             assert await is_dead(client, tokens)
 
 
-async def test_another_role_holds_from_the_next_request(client, as_user, cast):
+async def test_a_new_role_applies_from_the_next_request(client, as_user, cast):
     paul = await log_in(client, "paul")
     headers = {"Authorization": f"Bearer {paul['accessToken']}"}
     assert (await client.get("/api/users", headers=headers)).status_code == 403  # control
@@ -220,7 +221,7 @@ async def test_another_role_holds_from_the_next_request(client, as_user, cast):
     assert (await refresh(client, paul)).json()["data"]["user"]["role"] == "admin"
 
 
-async def test_logging_out_ends_ones_own_session_or_the_one_named(client, as_root, cast):
+async def test_a_logout_ends_the_own_session_or_the_named_one(client, as_root, cast):
     for body in ({}, {"refreshToken": None}):
         own, other = seed_login(as_root, cast, "ana"), seed_login(as_root, cast, "ana")
         assert await is_in(client, own)  # control
@@ -232,11 +233,11 @@ async def test_logging_out_ends_ones_own_session_or_the_one_named(client, as_roo
     spent = dict(third)
     third |= (await refresh(client, third)).json()["data"]
     assert (await call(client, "logout", other["accessToken"], refreshToken=spent["refreshToken"])).status_code == 204
-    assert await is_dead(client, third)  # a dead token still names its session
+    assert await is_dead(client, third)  # an expired token still names its session
     assert await is_in(client, other)
 
 
-async def test_nobody_logs_somebody_else_out(client, as_root, casts):
+async def test_no_user_logs_another_out(client, as_root, casts):
     ana, ben = seed_login(as_root, casts["north"], "ana"), seed_login(as_root, casts["north"], "ben")
     theirs = seed_login(as_root, casts["south"], "ana")
     answers = [
@@ -250,26 +251,26 @@ async def test_nobody_logs_somebody_else_out(client, as_root, casts):
         assert (await refresh(client, tokens)).status_code == 200
 
 
-async def test_logins_are_in_the_trail_the_failed_ones_too(client, as_root, casts):
-    trail = (
+async def test_logins_are_in_the_audit_log_failed_ones_included(client, as_root, casts):
+    recorded_logins = (
         "select action, organization_id, actor_user_id, actor_role, entity_id, outcome, address, request_id from audit_logs "
-        "where request_id = any (array['right', 'wrong', 'nobody'])"
+        "where request_id = any (array['right', 'wrong', 'unknown'])"
     )
     for name, email, password in [
         ("right", "ana@north.test", PASSWORD),
         ("wrong", "ANA@north.test", "wrong"),
-        ("nobody", "x@x.test", "wrong"),
+        ("unknown", "x@x.test", "wrong"),
     ]:
         await client.post(
             "/api/auth/login", json={"email": email, "password": password}, headers={"X-Request-Id": name}
         )
     north, ana = casts["north"].organization, casts["north"].ana
 
-    async def recorded():  # after the answer
-        return as_root.execute(f"select count(*) from ({trail}) as t").fetchone() == (2,)
+    async def recorded():  # after the response
+        return as_root.execute(f"select count(*) from ({recorded_logins}) as t").fetchone() == (2,)
 
     await until(recorded)
-    assert set(as_root.execute(trail).fetchall()) == {
+    assert set(as_root.execute(recorded_logins).fetchall()) == {
         ("login", north, ana, "provider", ana, "success", "127.0.0.1", "right"),
         ("login_failed", north, None, "anonymous", ana, "failure", "127.0.0.1", "wrong"),
     }

@@ -1,4 +1,4 @@
-"""Lists of claims: filters, orders, both page forms; statistics over what the caller sees."""
+"""Lists of claims: filters, orders, both forms of pages; statistics of the claims that the caller sees."""
 
 from datetime import date, timedelta
 from itertools import pairwise
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 async def twelve(as_user, as_root, cast):
-    """Twelve more claims of north, amounts and days of care in no order, two of each patient and provider alike."""
+    """Twelve more claims of north, amounts and service dates in no order, two of each patient and provider alike."""
     alma = as_user("alma")
     for n in range(12):
         body = {
@@ -50,7 +50,7 @@ PATIENT, PROVIDER, CODE, CENTS, DAY, NUMBER, STATUS, WORKER, CREATED = range(1, 
     ("patientId={tom_patient}&diagnosisCode=I10&amountMax=20", lambda row, cast:
         row[PATIENT] == str(cast.tom_patient) and row[CODE] == "I10" and row[CENTS] <= 2000),
 ])  # fmt: skip
-async def test_a_filter_keeps_what_it_names(as_user, cast, twelve, query, keeps):
+async def test_a_filter_returns_the_matching_claims(as_user, cast, twelve, query, keeps):
     path = f"/api/claims?{query.format(**cast.ids)}"
     wanted = {row[0] for row in twelve if keeps(row, cast)}
     answer = await as_user("alma").get(f"{path}&limit=100")
@@ -59,14 +59,14 @@ async def test_a_filter_keeps_what_it_names(as_user, cast, twelve, query, keeps)
     assert counted.json()["meta"]["pagination"]["total"] == len(wanted)
 
 
-async def test_me_is_the_processor_who_asks(as_user, cast):
+async def test_me_is_the_calling_processor(as_user, cast):
     mine = await as_user("pia").get("/api/claims?assignedTo=me")
     assert [one["id"] for one in mine.json()["data"]] == [str(cast.anas_claim)]
 
 
 @pytest.mark.parametrize(("sort", "key"), [("createdAt", CREATED), ("serviceDate", DAY), ("amount", CENTS)])
 @pytest.mark.parametrize("sign", ["", "-"])
-async def test_every_order_meets_every_claim_once(as_user, twelve, sort, key, sign):
+async def test_every_order_contains_every_claim_once(as_user, twelve, sort, key, sign):
     alma, by_id = as_user("alma"), {row[0]: row for row in twelve}
     seen, cursor = [], ""
     while cursor is not None:
@@ -80,7 +80,7 @@ async def test_every_order_meets_every_claim_once(as_user, twelve, sort, key, si
     assert [one["id"] for one in jumped] == [row[0] for row in seen[7:12]]
 
 
-async def test_a_walk_keeps_its_place_while_claims_come_in(as_user, twelve, cast):
+async def test_pages_stay_consistent_while_claims_are_created(as_user, twelve, cast):
     alma = as_user("alma")
     first = (await alma.get("/api/claims?limit=5")).json()
     body = {"patientId": str(cast.tom_patient), "providerId": str(cast.ana_provider), "diagnosisCode": "I10", "amount": 1,
@@ -91,7 +91,7 @@ async def test_a_walk_keeps_its_place_while_claims_come_in(as_user, twelve, cast
     assert sorted(seen) == sorted(row[0] for row in twelve)
 
 
-async def test_a_total_past_ten_thousand_is_capped(as_user, as_root, cast):
+async def test_a_total_beyond_ten_thousand_is_capped(as_user, as_root, cast):
     as_root.execute("alter table claims disable trigger user")
     as_root.execute(
         "insert into claims (organization_id, patient_id, provider_id, diagnosis_code, amount_cents, service_date) "
@@ -109,12 +109,11 @@ async def test_a_total_past_ten_thousand_is_capped(as_user, as_root, cast):
     "serviceDateFrom=2026-02-30", "createdFrom=2026-01-01T00:00:00", "assignedTo=you", "assignedTo=------------------------------------",
     "amountMax=-1", "claimNumber=",
 ])  # fmt: skip
-async def test_a_filter_that_does_not_fit_is_refused_and_not_forgotten(as_user, query):
+async def test_an_invalid_filter_is_refused_and_not_ignored(as_user, query):
     answer = await as_user("alma").get(f"/api/claims?{query}")
     assert (answer.status_code, list(answer.json()["error"]["details"]["fields"])) == (400, [query.split("=")[0]])
-    assert (
-        await as_user("alma").get("/api/claims?organizationId=anything")
-    ).status_code == 200  # the one that is ignored
+    # This one is ignored on purpose.
+    assert (await as_user("alma").get("/api/claims?organizationId=anything")).status_code == 200
 
 
 async def test_statistics_add_up(as_user, as_root, cast, twelve):
@@ -134,11 +133,11 @@ async def test_statistics_add_up(as_user, as_root, cast, twelve):
     assert {name: one for name, one in shown.items() if one[0]} == {name: (count, cents) for name, count, cents in rows}
     assert len(shown) == 10
     assert stats["total"]["count"] == sum(count for _, count, _ in rows) == 14
-    assert stats["approvalRate"] == 0.6667  # two of three: the appeal came of a rejection
+    assert stats["approvalRate"] == 0.6667  # two of three: the appeal followed a rejection
     assert 0 <= stats["averageProcessingHours"] < 1
 
 
-async def test_statistics_are_of_what_the_caller_sees(as_user, twelve):
+async def test_statistics_are_of_the_claims_that_the_caller_sees(as_user, twelve):
     counts = {
         who: (await as_user(who).get("/api/claims/stats")).json()["data"]["total"]["count"]
         for who in ("alma", "pia", "paul", "tom")

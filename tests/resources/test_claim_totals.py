@@ -1,4 +1,4 @@
-"""Tallies: statistics that nobody counts are what counting gives, in every snapshot, whoever writes, folds or dies meanwhile."""
+"""Claim totals: statistics equal a count of the claims in every snapshot, under writers, batches and crashes."""
 
 import asyncio
 import json
@@ -19,8 +19,9 @@ from app.database import statements
 from app.database.context import BEGIN_CONTEXT
 from app.dev.postgres import binaries
 from app.operations import migrate
-from tests.conftest import sign_context, until
 from tests.http.test_end_to_end import worker  # noqa: F401
+from tests.support.cast import sign_context
+from tests.support.clients import until
 
 STATS = statements.load("claims").stats
 COUNTED = """
@@ -46,14 +47,14 @@ select json_build_object(
     'averageProcessingHours', round(sum(seen.seconds) / nullif(sum(seen.timed), 0) / 3600, 2))
 from claim_statuses() as s (status)
 left join seen on seen.status = s.status"""
-"""The answer with every claim counted, as the caller sees it."""
+"""The statistics, counted from the claims that the caller sees."""
 
 DAY = date(2026, 1, 1)
-SECURITY_HEADERS = {"service_date_from": None, "service_date_to": None}
+ALL_DAYS = {"service_date_from": None, "service_date_to": None}
 DAYS = [
     {"service_date_from": DAY, "service_date_to": DAY + timedelta(days=1)},
-    SECURITY_HEADERS | {"service_date_to": DAY},
-    SECURITY_HEADERS,
+    ALL_DAYS | {"service_date_to": DAY},
+    ALL_DAYS,
 ]
 CLAIM = """
 insert into claims (patient_id, provider_id, diagnosis_code, amount_cents, service_date, status)
@@ -81,32 +82,32 @@ def claim(who, pair=("tom", "ana"), cents=12_550, day=0, status="submitted"):
 
 @contextmanager
 def acting(settings, who, name, snapshot=None):
-    """A transaction of the API's as this person, committed at the end. Whoever waits for a lock for a second fails."""
+    """A transaction as the API opens it for this user, committed at the end. A wait of a second for a lock is an error."""
     with psycopg.connect(settings.api_database_url, options="-c lock_timeout=1s") as connection:
         connection.isolation_level = snapshot
         connection.execute(BEGIN_CONTEXT, sign_context(who, name))
         yield connection
 
 
-def stats(settings, who, name, days=SECURITY_HEADERS):
-    """What this person is told, after it was held against the claims in the same snapshot."""
+def stats(settings, who, name, days=ALL_DAYS):
+    """The statistics of this user, checked against the claims in the same snapshot."""
     with acting(settings, who, name, IsolationLevel.REPEATABLE_READ) as connection:
         connection.adapters.register_loader("json", TextLoader)
-        told, counted = (
+        statistics, counted = (
             json.loads(connection.execute(text, days).fetchone()[0], parse_float=str)
             for text in (STATS.text(days), COUNTED)
         )
-    assert told == counted, (name, days)
-    return told
+    assert statistics == counted, (name, days)
+    return statistics
 
 
 def seen(settings, who, names=("alma", "ana", "ben")):
-    """How many claims they are told of, after all of it was held against the claims."""
+    """The number of claims in each user's statistics, all of which are checked against the claims."""
     return {name: [stats(settings, who, name, days) for days in DAYS][-1]["total"]["count"] for name in names}
 
 
-def fold(settings, at_most=10_000):
-    """How many changes; in a transaction of its own."""
+def apply_changes(settings, at_most=10_000):
+    """Applies changes in a transaction of its own, and returns their number."""
     with psycopg.connect(settings.worker_database_url) as connection:
         return connection.execute("select app.apply_all_total_changes(%s)", [at_most]).fetchone()[0]
 
@@ -116,7 +117,7 @@ def rows(connection, query):
 
 
 def verify(settings):
-    """What sql/operations/verify_totals.sql prints, a line each."""
+    """The output of sql/operations/verify_totals.sql, by lines."""
     command = [
         binaries() / "psql",
         settings.database_url,
@@ -130,42 +131,41 @@ def verify(settings):
 
 
 @pytest.fixture
-def lived(settings, as_root, cast):
-    """Claims of ana and ben that have become everything a claim can become; some of it folded, some not."""
-    made = []
+def claims(settings, as_root, cast):
+    """Claims of ana and ben in every status that a claim can have. Some of their changes are applied, some not."""
+    created = []
     with acting(settings, cast, "alma") as alma:
         for n, life in enumerate(LIVES * 2):
             new = claim(cast, [("tom", "ana"), ("tina", "ben")][n % 2], cents=100 + n, day=n % 3)
-            made.append((alma.execute(CLAIM, new).fetchone()[0], life))
+            created.append((alma.execute(CLAIM, new).fetchone()[0], life))
         alma.execute(CLAIM, claim(cast, status="draft"))
-    with acting(settings, cast, "alma") as alma:  # another one: in the same a decision would have taken no time
-        for claim_id, life in made:
+    # Another transaction: within the same a decision would have taken no time.
+    with acting(settings, cast, "alma") as alma:
+        for claim_id, life in created:
             for status in life.split():
                 assert alma.execute(MOVE, [status, claim_id]).rowcount == 1
-    assert fold(settings, 20) > 0
+    assert apply_changes(settings, 20) > 0
     assert rows(as_root, OPEN) > 0
-    return made
+    return created
 
 
-def test_everybody_is_told_what_counting_gives(settings, as_root, cast, other, lived):
+def test_statistics_equal_the_counted_claims_for_every_user(settings, as_root, cast, other, claims):
     assert seen(settings, cast, ("alma", "pia", "ana", "ben", "tom", "tina")) == {
         "alma": 19, "pia": 1, "ana": 10, "ben": 9, "tom": 9, "tina": 9
     }  # fmt: skip
-    told = stats(settings, cast, "alma")
-    assert None not in told.values()
-    assert float(told["averageProcessingHours"]) >= 0
-    assert seen(settings, other) == {"alma": 2, "ana": 1, "ben": 1}  # of south nothing has moved
-    while fold(settings, 20):
+    statistics = stats(settings, cast, "alma")
+    assert None not in statistics.values()
+    assert float(statistics["averageProcessingHours"]) >= 0
+    assert seen(settings, other) == {"alma": 2, "ana": 1, "ben": 1}  # no claim of south was updated
+    while apply_changes(settings, 20):
         assert seen(settings, cast)["alma"] == 19
     assert rows(as_root, OPEN) == 0
-    assert (
-        rows(as_root, "select count(*) from claim_totals where count <= 0") == 0
-    )  # what has become of nothing is gone
+    assert rows(as_root, "select count(*) from claim_totals where count <= 0") == 0  # totals of no claim are deleted
     assert verify(settings) == []
 
 
-def test_every_day_and_status_is_read_from_tallies(settings, as_root, cast, lived):
-    """Control of every test here: a tally that is wrong is told."""
+def test_every_day_and_status_is_read_from_totals(settings, as_root, cast, claims):
+    """Control of every test here: a wrong total is found."""
     as_root.execute("update claim_totals set count = count + 1")
     with pytest.raises(AssertionError):
         stats(settings, cast, "alma")
@@ -176,7 +176,7 @@ def test_every_day_and_status_is_read_from_tallies(settings, as_root, cast, live
 
 
 class Writer:
-    """Somebody who writes claims at random, and takes back a quarter of it."""
+    """A user who writes claims at random, and rolls back a quarter of the writes."""
 
     def __init__(self, settings, who, number, event):
         self._settings, self._who, self._event = settings, who, event
@@ -196,10 +196,10 @@ class Writer:
                 connection.execute(BEGIN_CONTEXT, sign_context(self._who, self._name))
                 before = list(self._mine)
                 what(connection)
-                if taken_back := self._random.random() < 0.25:
+                if rolled_back := self._random.random() < 0.25:
                     connection.rollback()
                     self._mine = before
-                self.did[f"{what.__name__}{' undone' * taken_back}"] += 1
+                self.did[f"{what.__name__}{' rolled back' * rolled_back}"] += 1
         return self.did
 
     def _new(self):
@@ -234,10 +234,10 @@ class Writer:
         )
 
     def _job(self, _connection):
-        """An admission as its job has it: all of a patient's claims with one statement."""
+        """An admission as its job applies it: all of a patient's claims with one statement."""
         with psycopg.connect(self._settings.worker_database_url) as job:
-            enter = "select set_config('role', context.begin_job(%s, %s), true)"
-            job.execute(enter, [self._who.organization, self._event])
+            begin = "select set_config('role', context.begin_job(%s, %s), true)"
+            job.execute(begin, [self._who.organization, self._event])
             claims = (
                 "array(select claim_id from claims where status = 'submitted' order by claim_id limit 5 for update)"
             )
@@ -246,7 +246,7 @@ class Writer:
                 job.rollback()
 
 
-def test_it_stays_exact_while_sixteen_write_and_somebody_folds(settings, as_root, cast, other):
+def test_totals_stay_exact_under_sixteen_writers_while_changes_are_applied(settings, as_root, cast, other):
     over = Event()
 
     def meanwhile(what):
@@ -260,75 +260,75 @@ def test_it_stays_exact_while_sixteen_write_and_somebody_folds(settings, as_root
         readers = [
             threads.submit(meanwhile, lambda name=name: stats(settings, cast, name)) for name in ("alma", "ana", "ben")
         ]
-        folder = threads.submit(meanwhile, lambda: fold(settings, 7))
+        applier = threads.submit(meanwhile, lambda: apply_changes(settings, 7))
         writers = [threads.submit(Writer(settings, cast, number, cast.toms_event)) for number in range(WRITERS)]
         try:
             did = sum((one.result() for one in writers), Counter())
         finally:
             over.set()
-        told = [{one["total"]["count"] for one in reader.result()} for reader in readers]
-        folds = [many for many in folder.result() if many]
-    assert len(did) >= 10, did  # of all kinds, done and undone
-    assert min(map(len, told)) > 3  # what was compared did move meanwhile
-    assert len(folds) > 5
+        statistics = [{one["total"]["count"] for one in reader.result()} for reader in readers]
+        batches = [many for many in applier.result() if many]
+    assert len(did) >= 10, did  # of all kinds, committed and rolled back
+    assert min(map(len, statistics)) > 3  # the compared totals did change meanwhile
+    assert len(batches) > 5
     assert seen(settings, cast)["alma"] == rows(
         as_root, f"select count(*) from claims where organization_id = '{cast.organization}'"
     )
-    while fold(settings):
+    while apply_changes(settings):
         pass
     seen(settings, cast)
     assert verify(settings) == []
     assert seen(settings, other) == before
 
 
-def test_writers_of_one_day_and_status_wait_for_nobody(settings, as_root, cast):
-    fold(settings)
+def test_writers_of_one_day_and_status_do_not_wait(settings, as_root, cast):
+    apply_changes(settings)
     before = seen(settings, cast)
     with acting(settings, cast, "alma") as alma, acting(settings, cast, "ana") as ana:
         alma.execute(CLAIM, claim(cast))
         ana.execute(CLAIM, claim(cast))
         alma.execute(MOVE, ["voided", cast.bens_claim])
-        assert seen(settings, cast) == before  # nor does who reads; nothing is committed yet
-        assert fold(settings) == 0
+        assert seen(settings, cast) == before  # readers do not wait either; nothing is committed yet
+        assert apply_changes(settings) == 0
     assert seen(settings, cast) == {"alma": before["alma"] + 2, "ana": before["ana"] + 2, "ben": before["ben"]}
-    assert fold(settings) == 4
+    assert apply_changes(settings) == 4
     shared = "update claim_totals set count = count + 1"
     with psycopg.connect(settings.database_url, options="-c search_path=app -c lock_timeout=100ms") as second:
         with as_root.transaction(force_rollback=True):
             as_root.execute(shared)
             with pytest.raises(psycopg.errors.LockNotAvailable):
-                second.execute(shared)  # control: a counter that all share would make the second wait
+                second.execute(shared)  # control: with a shared counter the second writer would wait
         second.rollback()
 
 
-def test_a_fold_that_is_under_way_keeps_nobody_waiting_and_a_second_does_nothing(settings, as_root, cast, lived):
+def test_a_running_batch_delays_no_writer_and_a_second_batch_does_nothing(settings, as_root, cast, claims):
     before = seen(settings, cast)
     with psycopg.connect(settings.worker_database_url) as first:
         many = rows(first, "select app.apply_all_total_changes()")
         assert many == rows(as_root, OPEN) > 0
-        assert fold(settings) == 0
+        assert apply_changes(settings) == 0
         with acting(settings, cast, "ana") as ana:
             ana.execute(CLAIM, claim(cast))
         assert seen(settings, cast) == before | {"alma": before["alma"] + 1, "ana": before["ana"] + 1}
     assert rows(as_root, OPEN) == 1
     assert seen(settings, cast)["alma"] == before["alma"] + 1
-    assert fold(settings) == 1  # control: alone it works
+    assert apply_changes(settings) == 1  # control: alone it applies the change
 
 
-def test_who_dies_while_folding_has_folded_nothing(settings, as_root, cast, lived):
+def test_a_batch_whose_backend_dies_has_applied_nothing(settings, as_root, cast, claims):
     before, left = seen(settings, cast), rows(as_root, OPEN)
-    with suppress(psycopg.OperationalError), psycopg.connect(settings.worker_database_url) as folder:
-        assert rows(folder, "select app.apply_all_total_changes()") == left > 0
-        as_root.execute("select pg_terminate_backend(%s, 5000)", [folder.info.backend_pid])
-        folder.execute("select 1")
+    with suppress(psycopg.OperationalError), psycopg.connect(settings.worker_database_url) as applier:
+        assert rows(applier, "select app.apply_all_total_changes()") == left > 0
+        as_root.execute("select pg_terminate_backend(%s, 5000)", [applier.info.backend_pid])
+        applier.execute("select 1")
     assert rows(as_root, OPEN) == left
     assert seen(settings, cast) == before
-    assert fold(settings) == left  # control: the next one finds nothing in its way
+    assert apply_changes(settings) == left  # control: no lock is left for the next one
     assert seen(settings, cast) == before
 
 
-def test_what_counts_nowhere_leaves_no_change(settings, as_root, cast):
-    fold(settings)
+def test_an_update_of_other_columns_leaves_no_change(settings, as_root, cast):
+    apply_changes(settings)
     with acting(settings, cast, "alma") as alma:
         alma.execute("update claims set notes = 'x', status_reason = 'y'")
         alma.execute("update claims set assigned_to = %s", [cast.pia])
@@ -342,14 +342,14 @@ def test_an_operators_own_statements_count_in_the_tenant_of_each_row(settings, a
     for who in (cast, other):
         assert stats(settings, who, "alma")["total"] == {"count": 2, "amount": "251.02"}
         assert stats(settings, who, "ben")["total"] == {"count": 1, "amount": "125.51"}
-    fold(settings)
+    apply_changes(settings)
     assert verify(settings) == []
     as_root.execute("delete from claim_status_history")
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):  # why no trigger waits for a claim that is gone
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):  # so no trigger has to handle a deleted claim
         as_root.execute("delete from claims")
 
 
-def test_counting_anew_mends_what_went_past_the_triggers_and_waits_for_nobody(settings, as_root, cast, other, lived):
+def test_a_rebuild_repairs_writes_without_triggers_and_waits_for_no_writer(settings, as_root, cast, other, claims):
     with as_root.transaction():
         as_root.execute("set local session_replication_role = replica")
         as_root.execute("update claims set amount_cents = amount_cents + 1, service_date = service_date - 1")
@@ -360,17 +360,18 @@ def test_counting_anew_mends_what_went_past_the_triggers_and_waits_for_nobody(se
         assert rows(as_root, "select app.rebuild_claim_totals()") > 10
         assert verify(settings) == []
     assert seen(settings, cast)["alma"] == 20
-    assert fold(settings) > 0
+    assert apply_changes(settings) > 0
     assert verify(settings) == []
     as_root.execute("delete from claim_totals")
     as_root.execute("select app.rebuild_claim_totals(%s)", [cast.organization])
     assert {line.split("|")[0] for line in verify(settings)} == {str(other.organization)}
     as_root.execute("set role claims_owner")
-    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):  # half of it would be worse
+    # A part of the organizations would be worse.
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
         as_root.execute("select app.rebuild_claim_totals()")
 
 
-def test_what_stood_before_there_were_tallies_is_counted(settings, as_root, cast, lived):
+def test_claims_older_than_the_totals_are_counted(settings, as_root, cast, claims):
     as_root.execute("drop trigger claims_40_totals on claims; drop trigger claims_40_totals_update on claims")
     as_root.execute("delete from claim_totals; delete from claim_total_changes")
     as_root.execute("update schema_admin.state set files = 'of yesterday'")
@@ -380,12 +381,12 @@ def test_what_stood_before_there_were_tallies_is_counted(settings, as_root, cast
     assert seen(settings, cast)["alma"] == 19
 
 
-async def test_a_worker_folds_by_itself(settings, as_root, cast, lived, worker):  # noqa: F811
+async def test_a_worker_applies_changes_periodically(settings, as_root, cast, claims, worker):  # noqa: F811
     before = await asyncio.to_thread(seen, settings, cast)
 
-    async def all_is_folded():
+    async def all_applied():
         return rows(as_root, OPEN) == 0
 
-    await until(all_is_folded)
+    await until(all_applied)
     assert seen(settings, cast) == before
     assert verify(settings) == []

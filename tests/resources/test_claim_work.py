@@ -1,4 +1,4 @@
-"""Working on claims: versions, assignment, taking the next one, many at once."""
+"""Work on claims: versions, assignment, the next claim, bulk updates."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ def body(cast):
             "amount": 10, "serviceDate": "2026-01-05"}  # fmt: skip
 
 
-async def test_a_change_on_top_of_another_is_refused(as_user, cast):
+async def test_an_update_of_an_old_version_is_refused(as_user, cast):
     alma, path = as_user("alma"), f"/api/claims/{cast.anas_claim}"
     read = await alma.get(path)
     first = await alma("PATCH", path, json={"notes": "one"}, headers={"If-Match": read.headers["ETag"]})
@@ -29,11 +29,11 @@ async def test_a_change_on_top_of_another_is_refused(as_user, cast):
     ]:
         again = await alma("PATCH", path, json={}, headers={"If-Match": tag})
         assert again.status_code == status, tag
-    nobodys = await alma("PATCH", f"/api/claims/{cast.organization}", json={"notes": "x"}, headers={"If-Match": '"1"'})
-    assert nobodys.status_code == 404
+    unknown = await alma("PATCH", f"/api/claims/{cast.organization}", json={"notes": "x"}, headers={"If-Match": '"1"'})
+    assert unknown.status_code == 404
 
 
-async def test_of_many_writers_on_one_version_one_wins(as_user, as_root, cast):
+async def test_of_many_writers_of_one_version_one_succeeds(as_user, as_root, cast):
     alma, path = as_user("alma"), f"/api/claims/{cast.anas_claim}"
     tag = {"If-Match": (await alma.get(path)).headers["ETag"]}
     answers = await asyncio.gather(*(alma("PATCH", path, json={"notes": f"{n}"}, headers=tag) for n in range(8)))
@@ -45,7 +45,7 @@ async def test_of_many_writers_on_one_version_one_wins(as_user, as_root, cast):
     assert written.fetchone() == (1,)
 
 
-async def test_what_goes_with_a_status_does_not_go_alone(as_user, cast):
+async def test_fields_of_a_status_are_refused_without_it(as_user, cast):
     alma, path = as_user("alma"), f"/api/claims/{cast.anas_claim}"
     before = (await alma.get(path)).json()["data"]
     kept = await alma.patch(path, {})
@@ -75,16 +75,16 @@ async def test_a_draft_is_checked_when_it_is_submitted(as_user, as_root, cast, b
     assert (done.status_code, done.json()["data"]["submittedAt"] is None) == (200, False)
 
 
-async def test_a_claim_is_assigned_to_a_processor_and_to_nobody_else(as_user, as_root, cast, other):
+async def test_a_claim_is_assigned_to_active_processors_only(as_user, as_root, cast, other):
     alma, path = as_user("alma"), f"/api/claims/{cast.bens_claim}/assignment"
     given = await alma("PUT", path, json={"userId": str(cast.paul)})
     assert (given.status_code, given.json()["data"]["assignedTo"]) == (200, str(cast.paul))
     assert [one["id"] for one in (await as_user("paul").get("/api/claims")).json()["data"]] == [str(cast.bens_claim)]
     assert (await alma("PUT", path, json={"userId": str(cast.ana)})).status_code == 409
     theirs = await alma("PUT", path, json={"userId": str(other.paul)})
-    nobodys = await alma("PUT", path, json={"userId": str(cast.organization)})
-    assert theirs.status_code == nobodys.status_code == 400
-    assert theirs.json()["error"] == nobodys.json()["error"]
+    unknown = await alma("PUT", path, json={"userId": str(cast.organization)})
+    assert theirs.status_code == unknown.status_code == 400
+    assert theirs.json()["error"] == unknown.json()["error"]
     assert theirs.json()["error"]["details"]["fields"] == {"userId": ["No such user"]}
     taken = await alma("PUT", path, json={"userId": None})
     assert (taken.status_code, taken.json()["data"]["assignedTo"]) == (200, None)
@@ -92,7 +92,7 @@ async def test_a_claim_is_assigned_to_a_processor_and_to_nobody_else(as_user, as
     assert (await alma("PUT", path, json={"userId": str(cast.paul)})).status_code == 409
 
 
-async def test_twenty_callers_take_twenty_different_claims(as_user, as_root, cast, body):
+async def test_twenty_callers_get_twenty_different_claims(as_user, as_root, cast, body):
     for n in range(22):
         assert (await as_user("alma").post("/api/claims", body | {"claimNumber": f"N-{n:02}"})).status_code == 201
     callers = [as_user("pia" if n % 2 else "paul") for n in range(20)]
@@ -118,7 +118,7 @@ async def test_the_next_claim_is_the_oldest_open_one(as_user, as_root, cast, bod
     assert (await paul("POST", "/api/claims/next")).status_code == 204
 
 
-async def test_an_appeal_is_not_taken_by_who_decided(as_user, cast):
+async def test_an_appeal_is_not_assigned_to_the_processor_who_decided(as_user, cast):
     alma, paul = as_user("alma"), as_user("paul")
     path = f"/api/claims/{cast.bens_claim}"
     await alma("PUT", f"{path}/assignment", json={"userId": str(cast.paul)})
@@ -129,7 +129,7 @@ async def test_an_appeal_is_not_taken_by_who_decided(as_user, cast):
     assert (await as_user("pia")("POST", "/api/claims/next")).json()["data"]["id"] == str(cast.bens_claim)  # control
 
 
-async def test_many_move_and_each_stands_alone(as_user, cast, other, body):
+async def test_a_bulk_update_has_a_result_for_each_claim(as_user, cast, other, body):
     alma = as_user("alma")
     fresh = [(await alma.post("/api/claims", body)).json()["data"]["id"] for _ in range(3)]
     await alma.patch(f"/api/claims/{fresh[2]}", {"status": "approved"})
@@ -146,7 +146,7 @@ async def test_many_move_and_each_stands_alone(as_user, cast, other, body):
     assert [(one["to"], one["source"]) for one in history] == [("submitted", "api"), ("under_review", "bulk")]
 
 
-async def test_many_that_are_refused_say_why(as_user, cast, body):
+async def test_a_bulk_update_names_the_reason_of_each_refusal(as_user, cast, body):
     alma = as_user("alma")
     fine, paid = [(await alma.post("/api/claims", body)).json()["data"]["id"] for _ in range(2)]
     for status in ("approved", "paid"):
@@ -165,7 +165,7 @@ async def test_many_that_are_refused_say_why(as_user, cast, body):
     assert (await alma.post("/api/claims/bulk-status-update", whole)).json()["data"]["updated"] == [fine]
 
 
-async def test_a_thousand_move_in_one_call(as_user, as_root, cast):
+async def test_a_thousand_claims_are_updated_in_one_call(as_user, as_root, cast):
     as_root.execute("alter table claims disable trigger user")
     made = as_root.execute(
         "insert into claims (organization_id, patient_id, provider_id, diagnosis_code, amount_cents, service_date) "

@@ -1,4 +1,4 @@
-"""The state machine, row by row of the contract's table, and who sees which claim."""
+"""Claims: the state machine, row by row of the contract's table, and the claims that each role sees."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ LEGAL = {(row["from_status"], row["to_status"]): row for row in TRANSITIONS}
 
 
 def arrange(as_root, claim, status):
-    """Puts a claim into a status past all rules, as if somebody else had decided it, for less than it asked."""
+    """Sets a claim's status without any rule, as if another user had approved a part of its amount."""
     as_root.execute("alter table claims disable trigger user")
     as_root.execute(
         "update claims set status = %s, submitted_at = now(), processed_at = now(), decided_by = null, "
@@ -31,7 +31,7 @@ def arrange(as_root, claim, status):
 
 
 @pytest.mark.parametrize("role", WHO)
-def test_every_pair_of_statuses_is_as_the_contract_says(as_root, as_role, cast, role):
+def test_every_pair_of_statuses_is_as_documented(as_root, as_role, cast, role):
     for old in CLAIM_STATUSES:
         for new in CLAIM_STATUSES:
             arrange(as_root, cast.anas_claim, old)
@@ -54,7 +54,7 @@ def test_every_pair_of_statuses_is_as_the_contract_says(as_root, as_role, cast, 
             assert outcome == expected, (role, old, new)
 
 
-def test_a_patient_moves_nothing(as_role, cast):
+def test_a_patient_updates_no_claim(as_role, cast):
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         as_role("tom").execute(MOVE, ["voided", cast.anas_claim])
 
@@ -65,7 +65,7 @@ def test_a_patient_moves_nothing(as_role, cast):
     ("paid", "reversed", "status_reason", "reason"),
     ("rejected", "appealed", "status_reason", "reason"),
 ])  # fmt: skip
-def test_a_move_names_what_it_lacks(as_root, as_role, cast, old, new, missing, field):
+def test_a_refused_update_names_the_missing_field(as_root, as_role, cast, old, new, missing, field):
     arrange(as_root, cast.anas_claim, old)
     alma = as_role("alma")
     with pytest.raises(psycopg.Error) as caught:
@@ -79,7 +79,7 @@ def _as_root_set(as_root, claim, column, value):
     as_root.execute("alter table claims enable trigger user")
 
 
-def test_an_appeal_after_the_window_is_too_late(as_root, as_role, cast):
+def test_an_appeal_after_the_window_is_refused(as_root, as_role, cast):
     arrange(as_root, cast.anas_claim, "rejected")
     in_time = as_role("ana")
     assert in_time.execute(MOVE, ["appealed", cast.anas_claim]).rowcount == 1  # control
@@ -98,11 +98,11 @@ def test_an_appeal_of_full_approval_is_refused(as_root, as_role, cast):
     assert caught.value.sqlstate == "TRANS"
 
 
-def test_who_decided_does_not_take_up_the_appeal(as_root, as_role, cast):
+def test_the_processor_who_decided_cannot_review_the_appeal(as_root, as_role, cast):
     arrange(as_root, cast.anas_claim, "appealed")
     _as_root_set(as_root, cast.anas_claim, "decided_by", cast.alma)
     pia = as_role("pia")
-    assert pia.execute(MOVE, ["under_review", cast.anas_claim]).rowcount == 1  # control: somebody else does
+    assert pia.execute(MOVE, ["under_review", cast.anas_claim]).rowcount == 1  # control: another processor can
     pia.rollback()
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         as_role("alma").execute(MOVE, ["under_review", cast.anas_claim])
@@ -117,26 +117,26 @@ def test_who_decided_does_not_take_up_the_appeal(as_root, as_role, cast):
     ("tom", {"anas_claim"}, {"tom_patient"}, 1),
     ("tina", {"bens_claim"}, {"tina_patient"}, 0),
 ])  # fmt: skip
-async def test_every_role_sees_its_own_part(as_user, cast, who, claims, patients, events):
+async def test_every_role_sees_its_own_claims(as_user, cast, who, claims, patients, events):
     user = as_user(who)
-    length_prefixed = {one["id"] for one in (await user.get("/api/claims")).json()["data"]}
-    assert length_prefixed == {str(cast.ids[name]) for name in claims}
+    listed = {one["id"] for one in (await user.get("/api/claims")).json()["data"]}
+    assert listed == {str(cast.ids[name]) for name in claims}
     for name in ("anas_claim", "bens_claim"):
         assert (await user.get(f"/api/claims/{cast.ids[name]}")).status_code == (200 if name in claims else 404)
-    length_prefixed = {one["id"] for one in (await user.get("/api/patients")).json()["data"]}
-    assert length_prefixed == {str(cast.ids[name]) for name in patients}
+    listed = {one["id"] for one in (await user.get("/api/patients")).json()["data"]}
+    assert listed == {str(cast.ids[name]) for name in patients}
     history = await user.get(f"/api/patient-status/history/{cast.tom_patient}")
     assert history.status_code == (200 if "tom_patient" in patients else 404)
     if history.status_code == 200:
         assert len(history.json()["data"]) == events
 
 
-async def test_a_claim_of_another_tenant_is_a_claim_that_does_not_exist(as_user, other):
+async def test_a_claim_of_another_tenant_is_not_found(as_user, other):
     control = await as_user("alma", "south").get(f"/api/claims/{other.anas_claim}")
     theirs = await as_user("alma").get(f"/api/claims/{other.anas_claim}")
-    nobodys = await as_user("alma").get("/api/claims/01890000-0000-7000-8000-000000000000")
-    assert (control.status_code, theirs.status_code, nobodys.status_code) == (200, 404, 404)
-    assert theirs.json()["error"] == nobodys.json()["error"]
+    unknown = await as_user("alma").get("/api/claims/01890000-0000-7000-8000-000000000000")
+    assert (control.status_code, theirs.status_code, unknown.status_code) == (200, 404, 404)
+    assert theirs.json()["error"] == unknown.json()["error"]
     change = await as_user("alma").patch(f"/api/claims/{other.anas_claim}", {"status": "under_review"})
     assert change.status_code == 404
 
@@ -150,7 +150,7 @@ async def test_a_provider_cannot_claim_for_another_provider(as_user, cast):
     assert (await as_user("pia").post("/api/claims", body)).status_code == 403
 
 
-async def test_an_illegal_move_says_what_is_legal(as_user, cast):
+async def test_a_refused_transition_lists_the_allowed_ones(as_user, cast):
     answer = await as_user("alma").patch(f"/api/claims/{cast.anas_claim}", {"status": "paid"})
     assert answer.status_code == 409
     details = answer.json()["error"]["details"]
@@ -158,7 +158,7 @@ async def test_an_illegal_move_says_what_is_legal(as_user, cast):
     assert details["allowed"] == ["approved", "pending_info", "rejected", "under_review", "voided"]
 
 
-async def test_a_claim_tells_its_history(as_user, cast):
+async def test_a_claim_contains_its_history(as_user, cast):
     alma = as_user("alma")
     await alma.patch(f"/api/claims/{cast.anas_claim}", {"status": "under_review"})
     answer = await alma.patch(f"/api/claims/{cast.anas_claim}", {"status": "approved", "approvedAmount": 100.25})

@@ -1,4 +1,4 @@
-"""What is looked up and looked after: diagnosis codes and jobs."""
+"""Diagnosis codes and job processing logs."""
 
 import asyncio
 from uuid import uuid4
@@ -9,13 +9,13 @@ import pytest
 from app.http.envelope import Envelope
 from app.resources.diagnosis_codes import DiagnosisCode
 from app.resources.job_processing_logs import Job
-from tests.conftest import load_all_codes
 from tests.resources.test_patients import problem
 from tests.resources.test_users import until_two_wait_for_a_lock
+from tests.support.databases import load_all_codes
 
 
 async def walk(user, path):
-    """Every page of a list by cursor, and the same by offset; both must meet every row once, in one order."""
+    """Every page of a list by cursor, and the same by offset. Both must contain every row once, in one order."""
     by_cursor, by_offset, cursor, total = [], [], "", 1
     while cursor is not None:
         page = (await user.get(path + (cursor and f"&cursor={cursor}"))).json()
@@ -35,7 +35,7 @@ async def codes(user, search):
     return {one["code"]: one for one in answer.json()["data"]}
 
 
-async def test_a_code_is_found_by_its_beginning_however_it_is_written(as_user):
+async def test_a_code_is_found_by_its_prefix_in_any_spelling(as_user):
     ana = as_user("ana")
     for search in ("E11.9", "e11.9", "E119", "e119"):
         assert list(await codes(ana, search)) == ["E11.9"], search
@@ -49,13 +49,13 @@ async def test_a_code_is_found_by_its_beginning_however_it_is_written(as_user):
     assert await codes(ana, "E08.") == found
 
 
-async def test_a_code_is_found_by_the_words_of_its_description(as_user):
+async def test_a_code_is_found_by_words_of_its_description(as_user):
     tom = as_user("tom")
     found = await codes(tom, "WITHOUT complications type 2 Diabetes")
     assert "E11.9" in found
-    assert "E10.9" not in found  # that is type 1: all of the words must be there
+    assert "E10.9" not in found  # that is type 1: all of the words must match
     assert "E10.9" in await codes(tom, "type 1 diabetes without complications")  # control
-    assert "E11.9" in await codes(tom, "diab mell compl 2")  # beginnings of words
+    assert "E11.9" in await codes(tom, "diab mell compl 2")  # prefixes of words
     assert await codes(tom, "diabetes unicorn") == {}
     for odd in ("%", "_", "'", "\\", "&|!():*", "a & b", "<->", " ", "ÄÖ", "e11%", "' or 1=1 --"):
         assert "E11.9" not in await codes(tom, odd), odd
@@ -65,7 +65,7 @@ async def test_a_code_is_found_by_the_words_of_its_description(as_user):
 
 
 @pytest.mark.parametrize(("search", "which"), [("e10", "code like 'E10%'"), ("measles", r"description ~* '\mmeasles'")])
-async def test_no_code_is_lost_between_pages(as_user, as_root, search, which):
+async def test_no_code_is_missing_between_pages(as_user, as_root, search, which):
     load_all_codes(as_root)
     paged = await walk(as_user("pia"), f"/api/diagnosis-codes?limit=9&search={search}")
     held = as_root.execute(f"select code from diagnosis_codes where {which} order by code").fetchall()
@@ -73,7 +73,7 @@ async def test_no_code_is_lost_between_pages(as_user, as_root, search, which):
     assert len(paged) > 9  # more than a page
 
 
-async def test_all_codes_are_there_without_a_search(as_user, as_root):
+async def test_all_codes_are_listed_without_a_search(as_user, as_root):
     load_all_codes(as_root)
     page = (await as_user("tom").get("/api/diagnosis-codes?offset=9990&limit=10")).json()
     first = "select code from diagnosis_codes order by code, valid_from offset 9990 limit 10"
@@ -83,7 +83,7 @@ async def test_all_codes_are_there_without_a_search(as_user, as_root):
 
 @pytest.fixture
 async def jobs(as_user, as_root, cast):
-    """Five more jobs beside toms_job, by name; discharges are done and treatments failed."""
+    """Five more jobs beside toms_job, by name. Discharges are completed and treatments failed."""
     made = {}
     for number, kind in enumerate(
         ("admission", "discharge", "treatment_initiated", "treatment_initiated", "discharge_cancelled")
@@ -151,7 +151,7 @@ async def test_a_failed_job_runs_again_once(as_user, as_root, cast, other, jobs)
     assert (await alma.post(f"/api/jobs/{failed}/retry", None)).status_code == 409
 
 
-async def test_two_who_retry_a_job_at_once_are_one(as_user, as_root, jobs):
+async def test_two_retries_of_a_job_at_once_are_one(as_user, as_root, jobs):
     empty_queue(as_root)
     path = f"/api/jobs/{jobs['treatment_initiated 2']}/retry"
     with as_root.transaction():

@@ -1,23 +1,23 @@
-"""What events do to claims, by the job's own function: late ones, early ones, several visits, and what people did meanwhile."""
+"""Effects of patient status events on claims: late and early events, several visits, and updates by users meanwhile."""
 
 import pytest
 
-from tests.conftest import As
 from tests.jobs.test_jobs import as_worker
+from tests.support.clients import As
 from tests.support.workers import World, run
 
 CANCELLED = "the admission was cancelled"
 
 
 class Stay(World):
-    """A patient's events, each with its job run at once, in the order in which they are reported."""
+    """A patient's events in the order in which they are reported, each with its job run at once."""
 
     def __init__(self, admin: As, who, settings, as_root) -> None:
         super().__init__(admin, who)
         self._settings, self._as_root = settings, as_root
 
     async def report(self, patient: str, kind: str, at: str, **more):
-        """The result of the event's job: what it updated, and what it skipped and why."""
+        """The result of the event's job: the updated claims, and the skipped ones with their reasons."""
         event = await self.event(patient, kind, at if "T" in at else f"{at}T12:00:00Z", **more)
         with as_worker(self._settings) as worker:
             assert run(worker, self._who, event) == ("completed", 0)
@@ -35,7 +35,7 @@ def stay(as_user, settings, as_root, cast):
     return Stay(as_user("alma"), cast, settings, as_root)
 
 
-async def test_a_cancellation_may_come_before_what_it_cancels(stay):
+async def test_a_cancellation_may_precede_its_event(stay):
     patient = await stay.patient()
     claim = await stay.claim(patient)
     assert await stay.report(patient, "admission_cancelled", "2026-11-11") == (set(), {})
@@ -49,7 +49,7 @@ async def test_a_cancellation_may_come_before_what_it_cancels(stay):
     assert await stay.status(claim) == "approved"
 
 
-async def test_a_cancellation_undoes_what_its_event_moved_and_nobody_touched(stay, as_user, as_root, cast):
+async def test_a_cancellation_reverts_the_claims_that_no_user_updated(stay, as_user, as_root, cast):
     patient = await stay.patient()
     left, touched, early, assigned = [await stay.claim(patient) for _ in range(4)]
     pia = as_user("pia")
@@ -72,7 +72,7 @@ async def test_a_cancellation_undoes_what_its_event_moved_and_nobody_touched(sta
     assert [await stay.status(one) for one in (left, assigned)] == ["paid", "under_review"]
 
 
-async def test_a_late_admission_moves_what_is_still_submitted(stay):
+async def test_a_late_admission_updates_the_claims_that_are_still_submitted(stay):
     patient = await stay.patient()
     inside, before = await stay.claim(patient), await stay.claim(patient, serviceDate="2026-10-01")
     assert await stay.report(patient, "discharge", "2026-11-12") == ({inside}, {})
@@ -80,7 +80,7 @@ async def test_a_late_admission_moves_what_is_still_submitted(stay):
     assert [await stay.status(one) for one in (inside, before)] == ["approved", "under_review"]
 
 
-async def test_a_discharge_settles_its_own_visit(stay):
+async def test_a_discharge_processes_the_claims_of_its_own_visit(stay):
     for one, two in (({"visitNumber": "V-1"}, {"visitNumber": "V-2"}), ({}, {})):
         patient = await stay.patient()
         days = {
@@ -93,7 +93,7 @@ async def test_a_discharge_settles_its_own_visit(stay):
         assert {await stay.status(days[day]) for day in ("01", "16")} == {"under_review"}
 
 
-async def test_what_was_cancelled_bounds_no_visit(stay):
+async def test_a_cancelled_event_begins_or_ends_no_visit(stay):
     patient = await stay.patient()
     days = {day: await stay.claim(patient, serviceDate=f"2026-10-{day}") for day in ("01", "05", "09")}
     await stay.report(patient, "admission", "2026-10-05")
@@ -114,7 +114,7 @@ async def test_a_discharge_without_an_admission(stay):
     assert await stay.report(patient, "discharge", "2026-11-10") == ({days["2026-10-11"]}, {})
 
 
-async def test_a_treatment_that_names_no_provider_moves_every_claim(stay, cast):
+async def test_a_treatment_without_a_provider_updates_every_claim(stay, cast):
     patient = await stay.patient()
     claims = [await stay.claim(patient, providerId=str(who)) for who in (cast.ana_provider, cast.ben_provider)]
     answer = await stay.report(patient, "treatment_initiated", "2026-11-10", providerId=str(cast.ben_provider))
@@ -122,7 +122,7 @@ async def test_a_treatment_that_names_no_provider_moves_every_claim(stay, cast):
     assert await stay.report(patient, "treatment_initiated", "2026-11-10") == ({claims[0]}, {})
 
 
-async def test_up_to_the_limit_is_approved(stay, as_root, cast):
+async def test_claims_up_to_the_limit_are_approved(stay, as_root, cast):
     patient = await stay.patient()
     limit = 1000  # of the cast's organization
     equal, above = await stay.claim(patient, amount=limit), await stay.claim(patient, amount=limit + 0.01)
@@ -131,7 +131,7 @@ async def test_up_to_the_limit_is_approved(stay, as_root, cast):
     assert [await stay.status(one) for one in (equal, above)] == ["approved", "under_review"]
 
 
-async def test_a_visits_days_are_the_organizations(stay, as_root, cast):
+async def test_the_days_of_a_visit_are_in_the_organizations_time_zone(stay, as_root, cast):
     zones = {"UTC": {"10", "11"}, "Pacific/Kiritimati": {"11"}, "Pacific/Pago_Pago": {"09", "10"}}
     for zone, inside in zones.items():
         as_root.execute("update organizations set timezone = %s where organization_id = %s", [zone, cast.organization])
@@ -142,7 +142,7 @@ async def test_a_visits_days_are_the_organizations(stay, as_root, cast):
         assert updated == {days[day] for day in inside}, zone
 
 
-async def test_one_claim_that_cannot_be_moved_stops_no_other(stay, as_root, settings, cast):
+async def test_a_claim_that_cannot_be_updated_stops_no_other(stay, as_root, settings, cast):
     as_root.execute("alter table claims add constraint odd check (status <> 'under_review' or amount_cents <> 666)")
     patient = await stay.patient()
     good, bad = await stay.claim(patient), await stay.claim(patient, amount=6.66)

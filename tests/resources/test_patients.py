@@ -1,4 +1,4 @@
-"""Patients, who treats them, providers, and the organization: what may be changed, and what comes of it."""
+"""Patients, their care relationships, providers, and the organization: allowed changes and their effects."""
 
 from uuid import uuid4
 
@@ -6,11 +6,11 @@ import pytest
 
 
 def problem(answer):
-    """Status and the fields that an answer names."""
+    """The status and the fields in an error."""
     return answer.status_code, sorted(answer.json()["error"].get("details", {}).get("fields", {}))
 
 
-async def test_a_patient_changes_by_what_is_sent_alone(as_user, cast, other):
+async def test_a_change_of_a_patient_sets_the_sent_fields_alone(as_user, cast, other):
     alma, path = as_user("alma"), f"/api/patients/{cast.tom_patient}"
     before = (await alma.get(path)).json()["data"]
     sent = {"email": "tom@home.test", "phone": "+1 617 555 0100", "organizationId": str(other.organization)}
@@ -37,7 +37,7 @@ async def test_a_patients_bad_field_is_named_and_nothing_changed(as_user, cast):
     before = (await alma.get(path)).json()["data"]
     for field, values in {
         "memberNumber": [None, "", "x" * 65], "firstName": [None, "", "x" * 201, "a\0b"], "lastName": [None, 7],
-        "dateOfBirth": [None, "2999-01-01", "1800-01-01", "04.03.1981"], "email": ["", "nobody", "a b@c", "x" * 250 + "@y.de"],
+        "dateOfBirth": [None, "2999-01-01", "1800-01-01", "04.03.1981"], "email": ["", "noaddress", "a b@c", "x" * 250 + "@y.de"],
         "phone": ["", "1" * 41], "id": [str(uuid4())], "createdAt": ["2026-01-01T00:00:00Z"],
     }.items():  # fmt: skip
         for value in values:
@@ -47,25 +47,26 @@ async def test_a_patients_bad_field_is_named_and_nothing_changed(as_user, cast):
             )
     assert problem(await alma.patch(path, {"memberNumber": "M-2"})) == (409, ["memberNumber"])
     assert (await alma.get(path)).json()["data"] == before
-    assert (await alma.patch(path, {"memberNumber": "M-1"})).status_code == 200  # control: its own is not taken
+    # Control: its own number is not a duplicate.
+    assert (await alma.patch(path, {"memberNumber": "M-1"})).status_code == 200
 
 
-async def test_a_patient_that_is_not_there_is_not_changed(as_user, cast, other):
+async def test_an_unknown_patient_is_not_changed(as_user, cast, other):
     alma, new = as_user("alma"), {"firstName": "Other"}
     assert (await alma.patch(f"/api/patients/{cast.tom_patient}", new)).status_code == 200  # control
     theirs = await alma.patch(f"/api/patients/{other.tom_patient}", new)
-    nobodys = await alma.patch(f"/api/patients/{uuid4()}", new)
-    assert (theirs.status_code, theirs.json()["error"]) == (404, nobodys.json()["error"])
+    unknown = await alma.patch(f"/api/patients/{uuid4()}", new)
+    assert (theirs.status_code, theirs.json()["error"]) == (404, unknown.json()["error"])
     assert problem(await alma.patch("/api/patients/7", new)) == (400, ["id"])
     kept = await as_user("alma", "south").get(f"/api/patients/{other.tom_patient}")
     assert kept.json()["data"]["firstName"] == "Tom"
 
 
-async def test_who_treats_a_patient_sees_it_from_then_on(as_user, cast):
+async def test_a_provider_sees_a_patient_once_it_is_in_its_care(as_user, cast):
     alma, ben, path = as_user("alma"), as_user("ben"), f"/api/patients/{cast.tom_patient}"
     care = f"{path}/providers/{cast.ben_provider}"
     assert (await ben.get(path)).status_code == 404
-    for _ in range(2):  # the second time it holds already
+    for _ in range(2):  # the second time it exists already
         made = await alma("PUT", care)
         assert (made.status_code, made.content) == (204, b"")
         assert (await ben.get(path)).status_code == 200
@@ -76,11 +77,11 @@ async def test_who_treats_a_patient_sees_it_from_then_on(as_user, cast):
     assert (await alma("DELETE", care)).status_code == 204
     assert [(await ben.get(one)).status_code for one in (path, history)] == [404, 404]
     assert problem(await ben.post("/api/claims", claim)) == (400, ["patientId"])
-    assert len((await ben.get("/api/claims")).json()["data"]) == 2  # its own claims stay its own
+    assert len((await ben.get("/api/claims")).json()["data"]) == 2  # its own claims stay visible
     assert (await alma("DELETE", care)).status_code == 404
 
 
-async def test_care_takes_a_patient_and_a_provider_of_the_same_tenant(as_user, as_root, cast, other):
+async def test_care_relationships_are_within_one_tenant(as_user, as_root, cast, other):
     alma = as_user("alma")
     count = "select count(*) from care_relationships"
     before = as_root.execute(count).fetchone()
@@ -94,13 +95,12 @@ async def test_care_takes_a_patient_and_a_provider_of_the_same_tenant(as_user, a
     assert problem(await alma("PUT", f"/api/patients/x/providers/{cast.ana_provider}")) == (400, ["id"])
     assert problem(await alma("PUT", f"/api/patients/{cast.tom_patient}/providers/x")) == (400, ["providerId"])
     assert as_root.execute(count).fetchone() == before
-    assert (
-        await alma("PUT", f"/api/patients/{cast.tom_patient}/providers/{cast.ben_provider}")
-    ).status_code == 204  # control
+    # Control.
+    assert (await alma("PUT", f"/api/patients/{cast.tom_patient}/providers/{cast.ben_provider}")).status_code == 204
 
 
 async def test_a_patient_sees_the_providers_of_its_claims_and_of_its_care(as_user, cast):
-    """Each by itself: a claim outlasts the care, and care needs no claim."""
+    """Each is sufficient: a claim remains when the care has ended, and care needs no claim."""
     tom, alma = as_user("tom"), as_user("alma")
     ana, ben = f"/api/providers/{cast.ana_provider}", f"/api/providers/{cast.ben_provider}"
     care = f"/api/patients/{cast.tom_patient}/providers"
@@ -111,7 +111,7 @@ async def test_a_patient_sees_the_providers_of_its_claims_and_of_its_care(as_use
     assert (await as_user("tina").get(ana)).status_code == 404
 
 
-async def test_an_admin_corrects_all_of_a_provider(as_user, cast, other):
+async def test_an_admin_changes_every_field_of_a_provider(as_user, cast, other):
     alma, path = as_user("alma"), f"/api/providers/{cast.ana_provider}"
     before = (await alma.get(path)).json()["data"]
     given = {"npi": "1679576722", "name": "Dr. Ana", "specialty": "Cardiology", "email": "ana@practice.test"}
@@ -136,7 +136,7 @@ async def test_an_admin_corrects_all_of_a_provider(as_user, cast, other):
     assert (await alma.patch(f"/api/providers/{uuid4()}", {"name": "X"})).status_code == 404
 
 
-async def test_a_provider_corrects_itself_but_not_its_npi(as_user, cast, other):
+async def test_a_provider_changes_itself_but_not_its_npi(as_user, cast, other):
     ana, own = as_user("ana"), f"/api/providers/{cast.ana_provider}"
     given = {"name": "Dr. Ana", "specialty": "Cardiology", "email": "ana@practice.test"}
     changed = await ana.patch(own, given)
@@ -146,11 +146,11 @@ async def test_a_provider_corrects_itself_but_not_its_npi(as_user, cast, other):
     for theirs, status in ((cast.ben_provider, 403), (other.ana_provider, 404), (uuid4(), 404)):
         for body in ({"name": "Mine"}, {}):
             assert (await ana.patch(f"/api/providers/{theirs}", body)).status_code == status, (theirs, body)
-    assert (await ana.patch(own, {})).json()["data"] == changed.json()["data"]  # nothing came of all that
+    assert (await ana.patch(own, {})).json()["data"] == changed.json()["data"]  # nothing of that was stored
     assert (await as_user("ben").get(f"/api/providers/{cast.ben_provider}")).json()["data"]["name"] == "Ben"
 
 
-async def test_an_organization_changes_by_what_is_sent_alone(client, as_user, cast):
+async def test_a_change_of_an_organization_sets_the_sent_fields_alone(client, as_user, cast):
     alma, path = as_user("alma"), "/api/organization"
     before = (await alma.get(path)).json()["data"]
     assert before["settings"] == {"claimAmountLimit": 250000.0, "autoApproveLimit": 1000.0, "timezone": "UTC",
@@ -167,7 +167,7 @@ async def test_an_organization_changes_by_what_is_sent_alone(client, as_user, ca
         assert (await as_user(who).get(path)).json()["data"] == before | every | {"settings": None}
     claim = {"patientId": str(cast.tom_patient), "providerId": str(cast.ana_provider), "diagnosisCode": "E11.9",
              "amount": 99.96, "serviceDate": "2026-01-05"}  # fmt: skip
-    assert problem(await as_user("ana").post("/api/claims", claim)) == (400, ["amount"])  # the new limit holds
+    assert problem(await as_user("ana").post("/api/claims", claim)) == (400, ["amount"])  # the new limit applies
     assert (await as_user("ana").post("/api/claims", claim | {"amount": 99.95})).status_code == 201
     assert (await as_user("alma", "south").get(path)).json()["data"]["name"] == "South"
 
@@ -184,7 +184,7 @@ async def test_an_organizations_bad_field_is_named(as_user, body, status, field)
     assert (await as_user("alma").get("/api/organization")).json()["data"] == before
 
 
-async def test_a_bad_setting_is_named_with_its_place(as_user):
+async def test_a_bad_setting_is_named_with_its_path(as_user):
     alma, path = as_user("alma"), "/api/organization"
     before = (await alma.get(path)).json()["data"]
     for name, values in {
@@ -197,6 +197,5 @@ async def test_a_bad_setting_is_named_with_its_place(as_user):
             assert problem(answer) == (400, [f"settings.{name}"]), (name, value, answer.text)
     assert (await alma.get(path)).json()["data"] == before
     good = {"timezone": "Europe/Berlin", "claimAmountLimit": 12.34, "autoApproveLimit": 0.01}
-    assert (await alma.patch(path, {"settings": good})).json()["data"]["settings"] == before[
-        "settings"
-    ] | good  # control
+    # Control.
+    assert (await alma.patch(path, {"settings": good})).json()["data"]["settings"] == before["settings"] | good

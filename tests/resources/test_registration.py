@@ -1,16 +1,16 @@
-"""Registration: a new organization with its first admin, or joining one by invitation."""
+"""Registration: a new organization with its first admin, or a user of an existing one by invitation."""
 
 import re
 
 from tests.resources.test_auth import NEW, call, fields, instance, is_in, log_in, refresh
 
 
-async def test_a_new_organization_has_its_first_admin_and_a_slug_of_its_own(client):
+async def test_a_new_organization_has_a_first_admin_and_a_unique_slug(client):
     slugs = []
     for number, name in enumerate(
         ["Health First, Inc.", "HEALTH first inc", "\u4fdd\u967a", "\u4fdd\u967a", "A", "x" * 200]
     ):
-        # The same email everywhere, one of north's besides: an email is unique in its organization alone.
+        # The same email everywhere, one of north's included: an email is unique in its organization alone.
         made = await call(
             client, "register", organizationName=name, email="Alma@North.test", name="A", password=f"{NEW} {number}"
         )
@@ -29,7 +29,7 @@ async def test_a_new_organization_has_its_first_admin_and_a_slug_of_its_own(clie
     assert by_slug.json()["data"]["user"]["organization"]["slug"] == slugs[1]
 
 
-async def test_of_two_organizations_under_one_email_the_younger_needs_its_slug(client):
+async def test_a_later_organization_with_the_same_email_needs_its_slug(client):
     for name in ("One", "Two"):
         assert (
             await call(client, "register", organizationName=name, email="t@t.test", name="T", password=NEW)
@@ -40,7 +40,7 @@ async def test_of_two_organizations_under_one_email_the_younger_needs_its_slug(c
     assert (await call(client, "login", email="t@t.test", password=NEW, organizationSlug="north")).status_code == 401
 
 
-async def test_a_registration_that_does_not_fit_founds_nothing(client, as_root, cast):
+async def test_an_invalid_registration_creates_nothing(client, as_root, cast):
     good = {"organizationName": "Org", "email": "o@o.test", "name": "O", "password": NEW}
     invited = {"invitationToken": f"{cast.organization}.invitation to north", "name": "N", "password": NEW}
     count = "select (select count(*) from organizations), (select count(*) from users)"
@@ -58,7 +58,7 @@ async def test_a_registration_that_does_not_fit_founds_nothing(client, as_root, 
     assert (await call(client, "register", **invited | {"password": "\u00e4" * 128})).status_code == 201
 
 
-async def test_closed_registration_lets_in_the_invited_alone(settings, cast):
+async def test_closed_registration_accepts_invitations_alone(settings, cast):
     async with instance(settings, registration="closed") as closed:
         founds = await call(closed, "register", organizationName="Org", email="o@o.test", name="O", password=NEW)
         assert (founds.status_code, founds.json()["error"]["code"]) == (403, "FORBIDDEN")

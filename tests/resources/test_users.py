@@ -1,4 +1,4 @@
-"""Users and invitations: who is let in, as what, and who stays."""
+"""Users and invitations: their roles, their activation, and their accounts."""
 
 import asyncio
 import time
@@ -9,15 +9,15 @@ import pytest
 
 from app.http.envelope import Envelope
 from app.resources.users import User
-from tests.conftest import PASSWORD
 from tests.resources.test_patients import problem
+from tests.support.cast import PASSWORD
 
 
 async def change(user, who, **body):
     return await user.patch(f"/api/users/{who}", body)
 
 
-async def test_an_admin_sees_everybody_of_the_organization_once(as_user, cast):
+async def test_an_admin_sees_every_user_of_the_organization_once(as_user, cast):
     alma = as_user("alma")
     whole = await alma.get("/api/users")
     users = msgspec.json.decode(whole.content, type=Envelope[list[User]], strict=True).data
@@ -34,7 +34,7 @@ async def test_an_admin_sees_everybody_of_the_organization_once(as_user, cast):
     assert (second["data"], second["meta"]["pagination"]["total"]) == (paged[3:6], 7)
 
 
-async def test_a_role_goes_with_what_belongs_to_it(as_user, cast):
+async def test_a_role_is_set_with_its_provider_or_patient(as_user, cast):
     alma = as_user("alma")
     ana, ben, tom = str(cast.ana_provider), str(cast.ben_provider), str(cast.tom_patient)
     for body, provider, patient in [
@@ -48,7 +48,7 @@ async def test_a_role_goes_with_what_belongs_to_it(as_user, cast):
     assert (data["role"], data["active"], data["email"]) == ("admin", False, "paul@north.test")
 
 
-async def test_a_role_without_what_belongs_to_it_is_refused(as_user, cast, other):
+async def test_a_role_without_its_provider_or_patient_is_refused(as_user, cast, other):
     alma = as_user("alma")
     provider, patient = {"providerId": str(cast.ana_provider)}, {"patientId": str(cast.tom_patient)}
     before = (await alma.get("/api/users")).json()["data"]
@@ -71,28 +71,28 @@ async def test_a_role_without_what_belongs_to_it_is_refused(as_user, cast, other
     assert (await as_user("paul", "south").get("/api/auth/me")).status_code == 200
 
 
-async def test_the_last_active_admin_stays(as_user, cast):
+async def test_the_last_active_admin_cannot_be_removed(as_user, cast):
     alma = as_user("alma")
     for body, field in (({"role": "claims_processor"}, "role"), ({"active": False}, "active")):
         assert problem(await change(alma, cast.alma, **body)) == (409, [field])
     assert (await change(alma, cast.paul, role="admin", active=False)).status_code == 200
-    assert problem(await change(alma, cast.alma, active=False)) == (409, ["active"])  # one who is out is none
+    assert problem(await change(alma, cast.alma, active=False)) == (409, ["active"])  # an inactive one does not count
     assert (await change(alma, cast.paul, active=True)).status_code == 200
     assert (await change(alma, cast.alma, role="claims_processor")).status_code == 200  # control
     assert (await alma.get("/api/users")).status_code == 403  # from the next request on
 
 
 async def until_two_wait_for_a_lock(as_root):
-    """Both requests stand at the lock: from here on they are at the same moment."""
+    """Waits until both requests wait for the lock, so that they run at the same moment."""
     waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
     deadline = time.monotonic() + 5
     while as_root.execute(waiting).fetchone() != (2,):
         assert time.monotonic() < deadline, "they never met"
         await asyncio.sleep(0.01)
-        as_root.execute("select pg_stat_clear_snapshot()")  # a transaction sees no backend that came later
+        as_root.execute("select pg_stat_clear_snapshot()")  # a transaction sees no backend that started later
 
 
-async def test_of_two_admins_who_demote_each_other_one_stays(as_user, as_root, cast):
+async def test_of_two_admins_who_demote_each_other_one_remains(as_user, as_root, cast):
     alma, pia = as_user("alma"), as_user("pia")
     assert (await change(alma, cast.pia, role="admin")).status_code == 200
     last = f"hashtextextended('last admin of {cast.organization}', 0)"
@@ -108,28 +108,28 @@ async def test_of_two_admins_who_demote_each_other_one_stays(as_user, as_root, c
     assert left.fetchone() == (1,)
 
 
-async def test_whoever_is_deactivated_has_to_log_in_again(client, as_user, cast):
+async def test_a_deactivated_user_has_to_log_in_again(client, as_user, cast):
     alma, paul = as_user("alma"), as_user("paul")
     login = {"email": "paul@north.test", "password": PASSWORD}
     tokens = (await client.post("/api/auth/login", json=login)).json()["data"]
     header = {"Authorization": f"Bearer {tokens['accessToken']}"}
 
-    async def let_in():
+    async def has_access():
         asked = [await paul.get("/api/auth/me"), await client.get("/api/auth/me", headers=header)]
         asked.append(await client.post("/api/auth/refresh", json={"refreshToken": tokens["refreshToken"]}))
         tokens.update(asked[2].json().get("data") or {})
         return [answer.status_code for answer in asked]
 
-    assert await let_in() == [200, 200, 200]  # control
+    assert await has_access() == [200, 200, 200]  # control
     assert (await change(alma, cast.paul, active=False)).json()["data"]["active"] is False
-    assert await let_in() == [401, 401, 401]
+    assert await has_access() == [401, 401, 401]
     assert (await client.post("/api/auth/login", json=login)).status_code == 401
     assert (await change(alma, cast.paul, active=True)).status_code == 200
-    assert await let_in() == [401, 401, 401]
+    assert await has_access() == [401, 401, 401]
     assert (await client.post("/api/auth/login", json=login)).status_code == 200
 
 
-async def test_a_users_claims_go_to_another_processor(as_user, cast, other):
+async def test_a_users_claims_are_reassigned_to_another_processor(as_user, cast, other):
     alma, claims = as_user("alma"), f"/api/users/{cast.pia}/reassign-claims"
     for claim, status in ((cast.bens_claim, "voided"), (cast.anas_claim, None)):
         assert (await alma("PUT", f"/api/claims/{claim}/assignment", json={"userId": str(cast.pia)})).status_code == 200
@@ -140,7 +140,7 @@ async def test_a_users_claims_go_to_another_processor(as_user, cast, other):
     assert problem(await alma.post(claims, {})) == (400, ["toUserId"])
     assert len((await as_user("pia").get("/api/claims")).json()["data"]) == 2
     assert (await alma.post(claims, {"toUserId": str(cast.paul)})).json()["data"] == {"reassigned": 1}
-    whose = {"pia": [str(cast.bens_claim)], "paul": [str(cast.anas_claim)]}  # what is voided stays where it was
+    whose = {"pia": [str(cast.bens_claim)], "paul": [str(cast.anas_claim)]}  # a voided claim stays assigned
     for who, ids in whose.items():
         assert [claim["id"] for claim in (await as_user(who).get("/api/claims")).json()["data"]] == ids
     assert (await alma.post(claims, {"toUserId": None})).json()["data"] == {"reassigned": 0}
@@ -161,15 +161,15 @@ async def join(client, token, **more):
     return await client.post("/api/auth/register", json=body)
 
 
-async def test_an_invitation_lets_one_person_in_once(client, as_user, as_root, cast):
+async def test_an_invitation_is_accepted_once(client, as_user, as_root, cast):
     alma = as_user("alma")
     made = await invite(alma, email="Neu@North.test", role="provider", providerId=str(cast.ana_provider))
     data = made.json()["data"]
     token = data.pop("invitationToken")
     assert (made.status_code, data["email"], data["acceptedAt"]) == (201, "neu@north.test", None)
     assert token not in (await alma.get("/api/invitations")).text
-    length_prefixed = (await alma.get("/api/invitations")).json()["data"]
-    assert (length_prefixed[0], len(length_prefixed)) == (data, 2)
+    listed = (await alma.get("/api/invitations")).json()["data"]
+    assert (listed[0], len(listed)) == (data, 2)
     days = "select expires_at - created_at = interval '7 days' from invitations where invitation_id = %s"
     assert as_root.execute(days, [data["id"]]).fetchone() == (True,)
     joined = await join(client, token)
@@ -181,10 +181,10 @@ async def test_an_invitation_lets_one_person_in_once(client, as_user, as_root, c
     assert [claim["id"] for claim in seen] == [str(cast.anas_claim)]
     assert problem(await join(client, token)) == (400, ["invitationToken"])
     assert (await alma.get("/api/invitations")).json()["data"][0]["acceptedAt"] is not None
-    assert (await alma("DELETE", made.headers["Location"])).status_code == 404  # it is spent
+    assert (await alma("DELETE", made.headers["Location"])).status_code == 404  # it is used
 
 
-async def test_an_invitation_that_is_not_open_lets_nobody_in(client, as_user, as_root, cast, other):
+async def test_an_invitation_that_is_not_open_is_refused(client, as_user, as_root, cast, other):
     alma = as_user("alma")
     tokens = [(await invite(alma, email=f"n{n}@north.test")).json()["data"] for n in range(4)]
     withdrawn, expired, elsewhere, good = (one["invitationToken"] for one in tokens)
@@ -197,7 +197,7 @@ async def test_an_invitation_that_is_not_open_lets_nobody_in(client, as_user, as
         answer = await join(client, bad)
         assert problem(answer) == (400, ["invitationToken"]), bad
         errors.append(answer.json()["error"])
-    assert all(error == errors[0] for error in errors)  # nobody learns which it was
+    assert all(error == errors[0] for error in errors)  # all of them get the same response
     for more in ({"role": "admin"}, {"email": "n3@north.test"}, {"organizationName": "Mine"}):
         assert (await join(client, good, **more)).status_code == 400, more
     assert (await join(client, good)).status_code == 201  # control
@@ -205,23 +205,23 @@ async def test_an_invitation_that_is_not_open_lets_nobody_in(client, as_user, as
     assert problem(await join(client, elsewhere)) == (400, ["invitationToken"])
 
 
-async def test_two_who_use_an_invitation_at_once_are_one(client, as_user):
+async def test_two_uses_of_an_invitation_at_once_create_one_user(client, as_user):
     token = (await invite(as_user("alma"))).json()["data"]["invitationToken"]
     answers = await asyncio.gather(*(join(client, token, name=f"Nina {number}") for number in range(3)))
     assert sorted(answer.status_code for answer in answers) == [201, 400, 400]
 
 
-async def test_nobody_is_invited_who_is_here_already(client, as_user, cast):
+async def test_an_active_user_of_the_organization_cannot_be_invited(client, as_user, cast):
     alma = as_user("alma")
     assert problem(await invite(alma, email="Ana@North.test")) == (409, ["email"])
-    assert (await invite(alma, email="ana@south.test")).status_code == 201  # a member elsewhere is not one here
+    assert (await invite(alma, email="ana@south.test")).status_code == 201  # a member of another organization can
     first, second = [(await invite(alma)).json()["data"]["invitationToken"] for _ in range(2)]
     assert (await join(client, first)).status_code == 201
     assert problem(await join(client, second)) == (409, ["email"])
 
 
 @pytest.mark.parametrize("who", ["north", "south"])
-async def test_an_invitation_is_its_own_tenants(as_user, casts, who):
+async def test_an_invitation_is_visible_in_its_own_tenant_alone(as_user, casts, who):
     theirs = casts["south" if who == "north" else "north"].invitation
     alma = as_user("alma", who)
     for id_ in (theirs, uuid4()):
@@ -237,7 +237,7 @@ async def test_an_invitations_bad_field_is_named(as_user, cast, other):
         ({"role": "provider"}, "providerId"), ({"role": "patient"}, "patientId"), (provider, "providerId"), (patient, "patientId"),
         ({"role": "provider"} | provider | patient, "patientId"), ({"role": "admin"} | patient, "patientId"),
         ({"role": "provider", "providerId": str(other.ana_provider)}, "providerId"), ({"role": "owner"}, "role"),
-        ({"role": "patient", "patientId": str(uuid4())}, "patientId"), ({"email": "nobody"}, "email"), ({"email": None}, "email"),
+        ({"role": "patient", "patientId": str(uuid4())}, "patientId"), ({"email": "noaddress"}, "email"), ({"email": None}, "email"),
         ({"email": "x" * 250 + "@y.de"}, "email"), ({"expiresAt": "2030-01-01T00:00:00Z"}, "expiresAt"),
     ]:  # fmt: skip
         answer = await invite(alma, **body)

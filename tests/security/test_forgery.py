@@ -1,4 +1,4 @@
-"""SQL injected into the API runs as its login, inside a request: it gets to no other tenant's row and to no other role's right."""
+"""SQL injected into the API runs as its login, inside a request. It reaches no other tenant's row and no other role's right."""
 
 from contextlib import suppress
 from itertools import product
@@ -17,9 +17,9 @@ from app.database.context import (
     ContextSigner,
     length_prefixed,
 )
-from tests.conftest import CONTEXT_KEY, KEYS, SIGNER, caller, calling, sign_context
 from tests.security.policies.scenarios import SETS
 from tests.security.test_isolation import TABLES
+from tests.support.cast import CONTEXT_KEY, KEYS, SIGNER, caller, sign_call, sign_context
 
 PRODUCT = ["claims_admin", "claims_processor", "claims_provider", "claims_patient"]
 OTHERS = [
@@ -41,7 +41,7 @@ FORGED = (
 
 
 def forge(connection, who, name, role):
-    """Everything that `set` can do: the variables as they would stand for another user, and the database's role."""
+    """Everything that `set` can do: the variables as they would be for another user, and the database's role."""
     ids = {"organization_id": who.organization, "user_id": who.ids[name], "session_id": who.ids[name], "role": role,
            "provider_id": who.ana_provider, "patient_id": who.tom_patient}  # fmt: skip
     for variable, value in ids.items():
@@ -49,7 +49,7 @@ def forge(connection, who, name, role):
 
 
 def attempt(connection, statement, given=()):
-    """The rows that a statement gets to, or the refusal; the transaction goes on as it was."""
+    """The rows that a statement reaches, or its error. The transaction continues as before."""
     try:
         with connection.transaction():
             cursor = connection.execute(statement, given)
@@ -59,7 +59,7 @@ def attempt(connection, statement, given=()):
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_forged_variables_open_no_table(as_root, as_role, other, table):
+def test_forged_variables_give_access_to_no_table(as_root, as_role, other, table):
     held = as_root.execute(f"select count(*) from {table} where organization_id = %s", [other.organization]).fetchone()
     assert held[0] > 0  # control
     commands = [
@@ -76,7 +76,7 @@ def test_forged_variables_open_no_table(as_root, as_role, other, table):
 
 
 def test_a_role_that_was_not_entered_sees_nothing(as_role, cast):
-    """A provider that becomes an admin inside its own organization, with its own genuine context."""
+    """A provider that becomes an admin inside its own organization, with its own valid context."""
     for who, role in product(("alma", "pia", "ana", "tom"), PRODUCT):
         connection = as_role(who)
         own = connection.execute("select current_user").fetchone()[0]
@@ -87,13 +87,13 @@ def test_a_role_that_was_not_entered_sees_nothing(as_role, cast):
 
 
 @pytest.mark.parametrize("role", OTHERS)
-def test_no_other_role_can_be_become(as_role, role):
+def test_no_other_role_can_be_set(as_role, role):
     set_role = psycopg.sql.SQL("set role {}").format(psycopg.sql.Identifier(role))
     assert attempt(as_role("alma"), set_role) is psycopg.errors.InsufficientPrivilege
 
 
 @pytest.mark.parametrize("variable", VARIABLES)
-def test_one_changed_variable_spoils_the_context(as_role, cast, other, variable):
+def test_one_changed_variable_invalidates_the_context(as_role, cast, other, variable):
     connection = as_role("alma")
     assert connection.execute("select count(*) from claims").fetchone()[0] == 2  # control
     value = "claims_processor" if variable == "role" else str(other.organization)
@@ -102,7 +102,7 @@ def test_one_changed_variable_spoils_the_context(as_role, cast, other, variable)
 
 
 @pytest.mark.parametrize("statement", ["reset all", "reset app.mac", "set local app.mac = ''"])
-def test_a_context_that_was_reset_is_none(as_role, statement):
+def test_a_context_after_a_reset_is_invalid(as_role, statement):
     connection = as_role("alma")
     assert connection.execute("select count(*) from claims").fetchone()[0] == 2  # control
     connection.execute(statement)
@@ -124,12 +124,14 @@ PLANS = {
     "every row": "set local enable_indexscan = off; set local enable_bitmapscan = off; set local enable_indexonlyscan = off",
     "an index": "set local enable_seqscan = off",
 }
-"""The ways of a scan: the rule of a policy is asked at every row, or once, before the first."""
+"""Two kinds of scan: a policy's rule is evaluated at every row, or once, before the first."""
 
 
 def seen_while_it_changes(connection, table, key, variable, value):
-    """What a statement shows of key while a variable becomes another: after the first row, between two rows that are fetched, and back
-    to what it was between two keys of an index."""
+    """Rows of a statement that changes a variable.
+
+    It changes after the first row, between two fetched rows, and back to its value between two keys of an index.
+    """
     bend = f"set_config('app.{variable}', '{value}', true)"
     (own,) = connection.execute(f"select current_setting('app.{variable}')").fetchone()
     ways = [
@@ -156,7 +158,7 @@ def shown(connection, plan, *what):
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_a_tenant_that_changes_within_a_statement_shows_no_row(as_root, as_role, cast, other, plan):
+def test_a_tenant_changed_during_a_statement_shows_no_row(as_root, as_role, cast, other, plan):
     as_root.execute(SETS)
     bent = {}
     for table, who in product(TABLES, ("alma", "pia", "ana", "tom")):
@@ -165,7 +167,7 @@ def test_a_tenant_that_changes_within_a_statement_shows_no_row(as_root, as_role,
         connection.close()
     assert set().union(*bent.values()) == {cast.organization}
     assert sum(map(bool, bent.values())) > 20  # control: their own rows
-    # Control: where a policy asks whether the context is a real one, and takes the tenant from the variable.
+    # Control: a policy that checks whether the context is valid, and takes the tenant from the variable.
     as_root.execute(
         "drop policy claims_requires_context on claims; "
         "alter policy claims_context on claims using ((select context.verified_id(current_user)) is not null)"
@@ -182,12 +184,15 @@ SCOPES = {
     "tom": ("patient_id", "tina_patient",
             "alter policy claims_patient_select on claims using (patient_id = context.variable('patient_id'))"),
 }  # fmt: skip
-"""Who sees a part of the organization: by which variable, whose part is another, and the policy that would believe the variable."""
+"""Roles that see a part of the organization.
+
+For each: its variable, the owner of another part, and a policy that trusts the variable.
+"""
 
 
 @pytest.mark.parametrize("who", SCOPES)
 @pytest.mark.parametrize("plan", PLANS)
-def test_a_scope_that_changes_within_a_statement_shows_no_row(as_root, as_role, cast, plan, who):
+def test_a_scope_changed_during_a_statement_shows_no_row(as_root, as_role, cast, plan, who):
     variable, whose, believing = SCOPES[who]
     as_root.execute(SETS)
     as_root.execute("update claims set assigned_to = %s where claim_id = %s", [cast.paul, cast.bens_claim])
@@ -207,8 +212,8 @@ def test_a_scope_that_changes_within_a_statement_shows_no_row(as_root, as_role, 
     assert cast.bens_claim in shown(as_role(who), "every row", "claims", "claim_id", variable, str(cast.ids[whose]))
 
 
-def test_nobody_is_put_down_for_what_another_did(as_root, as_role, cast):
-    """The user changes before a trigger writes it into the row, and back before the trail is written."""
+def test_no_other_user_is_recorded_as_the_actor(as_root, as_role, cast):
+    """The user is changed before a trigger writes it into the row, and back before the audit entry is written."""
     as_root.execute(SETS)
     bend = "set_config('app.user_id', %(paul)s, true) || ''"
     unbend = "set_config('app.user_id', %(pia)s, true)"
@@ -219,17 +224,16 @@ def test_nobody_is_put_down_for_what_another_did(as_root, as_role, cast):
     assert attempt(pia, move.format("'x'"), given) == [(cast.pia, str(cast.pia))]  # control
 
 
-def test_a_context_is_bent_by_no_name_of_the_caller(as_role, as_root, cast, other):
-    """The caller's search_path, temporary objects, and asking for the answer oneself."""
+def test_no_name_of_the_caller_changes_a_context(as_role, as_root, cast, other):
+    """The caller's search_path, temporary objects, and its own calls of the functions."""
     alma = as_role("alma")
     for statement in ("create temp table keys (kid text)", "create function pg_temp.sha256(bytea) returns bytea return $1",
                       "create schema mine", "create table app.keys (kid text)"):  # fmt: skip
         assert attempt(alma, statement) is psycopg.errors.InsufficientPrivilege, statement
     alma.execute("set local search_path = pg_temp, app, pg_catalog")
     assert alma.execute("select count(*) from app.claims").fetchone()[0] == 2  # control
-    assert alma.execute("select context.required_id('claims_auth_definer')").fetchone() == (
-        cast.organization,
-    )  # control
+    # Control.
+    assert alma.execute("select context.required_id('claims_auth_definer')").fetchone() == (cast.organization,)
     assert attempt(alma, "select context.required_id('claims_context_definer')") in FORGED
     forge(alma, other, "alma", "admin")
     for role in ("claims_context_definer", "claims_auth_definer"):
@@ -238,13 +242,13 @@ def test_a_context_is_bent_by_no_name_of_the_caller(as_role, as_root, cast, othe
     assert attempt(alma, "select * from app.claims") in FORGED
 
 
-def test_a_prepared_statement_and_a_second_login_are_judged_anew(settings, cast, other):
+def test_a_prepared_statement_is_checked_again_in_a_second_context(settings, cast, other):
     with psycopg.connect(settings.api_database_url, autocommit=True) as connection:
-        connection.prepare_threshold = None  # else psycopg forgets what is prepared at every rollback
+        connection.prepare_threshold = None  # otherwise psycopg forgets prepared statements at every rollback
         with connection.transaction():
             connection.execute(BEGIN_CONTEXT, sign_context(cast, "alma"))
             connection.execute("prepare mine as select organization_id from claims")
-            for _ in range(7):  # a plan for all from the sixth on
+            for _ in range(7):  # a generic plan from the sixth on
                 assert {one for (one,) in connection.execute("execute mine")} == {cast.organization}  # control
             for who in ("postgres", "claims_worker", "claims_auth_definer"):
                 become = psycopg.sql.SQL("set session authorization {}").format(psycopg.sql.Identifier(who))
@@ -261,8 +265,8 @@ def test_a_prepared_statement_and_a_second_login_are_judged_anew(settings, cast,
             connection.execute("execute mine")
 
 
-def test_what_was_entered_stands_until_something_else_is(settings, cast, other):
-    """Two contexts in one transaction, and a third that is refused: no mixture of them, and no half of the one that failed."""
+def test_a_context_is_valid_until_another_is_entered(settings, cast, other):
+    """Two contexts in one transaction, and a third that is refused: no mixture of them, and no part of the refused one."""
     tenants = "select distinct organization_id from claims"
     with psycopg.connect(settings.api_database_url) as connection:
         connection.execute(BEGIN_CONTEXT, sign_context(cast, "alma"))
@@ -277,7 +281,7 @@ def test_what_was_entered_stands_until_something_else_is(settings, cast, other):
         connection.execute("set local role none")
         connection.execute(BEGIN_CONTEXT, sign_context(other, "ana"))
         assert attempt(connection, tenants) == [(other.organization,)]
-        connection.execute("set local role claims_admin")  # whom north was entered for
+        connection.execute("set local role claims_admin")  # the tenant that north was entered for
         assert attempt(connection, tenants) in FORGED
         connection.execute("set local role claims_provider")
         connection.execute(f"set local app.mac = '{north}'")
@@ -298,11 +302,11 @@ FUNCTIONS = {
     "select app.update_status_bulk(array[%(claim)s]::uuid[], 'voided', 'x', null)": "claims_admin",
     "select app.reassign_claims(%(pia)s, null)": "claims_admin",
 }
-"""What the API may call that runs as somebody else, or changes much at once; and a role that may."""
+"""Functions of other owners, or with many effects, that the API may call; and a role with the right."""
 
 
 @pytest.mark.parametrize("call", FUNCTIONS)
-def test_forged_variables_open_no_function(as_root, as_role, other, call):
+def test_forged_variables_give_access_to_no_function(as_root, as_role, other, call):
     before = as_root.execute("select count(*), max(changed_at) from auth.credentials").fetchone()
     given = {"job": other.toms_job, "claim": other.anas_claim, "pia": other.pia}
     connection = as_role("alma")
@@ -312,8 +316,8 @@ def test_forged_variables_open_no_function(as_root, as_role, other, call):
     assert as_root.execute("select count(*), max(changed_at) from auth.credentials").fetchone() == before
 
 
-def test_every_function_that_the_api_may_call_as_somebody_else_is_tried(as_root):
-    """Definer functions that a product role may execute; those of the login itself are before there is a tenant."""
+def test_every_definer_function_of_the_api_is_tried(as_root):
+    """Definer functions that a product role may execute; those of the login itself run before there is a tenant."""
     found = as_root.execute(
         "select distinct p.proname from pg_proc p, unnest(%s::text[]) as role where p.prosecdef "
         "and p.pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'context'::regnamespace) "
@@ -325,7 +329,7 @@ def test_every_function_that_the_api_may_call_as_somebody_else_is_tried(as_root)
 
 
 def calls(who, name="alma"):
-    """Every statement that calls a function of the schema auth, with values that name this person; by its name."""
+    """Every statement that calls a function of the schema auth, with values of this user; by its name."""
     given = {
         "email": who.emails[who.ids[name]], "slug": None, "tenant": who.organization,
         "user_id": who.ids[name], "session_id": uuid4(), "token_hash": b"x", "refresh_hash": None, "name": "Me", "password_hash": "x",
@@ -346,31 +350,31 @@ OF_THE_CALLER = ("log_out", "my_password_hash", "set_my_password")
 """Functions that a product role calls, within its context; the others are the login's, before there is one."""
 
 
-def test_every_function_of_the_login_asks_for_a_proof(as_root, cast):
-    """And each is called by a statement that the API signs."""
+def test_every_function_of_the_login_requires_a_proof(as_root, cast):
+    """Each is called by a statement that the API signs."""
     found = as_root.execute(
         "select p.proname, p.proargnames[p.pronargs] from pg_proc p where p.pronamespace in ('app'::regnamespace, 'auth'::regnamespace, "
         "'context'::regnamespace) and p.prosecdef and (has_function_privilege('claims_api', p.oid, 'execute') or "
         "p.pronamespace = 'auth'::regnamespace and has_function_privilege('claims_admin', p.oid, 'execute')) "
-        "and p.proname <> all ('{begin_request,probe,queue_state}')"  # these take one, too; the others say nothing of a tenant
+        "and p.proname <> all ('{begin_request,probe,queue_state}')"  # these have a proof, too; the others concern no tenant
     ).fetchall()
     assert {name for name, _ in found} == {query.signed[0] for query, _ in calls(cast)}
     assert {last for _, last in found} == {"p_proof"}
 
 
 def ready(settings, who, query, name="alma"):
-    """A connection on which that function may be called: within the caller's context where it is the caller's."""
+    """A connection for a call of that function: within the caller's context if it is the caller's."""
     connection = psycopg.connect(settings.api_database_url)
     if query.signed[0] in OF_THE_CALLER:
         connection.execute(BEGIN_CONTEXT, sign_context(who, name))
     return connection
 
 
-def test_a_proof_opens_one_call(settings, cast, other):
-    """The function with its arguments, and no other: not for another person, not another function, not later, not elsewhere."""
+def test_a_proof_is_valid_for_one_call(settings, cast, other):
+    """The function with its arguments, and no other: not another user's, not another function, not later, not elsewhere."""
     tried = 0
     for (query, given), (_, others) in zip(list(calls(cast)), list(calls(other)), strict=True):
-        text, signed = query.text(given), calling(query, **given)
+        text, signed = query.text(given), sign_call(query, **given)
         with ready(settings, cast, query) as connection:
             pid = connection.info.backend_pid
             make = SIGNER.sign_call(query, given)["proof"]
@@ -384,13 +388,13 @@ def test_a_proof_opens_one_call(settings, cast, other):
             for word in words:
                 if others.get(word) != given.get(word):
                     changed = signed | {word: others[word]}
-                    if word == "caller":  # no argument: the context names it
-                        changed = signed | {"proof": calling(query, **given | {word: others[word]})["proof"]}
+                    if word == "caller":  # no argument: the context contains it
+                        changed = signed | {"proof": sign_call(query, **given | {word: others[word]})["proof"]}
                     assert attempt(connection, text, changed) in FORGED, (query.name, word)
                     tried += 1
             for again, values in calls(cast):
                 if again.name != query.name:
-                    proof = calling(again, **values)["proof"]
+                    proof = sign_call(again, **values)["proof"]
                     assert attempt(connection, text, signed | {"proof": proof}) in FORGED, (query.name, again.name)
             for good in (signed["proof"], make(pid)):  # control
                 with connection.transaction(force_rollback=True):
@@ -398,7 +402,7 @@ def test_a_proof_opens_one_call(settings, cast, other):
     assert tried >= 15
 
 
-def test_no_two_lists_of_arguments_read_alike(as_root):
+def test_no_two_lists_of_arguments_have_the_same_message(as_root):
     lists = [
         [],
         [None],
@@ -425,13 +429,13 @@ def test_no_two_lists_of_arguments_read_alike(as_root):
         assert (text or "") == length_prefixed(one)  # as context.verify_call writes it
 
 
-def test_what_runs_before_there_is_a_tenant_leaves_no_context(settings, cast, other):
-    """The functions of the login enter tenants by themselves, and nothing of that is left when they return."""
+def test_calls_before_a_context_leave_none(settings, cast, other):
+    """The functions of the login set a tenant by themselves, and nothing of that remains when they return."""
     for query, given in calls(other):
         if query.signed[0] in OF_THE_CALLER:
             continue
         with psycopg.connect(settings.api_database_url) as connection:
-            connection.execute(query.text(given), calling(query, **given))  # control: the API may
+            connection.execute(query.text(given), sign_call(query, **given))  # control: the API may
             for role in PRODUCT:
                 forge(connection, other, "alma", "admin")
                 connection.execute(psycopg.sql.SQL("set local role {}").format(psycopg.sql.Identifier(role)))
@@ -471,7 +475,7 @@ def test_a_proof_expires(settings, cast, monkeypatch, bound):
                 assert refused == (None if holds else "CLOCK"), (age, statement)
 
 
-def test_read_only_is_signed_and_stays(settings, cast):
+def test_read_only_is_signed_and_cannot_be_changed(settings, cast):
     change = "update claims set notes = 'x' returning 1"
     with psycopg.connect(settings.api_database_url, autocommit=True) as connection:
         reading = sign_context(cast, "alma", read_only=True)
@@ -493,7 +497,7 @@ def test_read_only_is_signed_and_stays(settings, cast):
             assert len(connection.execute(change).fetchall()) == 2  # control
 
 
-def test_a_read_only_context_fits_no_second_transaction_of_its_message(settings, cast):
+def test_a_read_only_context_is_invalid_in_a_second_transaction_of_its_message(settings, cast):
     """Both begin at the time of the message, on one backend; the second may write."""
     names = [f"app.{name}" for name in (*VARIABLES, "request_id", "address", "source", "mac")]
     keep = "; ".join(
@@ -515,7 +519,7 @@ def test_a_read_only_context_fits_no_second_transaction_of_its_message(settings,
             connection.pgconn.exec_(b"rollback")
 
 
-def test_a_signature_is_for_whom_and_for_when_it_was_made(settings, cast, other):
+def test_a_signature_is_valid_for_its_caller_and_its_time(settings, cast, other):
     good = sign_context(cast, "alma")
     other_key = ContextSigner("test", b"another key, not the database's!")
     kid, expires, backend, signature = good["proof"].split(":")
@@ -555,7 +559,7 @@ def test_a_signature_is_for_whom_and_for_when_it_was_made(settings, cast, other)
             assert attempt(connection, BEGIN_CONTEXT, given) is psycopg.errors.InvalidAuthorizationSpecification, name
 
 
-def test_a_mac_is_of_one_transaction_and_one_backend(settings, cast):
+def test_a_mac_is_valid_in_one_transaction_on_one_backend(settings, cast):
     names = [f"app.{name}" for name in (*VARIABLES, "request_id", "address", "source", "mac")]
     read = "select " + ", ".join(f"current_setting('{name}', true)" for name in names)
     with psycopg.connect(settings.api_database_url) as one, psycopg.connect(settings.api_database_url) as two:
@@ -570,7 +574,7 @@ def test_a_mac_is_of_one_transaction_and_one_backend(settings, cast):
             assert attempt(connection, "select * from claims") in FORGED
 
 
-def test_a_savepoint_gives_back_no_more_than_there_was(as_role, cast, other):
+def test_a_savepoint_restores_no_more_than_there_was(as_role, cast, other):
     connection = as_role("alma")
     with connection.transaction(force_rollback=True):
         forge(connection, other, "alma", "admin")
@@ -578,10 +582,9 @@ def test_a_savepoint_gives_back_no_more_than_there_was(as_role, cast, other):
     assert connection.execute("select count(*) from claims").fetchone()[0] == 2
 
 
-def test_the_keys_can_be_read_and_used_by_nobody(as_role, as_root, settings):
-    assert as_root.execute("select count(*) from context.keys").fetchone() == (
-        2,
-    )  # control: the test's and the database's own
+def test_no_product_role_reads_or_uses_the_keys(as_role, as_root, settings):
+    # Control: the test's and the database's own.
+    assert as_root.execute("select count(*) from context.keys").fetchone() == (2,)
     alma = as_role("alma")
     for statement in (
         "select * from context.keys",
@@ -593,4 +596,4 @@ def test_the_keys_can_be_read_and_used_by_nobody(as_role, as_root, settings):
         assert attempt(alma, statement) is psycopg.errors.InsufficientPrivilege, statement
         with psycopg.connect(settings.api_database_url) as connection:
             assert attempt(connection, statement) is psycopg.errors.InsufficientPrivilege, statement
-    assert CONTEXT_KEY not in KEYS.values()  # what the database knows signs no token
+    assert CONTEXT_KEY not in KEYS.values()  # a key of the database signs no token

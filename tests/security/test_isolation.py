@@ -1,4 +1,4 @@
-"""No statement of one tenant reaches another tenant's row, on any table, by any command; with a control for each."""
+"""Isolation: no statement of one tenant reaches another tenant's row, on any table, by any command; with a control for each."""
 
 from itertools import product
 from typing import Any
@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from app.database.context import BEGIN_CONTEXT
-from tests.conftest import Cast, sign_context
+from tests.support.cast import Cast, sign_context
 
 TABLES = [
     "organizations", "users", "providers", "patients", "care_relationships", "claims", "claim_status_history",
@@ -21,7 +21,7 @@ NOT_EVEN_OWN = {
     *product(("pia", "ana", "tom"), ("invitations",)),
     *product(("alma", "pia", "ana", "tom"), ("idempotency_keys", "audit_seals")),
 }  # fmt: skip
-"""Tables that a role can't read at all."""
+"""Tables that a role cannot read at all."""
 
 
 def test_the_list_of_tenant_tables_is_complete(as_root):
@@ -42,9 +42,9 @@ def test_every_table_has_row_level_security_forced(as_root):
 
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("who", ["alma", "pia", "ana", "tom"])
-def test_nobody_selects_another_tenants_rows(as_root, as_role, other, table, who):
+def test_no_role_selects_another_tenants_rows(as_root, as_role, other, table, who):
     held = as_root.execute(f"select count(*) from {table} where organization_id = %s", [other.organization]).fetchone()
-    assert held[0] > 0  # control: the rows are there to be seen
+    assert held[0] > 0  # control: the rows exist
     try:
         seen = _count(as_role(who), f"select count(*) from {table} where organization_id = %s", other.organization)
     except psycopg.errors.InsufficientPrivilege:
@@ -55,7 +55,7 @@ def test_nobody_selects_another_tenants_rows(as_root, as_role, other, table, who
 
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("command", ["update {} set organization_id = organization_id", "delete from {}"])
-def test_nobody_changes_another_tenants_rows(as_root, as_role, other, table, command):
+def test_no_role_changes_another_tenants_rows(as_root, as_role, other, table, command):
     before = as_root.execute(f"select md5(string_agg(t::text, '' order by t::text)) from {table} t").fetchone()
     for who in ("alma", "pia", "ana", "tom"):
         connection = as_role(who)
@@ -69,7 +69,7 @@ def test_nobody_changes_another_tenants_rows(as_root, as_role, other, table, com
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_nobody_may_name_the_tenant_in_an_insert(as_role, other, table):
+def test_no_role_sets_the_tenant_in_an_insert(as_role, other, table):
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         as_role("alma").execute(f"insert into {table} (organization_id) values ('{other.organization}')")
 
@@ -80,7 +80,7 @@ def test_a_claim_cannot_attach_to_another_tenants_patient(as_root, as_role, cast
         "values (%s, %s, 'E11.9', 100, current_date)"
     )
     alma = as_role("alma")
-    alma.execute(insert, [cast.tom_patient, cast.ana_provider])  # control: the same with an own patient is taken
+    alma.execute(insert, [cast.tom_patient, cast.ana_provider])  # control: the same with an own patient is accepted
     with pytest.raises(psycopg.Error) as caught:
         alma.execute(insert, [other.tom_patient, cast.ana_provider])
     alma.rollback()
@@ -104,7 +104,7 @@ def test_without_a_context_a_query_fails(settings, table):
         assert caught.value.sqlstate == ("42501" if kept else "28000")
 
 
-def test_the_context_is_gone_after_the_transaction(settings, cast):
+def test_the_context_ends_with_the_transaction(settings, cast):
     with psycopg.connect(settings.api_database_url) as connection:
         connection.execute(BEGIN_CONTEXT, sign_context(cast, "alma"))
         assert _count(connection, "select count(*) from claims") > 0  # control
@@ -137,7 +137,7 @@ def test_an_admin_has_no_right_beyond_the_product(as_role, statement):
 @pytest.mark.parametrize(
     "command", ["update {} set organization_id = organization_id", "delete from {}", "truncate {}"]
 )
-def test_not_even_the_owner_rewrites_what_was_recorded(as_root, table, command):
+def test_not_even_the_owner_changes_recorded_rows(as_root, table, command):
     assert _count(as_root, f"select count(*) from {table}") > 0  # control
     as_root.execute("set role claims_owner")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):

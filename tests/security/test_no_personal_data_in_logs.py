@@ -1,4 +1,4 @@
-"""What people are called, write and fill in stands in no log, job, queue event or error, whatever happens to it."""
+"""Personal data: no name or text of a record is in a log, a job, a queue event or an error, whatever happens to it."""
 
 import json
 import os
@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from app.security.tokens import make_token
-from tests.conftest import KEYS, As, caller, until
 from tests.operations.test_process_failures import free_port
 from tests.security.attacks.cases import npi
+from tests.support.cast import KEYS, caller
+from tests.support.clients import As, until
 from tests.support.workers import FAULTS, Workers, ended, listening
 
 MARK = "canary"
@@ -46,7 +47,7 @@ set search_path = app, procrastinate
 
 
 def word(kind: str = "") -> str:
-    """A string that is nowhere else."""
+    """A string that occurs nowhere else."""
     return f"{MARK}{next(_numbers)}{kind}"
 
 
@@ -55,7 +56,7 @@ def mail() -> str:
 
 
 class Recorder:
-    """Calls the API as one person and keeps what it answered."""
+    """A caller that records the responses of the API."""
 
     def __init__(self, client: httpx.AsyncClient, token: str) -> None:
         self._as = As(client, token)
@@ -74,7 +75,7 @@ class Recorder:
 
 @pytest.fixture
 async def api(settings):
-    """A process with everything logged: a client of it, and a function that reads the log."""
+    """A process that logs everything: a client of it, and a function that reads the log."""
     port, output = free_port(), tempfile.NamedTemporaryFile()  # noqa: SIM115
     keys = f"test:{KEYS['test'].decode()}"
     environ = os.environ | {"API_DATABASE_URL": settings.api_database_url, "TOKEN_KEYS": keys, "PORT": str(port)}
@@ -102,7 +103,7 @@ async def api(settings):
 
 
 async def play(call: Recorder, other: Recorder, client, cast) -> list[str]:
-    """Everything that takes words, done well, badly and twice; the events that it reported."""
+    """Every request with texts, valid, invalid and repeated. Returns the reported events."""
     register = {"organizationName": word(), "email": mail(), "name": word(), "password": word("a long password")}
     await call("POST", "/api/auth/register", 201, json=register)
     await call("POST", "/api/auth/login", 401, json={"email": register["email"], "password": word("wrong")})
@@ -201,7 +202,7 @@ async def play(call: Recorder, other: Recorder, client, cast) -> list[str]:
     return events
 
 
-async def test_no_word_of_a_record_stands_in_a_log_a_job_or_an_error(api, settings, as_root, casts):
+async def test_no_word_of_a_record_is_in_a_log_a_job_or_an_error(api, settings, as_root, casts):
     client, log = api
     as_root.execute(FAULTS)
     alma, ben = (Recorder(client, make_token(caller(casts["north"], name), KEYS)) for name in ("alma", "ben"))
@@ -221,7 +222,7 @@ async def test_no_word_of_a_record_stands_in_a_log_a_job_or_an_error(api, settin
         f"select (select count(*) from patients where first_name ~ '{MARK}'), (select count(*) from claims where notes ~ '{MARK}'), "
         f"(select count(*) from patient_status_events where facility ~ '{MARK}')"
     ).fetchone()
-    assert marked == (1, 5, 5)  # controls: they are there, and answers that were asked for them show them
+    assert marked == (1, 5, 5)  # controls: the words are stored, and the responses that should contain them do
     assert MARK in "".join(alma.taken)
     assert "DEBUG:procrastinate" in said
     assert "DEBUG:psycopg" in said

@@ -1,4 +1,4 @@
-"""Passwords: how they change, what they cost, how often they may be tried, and that no secret is kept."""
+"""Passwords: changes, cost, limits of attempts, and no secret stored in the clear."""
 
 import asyncio
 import time
@@ -14,7 +14,6 @@ from app.http import concurrency
 from app.http.login_throttle import ATTEMPT_WINDOW_S, MAX_ATTEMPTS_PER_ACCOUNT, MAX_ATTEMPTS_PER_ADDRESS
 from app.security import passwords
 from app.security.tokens import secret_hash
-from tests.conftest import PASSWORD
 from tests.resources.test_auth import (
     NEW,
     SET_HASH,
@@ -27,6 +26,7 @@ from tests.resources.test_auth import (
     refresh,
     seed_login,
 )
+from tests.support.cast import PASSWORD
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8192, parallelism=1)
 REMEMBERED_COST_S = PasswordHasher(time_cost=3, memory_cost=19 * 1024, parallelism=1)
@@ -43,7 +43,7 @@ def kept_hash(as_root, who: str = "ana") -> str:
 
 
 async def test_a_new_password_ends_every_sessions_refresh_tokens(client, as_root, cast):
-    """The caller's own as well: its access token lives on to its expiry, no longer."""
+    """The caller's own included. Its access token is valid until it expires."""
     own, other, bens = await log_in(client, "ana"), await log_in(client, "ana"), seed_login(as_root, cast, "ben")
     for current, new, named in [
         ("wrong", NEW, "currentPassword"), (PASSWORD.upper(), NEW, "currentPassword"), ("", NEW, "currentPassword"),
@@ -65,8 +65,8 @@ async def test_a_new_password_ends_every_sessions_refresh_tokens(client, as_root
     assert await try_login(client, "ana@south.test", PASSWORD) == 200  # another tenant's ana has another password
 
 
-async def test_a_new_password_may_come_with_new_tokens(client, as_root, cast):
-    """A thief of the caller's refresh token is out, and the caller goes on in the same session."""
+async def test_a_new_password_may_return_new_tokens(client, as_root, cast):
+    """A thief of the caller's refresh token is logged out, and the caller continues in the same session."""
     own, other = await log_in(client, "ana"), seed_login(as_root, cast, "ana")
     stolen = [own, (await refresh(client, own)).json()["data"]]
     path, headers = "/api/auth/password?tokens=true", {"Authorization": f"Bearer {own['accessToken']}"}
@@ -85,7 +85,7 @@ async def test_a_new_password_may_come_with_new_tokens(client, as_root, cast):
         assert answer.status_code == 400, odd
 
 
-async def test_a_refresh_under_way_does_not_outlive_a_new_password(client, as_root, cast):
+async def test_a_running_refresh_does_not_survive_a_new_password(client, as_root, cast):
     for _ in range(4):
         as_root.execute(SET_HASH, [passwords.hash_password(PASSWORD), "ana@north.test"])
         own = seed_login(as_root, cast, "ana")
@@ -97,7 +97,7 @@ async def test_a_refresh_under_way_does_not_outlive_a_new_password(client, as_ro
 
 
 @pytest.mark.parametrize("hasher", [None, CHEAP])
-async def test_a_login_that_a_password_change_overtakes_is_none(client, as_root, cast, monkeypatch, hasher):
+async def test_a_login_overtaken_by_a_password_change_fails(client, as_root, cast, monkeypatch, hasher):
     if hasher:  # the login then makes a new hash of the old password
         as_root.execute(SET_HASH, [hasher.hash(PASSWORD), "ana@north.test"])
     own, verify = seed_login(as_root, cast, "ana"), passwords.verify
@@ -112,10 +112,10 @@ async def test_a_login_that_a_password_change_overtakes_is_none(client, as_root,
     monkeypatch.setattr(passwords, "verify", overtaken)
     assert await try_login(client, password=PASSWORD) == 401
     assert await try_login(client, password=PASSWORD) == 401
-    assert await try_login(client, password=NEW) == 200  # control: the change stands
+    assert await try_login(client, password=NEW) == 200  # control: the change is stored
 
 
-async def test_a_login_renews_a_cheaper_hash_and_no_dearer_one(client, as_root):
+async def test_a_login_renews_a_cheaper_hash_and_no_more_expensive_one(client, as_root):
     for hasher, renewed in [(CHEAP, True), (REMEMBERED_COST_S, False)]:
         as_root.execute(SET_HASH, [hasher.hash(PASSWORD), "ana@north.test"])
         before = kept_hash(as_root)
@@ -132,7 +132,7 @@ async def test_a_login_renews_a_cheaper_hash_and_no_dearer_one(client, as_root):
 
 
 class Stopwatch:
-    """An ASGI application that notes when the last byte of an answer is out: what runs after that, no client sees."""
+    """An ASGI application that records when the last byte of a response is sent. A client sees nothing that runs later."""
 
     def __init__(self, app) -> None:
         self._app = app
@@ -149,7 +149,7 @@ class Stopwatch:
 
 @pytest.mark.parametrize("hasher", [None, CHEAP])
 async def test_an_unknown_email_looks_like_a_wrong_password(client, as_root, casts, hasher):
-    """Also where the hash was made with parameters that cost less than today's."""
+    """Also if the hash was made with parameters of lower cost."""
     if hasher:
         as_root.execute("update auth.credentials set password_hash = %s", [hasher.hash(PASSWORD)])
     known = [email for who in casts.values() for email in who.emails.values()]
@@ -157,7 +157,7 @@ async def test_an_unknown_email_looks_like_a_wrong_password(client, as_root, cas
     watch = Stopwatch(client._transport.app)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=watch), base_url="http://test") as timed:
         for number, email in enumerate([*known, *known]):
-            for exists, name in [(True, email), (False, f"nobody{number}@north.test")]:
+            for exists, name in [(True, email), (False, f"unknown{number}@north.test")]:
                 started = time.perf_counter()
                 answer = await call(timed, "login", email=name, password="a wrong password")
                 took[exists].append(watch.ended - started)
@@ -171,45 +171,45 @@ async def test_an_unknown_email_looks_like_a_wrong_password(client, as_root, cas
                 )
     assert len(seen) == 1
     assert seen.pop()[:2] == (401, "{'code': 'UNAUTHORIZED', 'message': 'Log in first.'}")
-    # Of the quicker half: what else the machine does makes some slower, and a hash more or less would make all of them so.
+    # Of the quicker half, because other load of the machine slows some. One hash more or less would slow all of them.
     quicker = {exists: median(sorted(times)[: len(times) // 2]) for exists, times in took.items()}
     ratio = quicker[True] / quicker[False]
     assert 1 / 1.35 < ratio < 1.35, ratio
 
 
-async def test_hashing_holds_up_nobody_and_is_done_by_few_at_a_time(client, casts, monkeypatch):
+async def test_hashing_blocks_no_other_request_and_has_few_threads(client, casts, monkeypatch):
     known = [email for who in casts.values() for email in who.emails.values()][:10]
-    compared, gate, lock, running = passwords._matches, Event(), Lock(), []
+    compared, released, lock, running = passwords._matches, Event(), Lock(), []
     most = 0
 
-    def gated(hashes, password):
+    def blocked(hashes, password):
         nonlocal most
         with lock:
             running.append(1)
             most = max(most, len(running))
-        assert gate.wait(20)
+        assert released.wait(20)
         try:
             return compared(hashes, password)
         finally:
             with lock:
                 running.pop()
 
-    monkeypatch.setattr(passwords, "_matches", gated)
+    monkeypatch.setattr(passwords, "_matches", blocked)
     logins = [asyncio.create_task(try_login(client, email, PASSWORD)) for email in known]
     try:
         answered = 0
         while len(running) < passwords.MAX_THREADS or answered < 50:
             assert (await client.get("/health")).status_code == 200
             answered += 1
-            await asyncio.sleep(0)  # /health waits for nothing, so without it nothing else would have a turn
+            await asyncio.sleep(0)  # /health never waits, so without this nothing else would run
         assert not any(login.done() for login in logins)  # control: all of that happened while they were hashing
     finally:
-        gate.set()
+        released.set()
     assert await asyncio.gather(*logins) == [200] * 10
     assert most == passwords.MAX_THREADS
 
 
-async def test_more_than_may_wait_for_a_hash_are_refused(settings, monkeypatch):
+async def test_logins_beyond_the_queue_of_the_hashing_limit_are_refused(settings, monkeypatch):
     monkeypatch.setattr(concurrency, "MAX_WAITING", 3)
     async with instance(settings) as client:
         login = {"email": "ana@north.test", "password": PASSWORD}
@@ -217,10 +217,10 @@ async def test_more_than_may_wait_for_a_hash_are_refused(settings, monkeypatch):
         counts = [sum(answer.status_code == status for answer in answers) for status in (200, 429)]
         assert (counts[0] >= 3, counts[1] >= 1, sum(counts)) == (True, True, 8), counts
         assert all("Retry-After" in answer.headers for answer in answers if answer.status_code == 429)
-        assert await try_login(client, password=PASSWORD) == 200  # and let in once there is room
+        assert await try_login(client, password=PASSWORD) == 200  # and accepted once there is room
 
 
-async def test_no_secret_is_kept_as_it_is(client, as_user, as_root, cast):
+async def test_no_secret_is_stored_in_the_clear(client, as_user, as_root, cast):
     alma = as_user("alma")
     first = await log_in(client, "ana")
     second = (await refresh(client, first)).json()["data"]
@@ -240,13 +240,13 @@ async def test_no_secret_is_kept_as_it_is(client, as_user, as_root, cast):
     assert {("auth.sessions",), ("auth.credentials",), ("idempotency_keys",), ("audit_logs",)} <= set(tables)
 
     def holding(*texts: str) -> set[str]:
-        """Tables with one of the texts in any column, as text, in JSON, or as the bytes of it."""
+        """Tables with one of the texts in any column, as text, in JSON, or as bytes."""
         looked_for = [f"%{one}%" for text in texts for one in (text, text.encode().hex())]
         found = "select exists (select from {} t where t::text like any (%s))"
         return {table for (table,) in tables if as_root.execute(found.format(table), [looked_for]).fetchone()[0]}
 
     assert holding(*secrets) == set()
-    # Controls: what is kept is found, in every kind of column.
+    # Controls: stored values are found, in every kind of column.
     assert holding(secret_hash(joined["refreshToken"]).hex()) == {"auth.refresh_tokens"}
     assert holding(secret_hash(invited.partition(".")[2]).hex()) == {"invitations"}
     assert {"users", "auth.credentials", "audit_logs"} <= holding("i@north.test")
@@ -259,39 +259,39 @@ async def test_no_secret_is_kept_as_it_is(client, as_user, as_root, cast):
     assert not [one for one in kept if any(secret in one for secret in secrets)]
 
 
-async def test_an_account_is_tried_so_often_whether_it_exists_or_not(settings, as_root):
+async def test_attempts_on_an_account_are_limited_whether_it_exists_or_not(settings, as_root):
     async with instance(settings) as one, instance(settings, "192.0.2.1") as two:
-        for email in ("ana@north.test", "nobody@north.test"):
+        for email in ("ana@north.test", "unknown@north.test"):
             tried = [
                 try_login(client, spelt) for client in (one, two) for spelt in (email, email.upper()) for _ in range(5)
             ]
-            # All at once, from two addresses, in two processes: not one more gets through.
+            # All at once, from two addresses, in two processes: not one more is accepted.
             assert sorted(await asyncio.gather(*tried)) == [401] * MAX_ATTEMPTS_PER_ACCOUNT + [429] * 10
             refused = await call(two, "login", email=email, password=PASSWORD)
             assert (refused.status_code, refused.json()["error"]["code"]) == (429, "RATE_LIMITED")
             assert 0 < int(refused.headers["Retry-After"]) <= ATTEMPT_WINDOW_S
             limits = [refused.headers[f"RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset")]
             assert limits == [str(MAX_ATTEMPTS_PER_ACCOUNT), "0", refused.headers["Retry-After"]]
-        assert await try_login(one, "ben@north.test", PASSWORD) == 200  # control: somebody else
+        assert await try_login(one, "ben@north.test", PASSWORD) == 200  # control: another user
         as_root.execute(
             "update auth.rate_limits set started_at = started_at - make_interval(secs => %s)", [ATTEMPT_WINDOW_S]
         )
         assert await try_login(two, "ana@north.test", PASSWORD) == 200
 
 
-async def test_a_right_password_costs_no_try_and_clears_no_wrong_one(client, as_root, cast):
+async def test_a_right_password_uses_no_attempt_and_resets_no_failed_one(client, as_root, cast):
     for _ in range(MAX_ATTEMPTS_PER_ACCOUNT - 1):
         assert await try_login(client) == 401
     for _ in range(3):
         assert await try_login(client, password=PASSWORD) == 200
     own = seed_login(as_root, cast, "ana")
     wrong = await call(client, "password", own["accessToken"], currentPassword="wrong", newPassword=NEW)
-    assert wrong.status_code == 400  # the tenth: a stolen access token is no way to try more
+    assert wrong.status_code == 400  # the tenth: a stolen access token allows no more attempts
     right = await call(client, "password", own["accessToken"], currentPassword=PASSWORD, newPassword=NEW)
     assert (right.status_code, await try_login(client, password=PASSWORD)) == (429, 429)
 
 
-async def test_an_address_is_tried_from_so_often(settings, as_root):
+async def test_attempts_from_an_address_are_limited(settings, as_root):
     spend = "update auth.rate_limits set used = %s where subject = sha256(%s)"
     founds = {"organizationName": "Org", "email": "o@o.test", "name": "O", "password": NEW}
     async with instance(settings) as one, instance(settings, "192.0.2.1") as two:
@@ -302,14 +302,14 @@ async def test_an_address_is_tried_from_so_often(settings, as_root):
             200,
             401,
         ]
-        assert [await try_login(one, f"{who}@north.test", PASSWORD) for who in ("ben", "tom", "nobody")] == [429] * 3
+        assert [await try_login(one, f"{who}@north.test", PASSWORD) for who in ("ben", "tom", "unknown")] == [429] * 3
         assert (await call(one, "register", **founds)).status_code == 429
         assert await try_login(two, "ben@north.test", PASSWORD) == 200  # control: another address
         assert as_root.execute(spend, [0, ADDRESS]).rowcount == 1
         assert (await call(one, "register", **founds)).status_code == 201
 
 
-async def test_a_login_costs_one_hash_however_many_organizations_know_the_email(client, as_root, monkeypatch):
+async def test_a_login_makes_one_hash_for_any_number_of_organizations(client, as_root, monkeypatch):
     for n in range(4):
         body = {
             "organizationName": f"Many {n}",

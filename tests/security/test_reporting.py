@@ -1,4 +1,4 @@
-"""A login for reports reads one organization, changes nothing, and sees no personal data unless it was granted that."""
+"""Reporting logins: each reads one organization, changes nothing, and sees no personal data without the right to it."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from app.operations import migrate
-from tests.conftest import url_for
+from tests.support.databases import url_for
 
 READS = [
     "organizations",
@@ -61,7 +61,7 @@ def make(settings) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def login(make, as_root) -> Iterator[str]:
-    """A name for a login of the whole server, which is gone afterwards."""
+    """The name of a login of the whole server, which is dropped afterwards."""
     as_root.execute(
         "do $$ begin execute format('grant connect on database %I to claims_reporting', current_database()); end $$"
     )
@@ -86,7 +86,7 @@ def test_it_reads_its_organization_and_no_other(make, as_root, reports, login, c
     with reports(login) as connection:
         for table in READS:
             held = as_root.execute(f"select count(distinct organization_id) from {table}").fetchone()
-            assert held == (2,)  # control: the other's rows are there
+            assert held == (2,)  # control: the other's rows exist
             assert connection.execute(f"select distinct organization_id from {table}").fetchall() == [
                 (cast.organization,)
             ], table
@@ -113,7 +113,7 @@ def test_it_changes_nothing(make, reports, login):
                 connection.execute(statement)
 
 
-def test_personal_data_is_granted_by_itself(make, reports, login):
+def test_personal_data_needs_its_own_right(make, reports, login):
     make("grant-reporting", login=login, org="north")
     with reports(login) as connection:
         for statement in PERSONAL:
@@ -129,7 +129,7 @@ def test_personal_data_is_granted_by_itself(make, reports, login):
         connection.execute(PERSONAL[0])
 
 
-def test_it_needs_its_line_and_its_membership(make, as_root, reports, login):
+def test_it_needs_its_record_and_its_membership(make, as_root, reports, login):
     make("grant-reporting", login=login, org="north")
     with reports(login) as connection:
         assert connection.execute("select count(*) from claims").fetchone() == (2,)  # control
@@ -145,7 +145,7 @@ def test_it_needs_its_line_and_its_membership(make, as_root, reports, login):
 @pytest.mark.parametrize(
     "words", [{"org": "nowhere"}, {"org": "north", "login": "claims_api"}, {"org": "north", "login": "postgres"}]
 )
-def test_what_is_no_organization_or_no_free_login_is_refused(make, as_root, login, words):
+def test_an_unknown_organization_or_a_used_login_is_refused(make, as_root, login, words):
     members = "select roleid::regrole::text, member::regrole::text from pg_auth_members where roleid::regrole::text ~ 'reporting'"
     before = as_root.execute("select count(*) from context.reporting_logins").fetchone()
     ran = make("grant-reporting", **{"login": login} | words)
@@ -154,7 +154,7 @@ def test_what_is_no_organization_or_no_free_login_is_refused(make, as_root, logi
     assert words.get("login", login) not in {member for _, member in as_root.execute(members).fetchall()}
 
 
-def test_a_revoked_login_is_gone(make, as_root, reports, login):
+def test_a_revoked_login_is_dropped(make, as_root, reports, login):
     make("grant-reporting", login=login, org="north")
     with reports(login) as connection:
         assert make("revoke-reporting", login=login).returncode == 0
@@ -164,8 +164,8 @@ def test_a_revoked_login_is_gone(make, as_root, reports, login):
     assert make("revoke-reporting", login=login).returncode != 0
 
 
-def test_a_reporting_login_with_another_role_of_the_product_acts_not_at_all(as_root, make, reports, login, cast):
-    """Unsigned it would change rows, or read what PERSONAL=1 was not asked for."""
+def test_a_reporting_login_with_another_role_of_the_product_is_refused(as_root, make, reports, login, cast):
+    """Without a signature it would change rows, or read data without PERSONAL=1."""
     assert make("grant-reporting", login=login, org="north").returncode == 0
     for role in ("claims_admin", "claims_patient", "claims_system"):
         as_root.execute(f"grant {role} to {login}")
@@ -176,7 +176,7 @@ def test_a_reporting_login_with_another_role_of_the_product_acts_not_at_all(as_r
         assert connection.execute("select count(*) from claims").fetchone() == (2,)  # control
 
 
-def test_a_line_in_reporters_for_the_api_opens_nothing(as_root, settings, cast):
+def test_a_record_for_the_api_in_reporting_logins_has_no_effect(as_root, settings, cast):
     as_root.execute(
         "insert into context.reporting_logins (login, organization_id) values ('claims_api', %s), ('claims_worker', %s)",
         [cast.organization, cast.organization],

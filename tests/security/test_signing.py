@@ -1,4 +1,4 @@
-"""What an operator sees where clocks or keys of API and database differ, where a disk is full and where no connection is left."""
+"""Operation faults as an operator sees them: clocks or keys that differ, a full disk, no connection left."""
 
 import asyncio
 import os
@@ -15,11 +15,12 @@ from app.database.server_version import UnsafeDatabase
 from app.dev.postgres import binaries
 from app.operations import migrate
 from app.security.tokens import make_token
-from tests.conftest import KEYS, PASSWORD, caller, url_for
 from tests.operations.test_processes import environ_for
 from tests.resources.test_auth import call, instance, refresh, seed_login
 from tests.security.attacks.cases import patient
 from tests.security.test_tokens import me
+from tests.support.cast import KEYS, PASSWORD, caller
+from tests.support.databases import url_for
 
 OTHER = {"test": b"another secret under the same name, 32 bytes"}
 FIRST, SECOND = KEYS, {"second": b"a second secret of the tests; 32 bytes and more"}
@@ -27,7 +28,7 @@ real_time = time.time
 
 
 def shifted(monkeypatch, seconds):
-    """This process's clock, so far off the database's; 0 sets it right."""
+    """This process's clock, shifted against the database's; 0 resets it."""
     monkeypatch.setattr(time, "time", lambda: real_time() + seconds)
 
 
@@ -37,10 +38,10 @@ async def ready(client):
 
 
 @pytest.mark.parametrize("seconds", [120, -120])
-async def test_clocks_that_differ_are_named_and_not_the_clients_fault(
+async def test_different_clocks_are_named_and_are_not_the_clients_fault(
     client, as_root, cast, monkeypatch, caplog, seconds
 ):
-    """Every good login and token was 401, and readiness was green."""
+    """Every valid login and token was 401, and readiness was 200."""
     tokens = seed_login(as_root, cast, "ana")
     shifted(monkeypatch, seconds)
     path = "/api/auth/me"
@@ -61,7 +62,7 @@ async def test_clocks_that_differ_are_named_and_not_the_clients_fault(
     assert (await call(client, "login", email="ana@north.test", password=PASSWORD)).status_code == 200
 
 
-async def test_a_clock_a_little_off_is_nothing_to_speak_of(client, cast, monkeypatch):
+async def test_a_small_difference_of_clocks_is_accepted(client, cast, monkeypatch):
     for seconds in (2, -2):
         shifted(monkeypatch, seconds)
         assert (await ready(client))[0] == 200
@@ -69,7 +70,7 @@ async def test_a_clock_a_little_off_is_nothing_to_speak_of(client, cast, monkeyp
 
 
 async def test_a_token_may_come_from_a_clock_five_seconds_ahead(client, cast):
-    """What another process made: iat and nbf have that leeway, exp has none."""
+    """A token of another process: iat and nbf have that leeway, exp has none."""
     now = int(real_time())
     for made_at, status in ((now + 4, 200), (now + 30, 401), (now - 900 + 3, 200), (now - 901, 401), (now - 903, 401)):
         token = make_token(caller(cast, "ana"), KEYS, made_at)
@@ -101,9 +102,11 @@ async def test_another_secret_under_a_known_name_is_found(settings, as_root, cas
         assert (await me(client, token)).status_code == 200
 
 
-async def test_the_schema_step_locks_no_running_process_out(settings, as_root, cast):
-    """Nor one that signs with a name longer than PostgreSQL keeps; where none runs, keys come and go freely, and so does one whose name
-    begins with that of a key in use."""
+async def test_the_schema_step_invalidates_the_keys_of_no_running_process(settings, as_root, cast):
+    """Nor those of one that signs with a name longer than PostgreSQL keeps.
+
+    Without a running process keys may be added and removed, also one whose name begins with that of a key in use.
+    """
     migrate.apply(
         msgspec.structs.replace(settings, token_keys=FIRST | {"test2": b"a retired secret; long enough: 32 bytes"})
     )
@@ -117,9 +120,8 @@ async def test_the_schema_step_locks_no_running_process_out(settings, as_root, c
             with pytest.raises(UnsafeDatabase, match=f"sign with {next(iter(running))}, which TOKEN_KEYS lack"):
                 migrate.apply(told)
             assert (await ready(client))[0] == 200
-            migrate.apply(
-                msgspec.structs.replace(settings, token_keys=given | SECOND | running)
-            )  # control: listed as well
+            # Control: listed as well.
+            migrate.apply(msgspec.structs.replace(settings, token_keys=given | SECOND | running))
             assert (await ready(client))[0] == 200
         gone = "select count(*) from pg_stat_activity where datname = current_database() and usename = 'claims_api'"
         async with asyncio.timeout(10):
@@ -137,7 +139,10 @@ async def test_the_schema_step_locks_no_running_process_out(settings, as_root, c
 
 
 async def test_a_full_disk_is_named(client, as_user, as_root, cast, caplog):
-    """By the answer, the log and readiness. The server says it for a statement that finds no space: here a trigger says it in its place."""
+    """In the response, the log and readiness.
+
+    The server reports it for a statement without space; here a trigger raises the error.
+    """
     as_root.execute("create function public.full() returns trigger language plpgsql as $$ begin "
                     "raise exception using errcode = 'disk_full', message = 'could not extend file base/16384/16400'; end $$")  # fmt: skip
     as_root.execute("create trigger full_disk before insert on patients for each row execute function public.full()")
@@ -156,8 +161,8 @@ async def test_a_full_disk_is_named(client, as_user, as_root, cast, caplog):
     assert (await as_user("alma").post("/api/patients", patient())).status_code == 201  # control
 
 
-async def test_a_new_process_that_gets_no_connection_ends_with_one_line(settings, as_root):
-    """And one that runs names what it lacks."""
+async def test_a_new_process_without_a_connection_exits_with_one_line(settings, as_root):
+    """A running process names what it lacks."""
     name = psycopg.conninfo.conninfo_to_dict(settings.api_database_url)["dbname"]
     limit = f"alter database {name} connection limit %s"
     async with instance(settings, pool_size=1) as client:
@@ -191,7 +196,7 @@ async def test_a_new_process_that_gets_no_connection_ends_with_one_line(settings
                 await asyncio.sleep(0.05)
 
 
-def test_worker_and_schema_step_without_a_database_end_with_one_line():
+def test_worker_and_schema_step_without_a_database_exit_with_one_line():
     nowhere = "postgresql://claims_worker:secret@127.0.0.1:1/none"
     for command, told, status, line in (
         (
@@ -212,13 +217,13 @@ def test_worker_and_schema_step_without_a_database_end_with_one_line():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"user": "nobody_at_all"}, "rejects this login"),
+        ({"user": "no_such_login"}, "rejects this login"),
         ({"database": "no_such_database"}, "does not exist on this server"),
     ],
 )
-def test_why_no_connection_was_had_is_said_without_names(
+def test_the_cause_of_a_missing_connection_is_logged_without_names(
     server_url, settings, change, words
-):  # settings: the roles are there
+):  # settings: the roles exist
     parts = {"database": "postgres", "user": "claims_api"} | change
     with pytest.raises(psycopg.OperationalError) as caught:
         psycopg.connect(url_for(server_url, parts["database"], parts["user"], "api-password")).close()
@@ -238,7 +243,7 @@ def unlock(settings, email):
     return subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=30)
 
 
-async def test_unlocking_gives_an_account_its_tries_back(settings, client, as_root, casts):
+async def test_unlocking_an_account_resets_its_attempts(settings, client, as_root, casts):
     for _ in range(11):
         last = await call(client, "login", email="ana@north.test", password="wrong")
     assert last.status_code == 429
@@ -247,11 +252,11 @@ async def test_unlocking_gives_an_account_its_tries_back(settings, client, as_ro
     assert (await call(client, "login", email="ana@north.test", password=PASSWORD)).status_code == 429
     assert unlock(settings, "Ana@North.test").stdout == "Ana@North.test may log in again\n"
     assert (await call(client, "login", email="ana@north.test", password=PASSWORD)).status_code == 200
-    trail = as_root.execute(
+    entries = as_root.execute(
         "select organization_id, actor_role, action, entity, entity_id from audit_logs where outcome = 'unlocked' order by audit_id"
     ).fetchall()
     operator, north = as_root.execute("select session_user::text").fetchone()[0], casts["north"]
-    assert trail == [(north.organization, operator, "execute", "users", user) for user in (north.ben, north.ana)]
+    assert entries == [(north.organization, operator, "execute", "users", user) for user in (north.ben, north.ana)]
     for email in ("unknown@north.test", "", "x' or true --"):
         unknown = unlock(settings, email)
         assert unknown.returncode != 0

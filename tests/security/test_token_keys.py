@@ -1,4 +1,4 @@
-"""The keys of tokens and cursors rotate: nobody is logged out by it, and a key that was taken away opens nothing."""
+"""The keys of tokens and cursors rotate: no user is logged out, and a removed key is invalid."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,8 +11,8 @@ import msgspec
 from app.config import Settings
 from app.main import create_app
 from app.operations import migrate
-from tests.conftest import KEYS, PASSWORD
 from tests.security.test_tokens import HEADER, forge, good_claims, me, refusals
+from tests.support.cast import KEYS, PASSWORD
 
 NEW = {"new": b"another secret of the tests; 32 bytes and more"}
 
@@ -20,9 +20,9 @@ NEW = {"new": b"another secret of the tests; 32 bytes and more"}
 @asynccontextmanager
 async def serving(settings: Settings, *keys: dict[str, bytes]) -> AsyncIterator[httpx.AsyncClient]:
     """A process with these keys, the first of which signs."""
-    length_prefixed = {kid: key for one in keys for kid, key in one.items()}
-    told = msgspec.structs.replace(settings, token_keys=length_prefixed)
-    migrate.apply(told)  # the database learns the keys that contexts are signed with
+    listed = {kid: key for one in keys for kid, key in one.items()}
+    told = msgspec.structs.replace(settings, token_keys=listed)
+    migrate.apply(told)  # the database gets the keys that contexts are signed with
     app = create_app(told)
     async with app.lifespan():
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
@@ -37,30 +37,33 @@ async def logged_in(client: httpx.AsyncClient) -> tuple[dict[str, Any], str]:
     return tokens, jwt.get_unverified_header(tokens["accessToken"])["kid"]
 
 
-async def test_keys_rotate_without_logging_anybody_out(settings, cast):
-    """First the new key is listed, then it signs, then the old one goes; processes of two neighbouring steps get on."""
-    async with serving(settings, KEYS) as before, serving(settings, KEYS, NEW) as length_prefixed:
+async def test_keys_rotate_without_logging_any_user_out(settings, cast):
+    """First the new key is listed, then it signs, then the old one is removed.
+
+    Processes of two consecutive steps work together.
+    """
+    async with serving(settings, KEYS) as before, serving(settings, KEYS, NEW) as listed:
         old, kid = await logged_in(before)
         assert kid == "test"
-        assert (await logged_in(length_prefixed))[1] == "test"
+        assert (await logged_in(listed))[1] == "test"
         as_alma = {"headers": {"Authorization": f"Bearer {old['accessToken']}"}}
         cursor = (await before.get("/api/claims?limit=1", **as_alma)).json()["meta"]["pagination"]["nextCursor"]
         page = {"params": {"limit": 1, "cursor": cursor}, **as_alma}
         async with serving(settings, NEW, KEYS) as rotated:
             new, kid = await logged_in(rotated)
             assert kid == "new"
-            for client in (length_prefixed, rotated):
+            for client in (listed, rotated):
                 for tokens in (old, new):
                     assert (await me(client, tokens["accessToken"])).status_code == 200
                 assert (await client.get("/api/claims", **page)).status_code == 200
-            assert (await me(before, new["accessToken"])).status_code == 401  # which is why it is listed first
+            assert (await me(before, new["accessToken"])).status_code == 401  # so it is listed first
             renewed = await rotated.post("/api/auth/refresh", json={"refreshToken": old["refreshToken"]})
             old_again = renewed.json()["data"]
             assert jwt.get_unverified_header(old_again["accessToken"])["kid"] == "new"
 
 
-async def test_a_retired_key_opens_nothing(settings, cast):
-    """Neither under its own name nor under the new one's, whatever else it signs; what the new key signed goes on."""
+async def test_a_removed_key_is_invalid(settings, cast):
+    """Neither under its own name nor under the new one's, whatever it signs. Signatures of the new key stay valid."""
     async with serving(settings, NEW, KEYS) as overlap:
         tokens, _ = await logged_in(overlap)
     old = forge(good_claims(cast))

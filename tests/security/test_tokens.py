@@ -1,4 +1,4 @@
-"""Access tokens that are not ours, not theirs, not yet or no more: each is refused in the same words."""
+"""Access tokens that are forged, of another user, early or expired: each is refused in the same words."""
 
 import asyncio
 import base64
@@ -16,7 +16,7 @@ import pytest
 
 from app.errors import Unauthorized
 from app.security.tokens import LIFETIME_S, Caller, TokenCache, make_token, read_token
-from tests.conftest import KEYS, PASSWORD, caller
+from tests.support.cast import KEYS, PASSWORD, caller
 
 KEY = KEYS["test"]
 HEADER = {"alg": "HS256", "kid": "test", "typ": "at+jwt"}
@@ -34,7 +34,7 @@ def written(part: Any) -> bytes:
 def forge(
     claims: Any, header: Any = HEADER, key: bytes = KEY, sign: Callable[[str, bytes], bytes] | None = None
 ) -> str:
-    """A compact JWS of whatever it is given; bytes go out as they are."""
+    """A compact JWS of the given parts; bytes are used unchanged."""
     signed = f"{b64(written(header))}.{b64(written(claims))}"
     return f"{signed}.{b64(sign(signed, key) if sign else hmac.digest(key, signed.encode(), hashlib.sha256))}"
 
@@ -98,7 +98,7 @@ def unsigned(good: dict[str, Any], token: str) -> Iterator[tuple[str, str]]:
 
 
 def headed(good: dict[str, Any], listener: str) -> Iterator[tuple[str, str]]:
-    """Headers that ask for another key, another reading, or too much. The right key has signed what it could."""
+    """Headers that name another key, another algorithm, or too much. The right key has signed where it could."""
     own = {"kty": "oct", "k": b64(b"y" * 32), "alg": "HS256", "kid": "test"}
     for name, value in (("jwk", own), ("jku", f"{listener}/jwks"), ("x5u", f"{listener}/cert"), ("x5c", ["MIIB"]), ("x5t", "AA"),
                         ("crit", ["exp"]), ("crit", []), ("b64", False), ("zip", "DEF"), ("cty", "JWT"), ("enc", "A128GCM")):  # fmt: skip
@@ -122,7 +122,7 @@ def headed(good: dict[str, Any], listener: str) -> Iterator[tuple[str, str]]:
 
 
 def claimed(good: dict[str, Any], others: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Claims that the right key has signed and that are still wrong: a key says who wrote a token, not that it is one of ours."""
+    """Claims that the right key has signed and that are still wrong: a signature identifies the signer, not the kind of token."""
     now = int(time.time())
     for name in good:
         yield f"{name} missing", forge({one: value for one, value in good.items() if one != name})
@@ -148,7 +148,7 @@ def claimed(good: dict[str, Any], others: dict[str, Any]) -> Iterator[tuple[str,
 
 
 async def refusals(client: httpx.AsyncClient, sent: Any) -> None:
-    """Every one is answered alike, on every kind of route."""
+    """The response to the token on every kind of route, which is always the same."""
     seen = set()
     for name, token in sent:
         for method, path in (("GET", "/api/auth/me"), ("POST", "/api/claims/next")):
@@ -163,13 +163,14 @@ def good_claims(who: Any, name: str = "ana") -> dict[str, Any]:
     return jwt.decode(make_token(caller(who, name), KEYS), options={"verify_signature": False})
 
 
-async def test_a_token_without_our_signature_is_none(client, cast):
+async def test_a_token_without_our_signature_is_refused(client, cast):
     good = good_claims(cast)
-    assert (await me(client, forge(good))).status_code == 200  # control: what forge makes of good claims is taken
+    # Control: a token that forge makes of good claims is accepted.
+    assert (await me(client, forge(good))).status_code == 200
     await refusals(client, unsigned(good, forge(good)))
 
 
-async def test_a_header_chooses_neither_key_nor_reading(client, cast):
+async def test_a_header_selects_neither_key_nor_algorithm(client, cast):
     asked = []
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -179,7 +180,7 @@ async def test_a_header_chooses_neither_key_nor_reading(client, cast):
     async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         await refusals(client, headed(good_claims(cast), f"http://127.0.0.1:{port}"))
-        assert asked == []  # nobody was sent for a key
+        assert asked == []  # no key was requested
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"control\n")
         await writer.drain()
@@ -188,7 +189,7 @@ async def test_a_header_chooses_neither_key_nor_reading(client, cast):
         writer.close()
 
 
-async def test_a_claim_that_is_not_ours_is_none(client, cast, other, as_root):
+async def test_a_token_with_foreign_claims_is_refused(client, cast, other, as_root):
     good = good_claims(cast)
     others = {"sub": str(other.ana), "sid": str(cast.ben), "org": str(other.organization)}
     await refusals(client, claimed(good, others))
@@ -202,7 +203,7 @@ async def me(client: httpx.AsyncClient, token: str) -> httpx.Response:
     return await client.get("/api/auth/me", headers={"Authorization": f"Bearer {token}"})
 
 
-async def test_a_token_stands_in_one_place_and_once(client, cast):
+async def test_a_token_is_accepted_once_in_the_authorization_header_alone(client, cast):
     token = forge(good_claims(cast))
     for scheme in ("Bearer", "bearer", "BEARER", "bEaReR"):
         assert (await client.get("/api/auth/me", headers={"Authorization": f"{scheme} {token}"})).status_code == 200, (
@@ -230,8 +231,8 @@ async def test_a_token_stands_in_one_place_and_once(client, cast):
     assert (form.status_code, form.json()["error"]) == (401, REFUSED)
 
 
-async def test_a_token_is_worth_what_its_user_is_and_no_more(as_user, client, cast, other):
-    """A role that the token claims changes nothing; a token of one tenant finds nothing of the other's."""
+async def test_a_token_has_the_rights_of_its_user_and_no_more(as_user, client, cast, other):
+    """A role in the token changes nothing. A token of one tenant finds nothing of the other's."""
     promoted = forge(good_claims(cast, "tom") | {"role": "admin"})
     as_tom = {"headers": {"Authorization": f"Bearer {promoted}"}}
     assert (await client.get("/api/auth/me", **as_tom)).json()["data"]["role"] == "patient"
@@ -248,13 +249,13 @@ async def test_a_token_is_worth_what_its_user_is_and_no_more(as_user, client, ca
     assert (refreshing.status_code, refreshing.json()["error"]) == (401, REFUSED)
     login = {"email": "ana@north.test", "password": PASSWORD}
     secret = (await client.post("/api/auth/login", json=login)).json()["data"]["refreshToken"]
-    assert (await me(client, secret)).status_code == 401  # neither kind of token is the other
+    assert (await me(client, secret)).status_code == 401  # neither kind of token is accepted as the other
 
 
-def test_a_token_that_was_read_before_expires_all_the_same():
+def test_a_cached_token_expires_all_the_same():
     who, tokens = Caller(uuid4(), uuid4(), uuid4(), "admin"), TokenCache(KEYS)
     token = make_token(who, KEYS, time.time() - LIFETIME_S + 2)
-    assert tokens.read(token) == tokens.read(token) == who  # control: while it lasts, read and remembered
+    assert tokens.read(token) == tokens.read(token) == who  # control: until then it is valid, decoded and cached
     expires = read_token(token, KEYS)[1]
     while time.time() <= expires:
         time.sleep(0.05)

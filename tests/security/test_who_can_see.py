@@ -1,12 +1,12 @@
-"""who_can_see answers by the real policies: what it says of a row is what each user sees when the API asks as that user."""
+"""who_can_see evaluates the real policies: its result for a row equals what each user sees through the API."""
 
 import psycopg
 import pytest
 from psycopg import sql
 
 from app.operations import migrate
-from tests.conftest import ROLE
 from tests.security.test_isolation import TABLES
+from tests.support.cast import ROLE
 
 PEOPLE = [(name, tenant) for tenant in ("north", "south") for name in ROLE]
 VARIABLES = [f"app.{name}" for name in ("organization_id", "user_id", "session_id", "role", "provider_id", "patient_id",
@@ -33,7 +33,7 @@ def as_auditor(settings):
 
 
 def who_can_see(connection, table, *key):
-    """(organization, user, role) of everybody who could."""
+    """(organization, user, role) of every user who could see the row."""
     call = sql.SQL("select * from who_can_see({}, {})").format(
         sql.Literal(table), sql.SQL(", ").join(sql.Literal(str(one)) for one in key)
     )
@@ -41,7 +41,7 @@ def who_can_see(connection, table, *key):
 
 
 def key_of(as_root, table):
-    """The columns of the primary key, but for the organization where there are more; asked without tenant_key."""
+    """The columns of the primary key, without the organization if there are more; found without tenant_key."""
     found = as_root.execute(
         "select column_name from information_schema.key_column_usage where table_schema = 'app' and table_name = %s "
         "and constraint_name = %s order by ordinal_position",
@@ -58,7 +58,7 @@ def rows_of(as_root, table, columns):
 
 
 def really_sees(connection, table, columns, key):
-    """Whether this user's own statement finds the row; a missing grant is a no."""
+    """Whether this user's own statement finds the row; a missing grant is False."""
     where = sql.SQL(" and ").join(
         sql.SQL("{}::text = {}").format(sql.Identifier(c), v) for c, v in zip(columns, key, strict=True)
     )
@@ -71,7 +71,7 @@ def really_sees(connection, table, columns, key):
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_it_says_what_each_user_really_sees(as_root, as_auditor, as_role, casts, table):
+def test_it_returns_what_each_user_really_sees(as_root, as_auditor, as_role, casts, table):
     ana = as_role("ana")
     ana.execute(
         "insert into claims (patient_id, provider_id, diagnosis_code, amount_cents, service_date, status) "
@@ -97,8 +97,8 @@ def test_it_says_what_each_user_really_sees(as_root, as_auditor, as_role, casts,
     assert outcomes == ({False} if table in UNSEEN else {True, False})
 
 
-def test_who_reads_any_column_reads_the_key(as_root):
-    """Else a row could be read that row_visible_as_... does not find."""
+def test_a_role_that_reads_any_column_reads_the_key(as_root):
+    """Otherwise it could read a row that row_visible_as_... does not find."""
     asked = 0
     for table in TABLES:
         for role in ("claims_admin", "claims_processor", "claims_provider", "claims_patient"):
@@ -112,7 +112,7 @@ def test_who_reads_any_column_reads_the_key(as_root):
     assert asked > 40  # control
 
 
-def test_a_change_of_a_policy_changes_the_answer(as_root, cast):
+def test_a_change_of_a_policy_changes_the_result(as_root, cast):
     def providers():
         return {user for _, user, role in who_can_see(as_root, "claims", cast.anas_claim) if role == "provider"}
 
@@ -145,7 +145,7 @@ def test_another_tenants_users_are_named_where_they_see_the_row(as_root, cast, o
         assert tenants() == {cast.organization, other.organization}
 
 
-def test_who_cannot_log_in_sees_nothing(as_root, as_auditor, cast, other):
+def test_a_user_who_cannot_log_in_sees_nothing(as_root, as_auditor, cast, other):
     def names(who):
         found = {user for _, user, _ in who_can_see(as_auditor, "claims", who.anas_claim)}
         return {name for name in ROLE if who.ids[name] in found}
@@ -158,7 +158,7 @@ def test_who_cannot_log_in_sees_nothing(as_root, as_auditor, cast, other):
     assert names(other) == {"alma", "pia", "ana", "tom"}
 
 
-def test_a_row_that_is_not_there_is_nobodys(as_auditor, cast):
+def test_no_user_sees_an_unknown_row(as_auditor, cast):
     assert who_can_see(as_auditor, "claims", cast.anas_claim)  # control
     assert who_can_see(as_auditor, "claims", cast.alma) == []
 
@@ -175,14 +175,14 @@ def test_a_row_that_is_not_there_is_nobodys(as_auditor, cast):
     ("claims", ["x", "y"], "22023", "the key of claims is (claim_id)"),
     ("care_relationships", ["x"], "22023", "the key of care_relationships is (provider_id, patient_id)"),
 ])  # fmt: skip
-def test_what_does_not_fit_is_refused(as_auditor, table, key, error, said):
+def test_invalid_arguments_are_refused(as_auditor, table, key, error, said):
     with pytest.raises(psycopg.Error) as caught:
         who_can_see(as_auditor, table, *key)
     assert caught.value.sqlstate.startswith(error)
     assert said in str(caught.value)
 
 
-def test_the_auditor_alone_may_ask(as_root, as_role, settings, cast):
+def test_only_the_auditor_may_call_it(as_root, as_role, settings, cast):
     may = as_root.execute(
         "select p.proname, r.rolname from pg_proc p, pg_roles r where p.proname = any (%s) and p.pronamespace = 'app'::regnamespace "
         "and not r.rolsuper and has_function_privilege(r.oid, p.oid, 'execute') and p.proowner <> r.oid",
@@ -218,18 +218,18 @@ where d.deptype = 'o' and d.refclassid = 'pg_authid'::regclass
   and (pg_has_role('claims_api', r.oid, 'member') or pg_has_role('claims_worker', r.oid, 'member')) and not r.rolsuper"""
 
 
-def test_nobody_becomes_whom_the_functions_run_as(as_root, as_role):
-    """Whoever owns a function may drop it, hand it on or change its settings: the API becomes none that owns anything."""
+def test_no_login_becomes_an_owner_of_the_functions(as_root, as_role):
+    """An owner may drop a function, give it away or change its settings. The API can become no such role."""
     members = "select m.rolname from pg_auth_members x join pg_roles r on r.oid = x.roleid join pg_roles m on m.oid = x.member "
     assert as_root.execute(members + "where r.rolname like 'claims\\_as\\_%' and not m.rolsuper").fetchall() == []
-    assert (
-        len(as_root.execute(members + "where r.rolname = 'claims_admin'").fetchall()) == 2
-    )  # control: the API and the shadow
+    # Control: the API and the check role.
+    assert len(as_root.execute(members + "where r.rolname = 'claims_admin'").fetchall()) == 2
     assert as_root.execute(OWNED).fetchall() == []
     with as_root.transaction(force_rollback=True):
         as_root.execute("alter function row_visible_as_admin owner to claims_admin")
         assert as_root.execute(OWNED).fetchall() == [("function row_visible_as_admin(regclass,jsonb)",)]
-        as_root.execute("set local role claims_admin; drop function row_visible_as_admin")  # control: what an owner may
+        # Control: rights of an owner.
+        as_root.execute("set local role claims_admin; drop function row_visible_as_admin")
     for statement in ("drop function app.row_visible_as_admin", "alter function app.row_visible_as_admin security invoker",
                       "grant execute on function app.row_visible_as_admin to claims_provider", "set role claims_check_admin"):  # fmt: skip
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -265,17 +265,17 @@ def test_it_works_in_a_transaction_that_only_reads(as_auditor, cast):
         assert len(who_can_see(as_auditor, "claims", cast.anas_claim)) == 4
 
 
-def test_the_list_of_tenants_keeps_itself(as_root, as_role, cast, other):
-    length_prefixed = "select array_agg(organization_id order by organization_id) from auth.organization_lookup"
+def test_the_list_of_tenants_is_maintained(as_root, as_role, cast, other):
+    listed = "select array_agg(organization_id order by organization_id) from auth.organization_lookup"
     real = "select array_agg(organization_id order by organization_id) from app.organizations"
-    assert as_root.execute(length_prefixed).fetchone() == ([cast.organization, other.organization],)
+    assert as_root.execute(listed).fetchone() == ([cast.organization, other.organization],)
     new = as_root.execute("select auth.add_organization('west', 'West')").fetchone()[0]
-    assert new in as_root.execute(length_prefixed).fetchone()[0]
-    with as_root.transaction(force_rollback=True):  # a database that had organizations before there was a list
+    assert new in as_root.execute(listed).fetchone()[0]
+    with as_root.transaction(force_rollback=True):  # a database that had organizations before the list
         as_root.execute("set local role claims_owner")
         for name in ("0021-organization-lookup.rollback.sql", "0021-organization-lookup.sql"):
             as_root.execute((migrate.MIGRATIONS / name).read_bytes())
         as_root.execute("reset role")
-        assert as_root.execute(length_prefixed).fetchone() == as_root.execute(real).fetchone()
+        assert as_root.execute(listed).fetchone() == as_root.execute(real).fetchone()
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        as_role("alma").execute(length_prefixed)
+        as_role("alma").execute(listed)

@@ -1,4 +1,4 @@
-"""`python -m tests.support.debug_entry api` or `... worker`: either one with every logger at DEBUG."""
+"""`python -m tests.support.debug_entry api` or `... worker`: the process with every logger at DEBUG."""
 
 import logging
 import sys

@@ -1,4 +1,7 @@
-"""A worker that gets stuck: before the effect of the job of HANGS_BEFORE, after that of HANGS_AFTER. Nothing goes along."""
+"""Worker that hangs before the effect of the job of HANGS_BEFORE, or after the effect of that of HANGS_AFTER.
+
+It batches no jobs.
+"""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Workers as real processes, people and claims by the dozen, and faults planted where a job has its effect."""
+"""Workers as real processes, patients and claims in numbers, and faults injected where a job has its effect."""
 
 import asyncio
 import os
@@ -15,7 +15,8 @@ from uuid import UUID
 import psycopg
 
 from app.config import Settings
-from tests.conftest import As, Cast, until
+from tests.support.cast import Cast
+from tests.support.clients import As, until
 
 _numbers = count(1)
 
@@ -41,8 +42,11 @@ create trigger zz_fault before update on app.job_processing_logs for each row wh
 update schema_admin.state set catalog = schema_admin.fingerprint();
 set search_path = app, procrastinate
 """
-"""What an effect meets for the patients in `faults`: an error of this SQLSTATE, a lock that the test holds, a statement without
-end, or the end of its own backend. It is the effect's last step, so that whatever it did has to be undone."""
+"""Faults for the effects of the patients in `faults`.
+
+An error of this SQLSTATE, a lock that the test holds, a statement without end, or the end of the effect's own backend. The fault
+is the effect's last step, so everything before it must be rolled back.
+"""
 
 JOBS = """
 select j.event_id, j.status, j.attempts, j.error, j.result, q.status, q.attempts
@@ -53,12 +57,15 @@ where j.event_id = any (%s) order by j.event_id, q.id
 
 
 def jobs_of(as_root: psycopg.Connection[Any], *events: Any) -> list[Any]:
-    """(event, log's status, attempts, error, result, queue's status, its attempts) by event; a row for each time it was queued."""
+    """(event, log's status, attempts, error, result, queue's status, its attempts).
+
+    In order of the events; one row for each time that a job was queued.
+    """
     return as_root.execute(JOBS, [[UUID(str(event)) for event in events]]).fetchall()
 
 
 class Workers:
-    """Worker processes over a database; whatever still runs at the end must end by SIGTERM with 0."""
+    """Worker processes over a database. Those that still run at the end must exit with 0 after SIGTERM."""
 
     def __init__(self, settings: Settings) -> None:
         self._environ = os.environ | {
@@ -68,7 +75,7 @@ class Workers:
         self._started: list[tuple[subprocess.Popen[bytes], Any]] = []
 
     def start(self, module: str = "procrastinate", **environ: str) -> subprocess.Popen[bytes]:
-        """One more; `until(is_listening(...))` says when it waits for jobs."""
+        """Starts one worker. `until(listening(...))` waits until it waits for jobs."""
         output = tempfile.NamedTemporaryFile()  # noqa: SIM115
         command = [sys.executable, "-m", module, "worker"]
         process = subprocess.Popen(command, env=self._environ | environ, stdout=output, stderr=subprocess.STDOUT)
@@ -76,7 +83,7 @@ class Workers:
         return process
 
     def output(self, process: subprocess.Popen[bytes]) -> str:
-        """What it has said so far."""
+        """The worker's output so far."""
         output = next(file for one, file in self._started if one is process)
         return Path(output.name).read_text()
 
@@ -98,7 +105,7 @@ class Workers:
 
 
 def listening(as_root: psycopg.Connection[Any], workers: int = 1) -> Callable[[], Any]:
-    """A condition: so many workers wait for jobs."""
+    """A condition: this number of workers wait for jobs."""
 
     async def condition() -> bool:
         text = "select count(*) from pg_stat_activity where datname = current_database() and query like 'LISTEN%%'"
@@ -108,7 +115,7 @@ def listening(as_root: psycopg.Connection[Any], workers: int = 1) -> Callable[[]
 
 
 def blocked(as_root: psycopg.Connection[Any], backends: int, query: str = "%process_batch%") -> Callable[[], Any]:
-    """A condition: so many of the workers' statements like this wait for a lock; it gives their backends."""
+    """A condition: this number of workers' statements like the query wait for a lock. Returns their backends."""
 
     async def condition() -> list[int]:
         found = as_root.execute(
@@ -127,7 +134,7 @@ OVER = ("succeeded", "failed", "aborted", "cancelled", None)
 def ended(
     as_root: psycopg.Connection[Any], events: list[Any], *states: str, queue: tuple[str | None, ...] = OVER
 ) -> Callable[[], Any]:
-    """A condition: these events' jobs are in one of the states, and so in the queue; it gives their rows."""
+    """A condition: the jobs of these events are in one of the states, and of the queue's. Returns their rows."""
     states = states or ("completed", "failed")
 
     async def condition() -> list[Any]:
@@ -139,7 +146,7 @@ def ended(
 
 
 def run(connection: psycopg.Connection[Any], who: Cast, event: Any, more: int = 0) -> tuple[str, int]:
-    """What a worker's statement does, in a transaction that stays open."""
+    """Runs a worker's statement, in a transaction that stays open."""
     connection.execute("select set_config('role', context.begin_job(%s, %s), true)", [who.organization, event])
     row = connection.execute("select status, along from app.process_batch(%s, %s)", [event, more]).fetchone()
     assert row
@@ -147,35 +154,35 @@ def run(connection: psycopg.Connection[Any], who: Cast, event: Any, more: int = 
 
 
 class World:
-    """Patients with a claim each, and what happens to them, as an admin reports it."""
+    """Patients with a claim each, and their events, as an admin reports them."""
 
     def __init__(self, admin: As, who: Cast) -> None:
         self._admin = admin
         self._who = who
 
-    async def _made(self, path: str, body: dict[str, Any]) -> str:
+    async def _create(self, path: str, body: dict[str, Any]) -> str:
         answer = await self._admin.post(path, body)
         assert answer.is_success, answer.text
         return str(answer.json()["data"]["id"])
 
     async def patient(self, **more: Any) -> str:
-        """Somebody new."""
+        """A new patient."""
         number = f"W-{next(_numbers)}"
         body = {"memberNumber": number, "firstName": "Wil", "lastName": "World", "dateOfBirth": "1990-01-01"}
-        return await self._made("/api/patients", body | more)
+        return await self._create("/api/patients", body | more)
 
     async def claim(self, patient: str, **more: Any) -> str:
-        """A submitted claim of theirs."""
+        """A submitted claim of the patient."""
         body = {"patientId": patient, "providerId": str(self._who.ana_provider), "diagnosisCode": "I10"}
-        return await self._made("/api/claims", body | {"amount": 10, "serviceDate": "2026-11-10"} | more)
+        return await self._create("/api/claims", body | {"amount": 10, "serviceDate": "2026-11-10"} | more)
 
     async def event(self, patient: str, kind: str = "admission", at: str = "2026-11-10T10:00:00Z", **more: Any) -> str:
-        """Something that happened to them."""
+        """An event of the patient."""
         body = {"patientId": patient, "eventType": kind, "occurredAt": at} | more
-        return await self._made("/api/patient-status", body)
+        return await self._create("/api/patient-status", body)
 
     async def admitted(self, people: int) -> list[tuple[str, str, str]]:
-        """So many new patients, each with a claim, admitted: (patient, claim, event)."""
+        """New patients, each with a claim and an admission: (patient, claim, event)."""
 
         async def one() -> tuple[str, str, str]:
             patient = await self.patient()
@@ -184,11 +191,11 @@ class World:
         return [await one() for _ in range(people)]
 
     async def moves(self, claim: str) -> list[tuple[str, str | None]]:
-        """(status, event) of every entry of its history."""
+        """(status, event) of every entry of the claim's history."""
         data = (await self._admin.get(f"/api/claims/{claim}")).json()["data"]
         return [(one["to"], one["eventId"]) for one in data["statusHistory"]]
 
 
-async def meanwhile(*conditions: Any) -> list[Any]:
-    """All of them, however long each takes."""
+async def all_until(*conditions: Any) -> list[Any]:
+    """Waits until all conditions are true."""
     return list(await asyncio.gather(*(until(condition) for condition in conditions)))

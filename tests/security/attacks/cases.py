@@ -1,4 +1,4 @@
-"""What the attacks are made of: every operation of the OpenAPI document, a good body for each, and whose ids go where."""
+"""Cases of the attacks: every operation of the OpenAPI document, a valid body for each, and the ids that fit each position."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,8 @@ from uuid import UUID
 
 import httpx
 
-from tests.conftest import PASSWORD, As, Cast
+from tests.support.cast import PASSWORD, Cast
+from tests.support.clients import As
 
 Json = dict[str, Any]
 
@@ -17,7 +18,7 @@ _numbers = count(1)
 
 
 def npi() -> str:
-    """A new one, with its check digit."""
+    """A new NPI, with its check digit."""
     nine = f"1{next(_numbers):08d}"
     digits = [int(one) * 2 if place % 2 == 0 else int(one) for place, one in enumerate(nine)]
     return nine + str(-(24 + sum(one // 10 + one % 10 for one in digits)) % 10)
@@ -54,7 +55,10 @@ SETTINGS = {
 
 
 def good_bodies(who: Cast) -> dict[str, list[Json]]:
-    """A body that is taken, or several where one can't hold every field; secrets apart, since nobody can write down a token."""
+    """A body that is accepted, or several if one cannot contain every field.
+
+    Tokens are left out, because they cannot be written by hand.
+    """
     return {
         "POST /api/claims": [claim(who)],
         "PATCH /api/claims/{id}": [{"notes": "n"}],
@@ -89,11 +93,11 @@ IDS = {
     "/api/claims": "anas_claim", "/api/patients": "tom_patient", "/api/providers": "ana_provider", "/api/users": "paul",
     "/api/invitations": "invitation", "/api/jobs": "toms_job",
 }  # fmt: skip
-"""Whose id fits where, by the name of the position; that of a path's `{id}` by the beginning of the path."""
+"""The ids by the name of their position; those of a path's `{id}` by the beginning of the path."""
 
 
 class Operation(NamedTuple):
-    """One operation. query, path: its parameters' schemas by name; fields: its body's, inner ones as `outer.inner`."""
+    """An operation. query, path: its parameters' schemas by name; fields: its body's, inner ones as `outer.inner`."""
 
     name: str
     method: str
@@ -116,33 +120,33 @@ class Operation(NamedTuple):
         return {"$ref": "#/components/parameters/IdempotencyKey"} in self.about["parameters"]
 
     def bodies(self, who: Cast) -> list[Json | None]:
-        """At least one; [None] where the operation takes none."""
+        """At least one; [None] if the operation has no body."""
         return list(good_bodies(who)[self.name]) if self.fields else [None]
 
     def filled(self, who: Cast, **instead: UUID) -> str:
-        """The path with who's ids in it, or others."""
+        """The path with ids of this user's rows, or others."""
         ids = {name: instead.get(name, who.ids[self.whose(name)]) for name in self.ids_in_path}
         return self.path.format(**ids)
 
     def whose(self, position: str) -> str:
-        """The name of the cast's row that fits there."""
+        """The name of the cast's row that fits the position."""
         return IDS["/".join(self.path.split("/")[:3]) if position == "id" else position]
 
 
 def is_id(schema: Json) -> bool:
-    """Whether a position takes an id, or a list of them."""
+    """Whether a position accepts an id, or a list of them."""
     kinds = [schema, *schema.get("anyOf", []), schema.get("items", {})]
     return any(one.get("format") == "uuid" or "fA-F" in one.get("pattern", "") for one in kinds)
 
 
 def is_text(schema: Json) -> bool:
-    """Whether a position takes any text there is."""
+    """Whether a position accepts any text."""
     return any(one.get("type") == "string" and not {"format", "enum", "const"} & one.keys()
                for one in (schema, *schema.get("anyOf", [])))  # fmt: skip
 
 
 def operations(document: Json) -> Iterator[Operation]:
-    """Every operation of the API itself; /health apart, which takes nothing."""
+    """Every operation of the API itself, except /health, which has no parameters."""
 
     def fields(schema: Json, before: str = "") -> Iterator[tuple[str, Json]]:
         for one in (schema, *schema.get("anyOf", [])):
@@ -172,13 +176,13 @@ async def described(client: httpx.AsyncClient) -> list[Operation]:
 
 
 def with_field(body: Json, name: str, value: Any) -> Json:
-    """The body with one field set; `outer.inner` is one inside another."""
+    """The body with one field set; `outer.inner` is a field inside another."""
     outer, _, inner = name.partition(".")
     return body | {outer: with_field(body.get(outer, {}), inner, value) if inner else value}
 
 
 async def send(caller: As, operation: Operation, path: str, body: Any = None, **options: Any) -> httpx.Response:
-    """The body as JSON, or as a line where lines are taken."""
+    """Sends the body as JSON, or as a line where lines are accepted."""
     if body is None:
         return await caller(operation.method, path, **options)
     kind = NDJSON if operation.lines else {"Content-Type": "application/json"}
@@ -187,7 +191,7 @@ async def send(caller: As, operation: Operation, path: str, body: Any = None, **
 
 
 def failed_fields(answer: httpx.Response) -> list[str]:
-    """The fields that an answer, or the first line of one, names."""
+    """The field names in an error, or in the first line of one."""
     if answer.status_code >= 400:
         return list(answer.json()["error"].get("details", {}).get("fields", {}))
     line = json.loads(answer.text.partition("\n")[0]) if answer.content.startswith(b'{"line"') else {}
@@ -202,7 +206,7 @@ order by 1"""
 
 
 def stored(as_root: Any, organization: UUID | None = None) -> dict[str, Any]:
-    """A digest of every table's rows, counters and the trail apart; those of one organization, or all."""
+    """A digest of every table's rows, without counters and the audit log; of one organization, or of all."""
     found = {}
     for (table,) in as_root.execute(STATE).fetchall():
         mine = "where to_jsonb(t) ->> 'organization_id' = %(id)s" if organization else ""

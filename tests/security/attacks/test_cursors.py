@@ -1,12 +1,12 @@
-"""Cursors: whoever didn't get one, or changed it, gets no page for it."""
+"""Cursors: a cursor of another caller, or a changed one, returns no page."""
 
 import base64
 from typing import Any
 
 import pytest
 
-from tests.conftest import As
 from tests.security.attacks.cases import Operation, described, failed_fields, send
+from tests.support.clients import As
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 SORTS = ("createdAt", "-serviceDate", "serviceDate", "amount", "-amount")
@@ -21,7 +21,7 @@ async def ask(user: As, path: str, **query: Any) -> Any:
 
 
 async def cursor_of(user: As, path: str, **query: Any) -> str:
-    """The cursor of the second page; it works for whom it is."""
+    """The cursor of the second page, which is valid for this caller."""
     given = (await ask(user, path, **query)).json()["meta"]["pagination"]["nextCursor"]
     page = await ask(user, path, **query, cursor=given)
     assert page.status_code == 200
@@ -35,7 +35,7 @@ def is_refused(answer: Any) -> bool:
 
 @pytest.fixture
 async def filled(client, as_user, as_root, casts) -> list[Operation]:
-    """Every list, with two rows in it at least for each tenant's alma and for north's paul, an admin as well."""
+    """Every list, with two rows at least for each tenant's alma and for north's paul, an admin as well."""
     operations = await described(client)
     as_root.execute("update users set role = 'admin' where name = 'Paul'")
     for tenant, who in casts.items():
@@ -48,20 +48,20 @@ async def filled(client, as_user, as_root, casts) -> list[Operation]:
 
 
 async def test_an_edited_cursor_is_refused(as_user, filled, cast):
-    """Every character changed once, in every list; in one of them to every character there is."""
+    """Every character is changed once, in every list; in one of them to every other character."""
     alma = as_user("alma")
     for operation in filled:
         path = operation.filled(cast)
         cursor = await cursor_of(alma, path)
         for place, letter in enumerate(cursor):
-            other = ALPHABET[ALPHABET.index(letter) ^ 1]  # one bit: the lowest is to spare in the last character
+            other = ALPHABET[ALPHABET.index(letter) ^ 1]  # one bit: the lowest bits of the last character are unused
             answer = await ask(alma, path, cursor=cursor[:place] + other + cursor[place + 1 :])
             assert is_refused(answer), (path, place)
     for letter in set(ALPHABET + "=+/ .\n\0") - {cursor[-1]}:
         assert is_refused(await ask(alma, path, cursor=cursor[:-1] + letter)), letter
 
 
-async def test_a_cursor_cut_short_or_drawn_out_is_refused(as_user, cast):
+async def test_a_truncated_or_extended_cursor_is_refused(as_user, cast):
     alma = as_user("alma")
     cursor = await cursor_of(alma, "/api/claims")
     spoiled = [cursor[:end] for end in range(1, len(cursor))]
@@ -72,8 +72,8 @@ async def test_a_cursor_cut_short_or_drawn_out_is_refused(as_user, cast):
     assert is_refused(await ask(alma, "/api/claims", cursor="A" * 1001))
 
 
-async def test_a_made_up_cursor_is_refused(as_user, cast):
-    """A place without a signature, or with the signature of another place: nobody writes SQL or a date of their own into one."""
+async def test_a_forged_cursor_is_refused(as_user, cast):
+    """A place without a signature, or with that of another place: a cursor contains no SQL and no date of the caller's."""
     alma = as_user("alma")
     raw = base64.urlsafe_b64decode((await cursor_of(alma, "/api/claims")) + "==")
     places = [
@@ -93,8 +93,8 @@ async def test_a_made_up_cursor_is_refused(as_user, cast):
             assert is_refused(await ask(alma, "/api/claims", cursor=made_up)) or not made_up, (signature, place)
 
 
-async def test_a_borrowed_cursor_is_refused(as_user, filled, casts):
-    """By a colleague in the same role, by the other tenant's admin, in every other list: and its owner may use it twice."""
+async def test_a_cursor_of_another_caller_is_refused(as_user, filled, casts):
+    """For a colleague in the same role, for the other tenant's admin, and in every other list. Its owner may use it twice."""
     north = casts["north"]
     users = [("alma", "north"), ("paul", "north"), ("alma", "south")]
     cursors = {}
@@ -115,8 +115,8 @@ async def test_a_borrowed_cursor_is_refused(as_user, filled, casts):
     assert is_refused(await ask(as_user("alma"), tinas, cursor=cursors[history, "alma", "north"]))
 
 
-async def test_a_cursor_fits_its_filters_and_its_order_alone(as_user, filled, cast):
-    """With any filter added, taken away or changed it is another list."""
+async def test_a_cursor_is_valid_for_its_filters_and_its_order_alone(as_user, filled, cast):
+    """With a filter added, removed or changed it is another list."""
     alma = as_user("alma")
     for operation in filled:
         path = operation.filled(cast)
@@ -138,7 +138,7 @@ async def test_a_cursor_fits_its_filters_and_its_order_alone(as_user, filled, ca
     for id_ in (cast.tom_patient, cast.tina_patient):
         assert is_refused(await ask(alma, "/api/claims", patientId=str(id_), cursor=with_status))
     larger = await ask(alma, "/api/claims", status="submitted", limit=50, cursor=with_status)
-    assert larger.status_code == 200  # how many are shown is no filter
+    assert larger.status_code == 200  # the limit is not a filter
 
 
 FILTERS = {
@@ -151,8 +151,8 @@ FILTERS = {
 """A value for every filter of every list."""
 
 
-async def test_a_cursor_outlives_neither_role_nor_session(as_user, as_root, cast):
-    """It is the caller's while the caller is who it was."""
+async def test_a_cursor_ends_with_the_role_and_the_session(as_user, as_root, cast):
+    """It is valid while the caller's role and session are."""
     alma = as_user("alma")
     cursor = await cursor_of(alma, "/api/users")
     as_root.execute("update users set role = 'admin' where user_id = %s", [cast.pia])

@@ -1,4 +1,4 @@
-"""Fields that only the server may set, sent in every body and query: refused by name, and nothing of them is stored."""
+"""Fields that only the server sets, sent in every body and query: refused by name, and never stored."""
 
 import re
 from typing import Any
@@ -16,14 +16,14 @@ SERVER_OWNED = {
     "userId": None, "jobStatus": "completed", "jobResult": {}, "attempts": 0, "tenantId": "x", "slug": "mine", "isAdmin": True,
     "permissions": ["*"], "requestId": "x", "address": "10.0.0.1", "__proto__": {"role": "admin"}, "constructor": {},
 }  # fmt: skip
-"""camelCase; each is also tried in snake_case, as the tables have it."""
+"""camelCase names; each is also sent in snake_case, as in the tables."""
 
 
 def spellings(name: str) -> set[str]:
     return {name, re.sub(r"[A-Z]", lambda letter: f"_{letter[0].lower()}", name)}
 
 
-async def test_a_field_that_is_the_servers_is_refused_by_name(client, as_user, as_root, cast):
+async def test_a_field_of_the_server_is_refused_by_name(client, as_user, as_root, cast):
     before, tried = stored(as_root), 0
     for operation in await described(client):
         for body in filter(None, operation.bodies(cast)):
@@ -35,7 +35,8 @@ async def test_a_field_that_is_the_servers_is_refused_by_name(client, as_user, a
                     tried += 1
     assert tried > 1000
     assert stored(as_root) == before
-    for operation in await described(client):  # control: without it every body is taken (that of nobody's token apart)
+    # Control: without it every body is accepted (except that of an unknown token).
+    for operation in await described(client):
         if operation.path not in ("/api/auth/refresh", "/api/auth/logout"):
             for body in filter(None, operation.bodies(cast)):
                 answer = await send(as_user("alma"), operation, operation.filled(cast), body)
@@ -43,20 +44,19 @@ async def test_a_field_that_is_the_servers_is_refused_by_name(client, as_user, a
     assert stored(as_root) != before
 
 
-async def test_a_servers_field_inside_another_is_refused_by_its_whole_name(client, as_user, as_root, cast):
+async def test_a_field_of_the_server_inside_another_is_refused_by_its_path(client, as_user, as_root, cast):
     before = stored(as_root)
     outer = "settings"
     for name in ("suspendedAt", "slug", "claimAmountLimitCents", "organization_id"):
         answer = await as_user("alma").patch("/api/organization", {outer: {"decisionDays": 3, name: 1}})
         assert (answer.status_code, failed_fields(answer)) == (400, [f"{outer}.{name}"])
     assert stored(as_root) == before
-    assert (
-        await as_user("alma").patch("/api/organization", {outer: {"decisionDays": 3}})
-    ).status_code == 200  # control
+    # Control.
+    assert (await as_user("alma").patch("/api/organization", {outer: {"decisionDays": 3}})).status_code == 200
 
 
 async def test_an_organization_in_any_body_is_ignored(client, as_user, as_root, cast, other):
-    """Whatever is sent as organizationId, the row is the caller's tenant's, and the other tenant's rows stay as they are."""
+    """The row is the caller's tenant's for every organizationId, and the other tenant's rows do not change."""
     before = stored(as_root, other.organization)
     for operation in await described(client):
         if operation.public or operation.path in ("/api/auth/logout", "/api/auth/password"):
@@ -78,8 +78,8 @@ async def test_an_organization_in_any_body_is_ignored(client, as_user, as_root, 
 UNIQUE = ("claimNumber", "memberNumber", "npi", "idempotencyKey")
 
 
-async def test_a_servers_field_is_no_filter(client, as_user, cast):
-    """A parameter that nobody knows is refused: a filter that is not one would show everything."""
+async def test_a_field_of_the_server_is_no_filter(client, as_user, cast):
+    """An unknown parameter is refused: a filter that is ignored would return everything."""
     for operation in await described(client):
         if operation.public or operation.path.startswith("/api/auth/"):
             continue
@@ -89,7 +89,7 @@ async def test_a_servers_field_is_no_filter(client, as_user, cast):
             assert (answer.status_code, failed_fields(answer)) == (400, [name]), (operation.name, answer.text)
 
 
-async def test_a_claim_is_born_submitted_or_a_draft(as_user, as_root, cast):
+async def test_a_new_claim_is_submitted_or_a_draft(as_user, as_root, cast):
     refused = [{"status": one} for one in ("approved", "paid", "under_review", "rejected", "voided")]
     refused += [{"draft": "approved"}, {"draft": None}]
     answers = [
@@ -103,8 +103,8 @@ async def test_a_claim_is_born_submitted_or_a_draft(as_user, as_root, cast):
     assert born == [("draft", 1, None, None, None, None, True), ("submitted", 1, None, None, None, None, False)]
 
 
-async def test_a_repeated_field_counts_once_and_a_wrong_type_never(client, as_user, as_root, cast):
-    """JSON lets a name stand twice, and many readers take text for numbers; neither gets a value past its check."""
+async def test_a_repeated_field_counts_once_and_a_wrong_type_is_refused(client, as_user, as_root, cast):
+    """JSON allows a name twice, and many parsers convert text to numbers. Neither bypasses a check."""
     json_type = {"Content-Type": "application/json"}
     twice = b'{"notes": "first", "notes": "second"}'
     answer = await as_user("alma")("PATCH", f"/api/claims/{cast.anas_claim}", content=twice, headers=json_type)

@@ -1,4 +1,4 @@
-"""Headers and methods: none is a failure, none is believed more than it should be, none smuggles another request in."""
+"""Headers and methods: none causes an error of the server, none is trusted too much, none smuggles another request."""
 
 import json
 from typing import Any
@@ -7,8 +7,8 @@ import httpx
 
 from app.main import create_app
 from app.security.tokens import make_token
-from tests.conftest import KEYS, caller
 from tests.security.attacks.cases import claim, described, failed_fields, npi, stored
+from tests.support.cast import KEYS, caller
 
 VALUES: list[bytes] = [
     b"", b" ", b"'", b"'; drop table claims; --", b"%s %(x)s", b"$1", b"*", b'"', b'"1', b'"1"', b'W/"1"', b'"1", "2"', b'"\xb2"',
@@ -34,7 +34,7 @@ def bearer(who: Any, name: str = "alma") -> bytes:
     return b"Bearer " + make_token(caller(who, name), KEYS).encode()
 
 
-async def test_no_header_is_a_failure(client, as_root, cast):
+async def test_no_header_causes_a_server_error(client, as_root, cast):
     tables, bad = stored(as_root).keys(), (400, 401, 406, 409, 412, 413, 415, 422)
     requests = [
         ("GET", "/api/claims/export", None), ("PATCH", f"/api/claims/{cast.anas_claim}", {"notes": "n"}),
@@ -52,8 +52,8 @@ async def test_no_header_is_a_failure(client, as_root, cast):
     assert stored(as_root).keys() == tables
 
 
-async def test_a_header_that_stands_twice_is_not_chosen_from(client, cast, other):
-    """Which of the two counts would be somebody's guess: a proxy's, or ours."""
+async def test_a_duplicate_header_is_refused(client, cast, other):
+    """A proxy and the API might choose different ones of the two."""
     kind = ("Content-Type", b"application/json")
     for pair in (
         [bearer(cast), bearer(other)],
@@ -75,8 +75,8 @@ async def test_a_header_that_stands_twice_is_not_chosen_from(client, cast, other
     assert (await client.patch(path, content=b'{"notes": "n"}', headers=headers)).status_code in (400, 412)
 
 
-async def test_the_recorded_address_is_the_connections(settings, as_root, cast):
-    """Nobody says by a header where a request comes from."""
+async def test_the_recorded_address_is_that_of_the_connection(settings, as_root, cast):
+    """No header of a client changes the address of a request."""
     app = create_app(settings)
     told = dict.fromkeys(
         ("X-Forwarded-For", "X-Real-IP", "Client-IP", "True-Client-IP", "CF-Connecting-IP"), "203.0.113.7"
@@ -100,8 +100,8 @@ KINDS = {
 }  # fmt: skip
 
 
-async def test_a_body_is_json_and_says_so(as_user, as_root, cast):
-    """A browser sends text and forms to foreign sites without asking; JSON it does not."""
+async def test_a_body_must_be_declared_as_json(as_user, as_root, cast):
+    """A browser sends text and forms to foreign sites without a preflight request, but not JSON."""
     for status, kinds in KINDS.items():
         for kind in kinds:
             before = stored(as_root)
@@ -110,7 +110,7 @@ async def test_a_body_is_json_and_says_so(as_user, as_root, cast):
             assert (stored(as_root) == before) == (status == 415), kind
 
 
-async def test_json_in_another_coding_is_refused(as_user, as_root, cast):
+async def test_json_in_another_encoding_is_refused(as_user, as_root, cast):
     before, text = stored(as_root), json.dumps(claim(cast))
     for content in (
         text.encode("utf-8-sig"),
@@ -125,7 +125,7 @@ async def test_json_in_another_coding_is_refused(as_user, as_root, cast):
     assert stored(as_root) == before
 
 
-async def test_a_method_is_what_it_says_it_is(client, as_user, as_root, cast):
+async def test_a_method_cannot_be_overridden(client, as_user, as_root, cast):
     before, path = stored(as_root), f"/api/claims/{cast.anas_claim}"
     for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "_method"):
         for method, asked, status in (("GET", "PATCH", 200), ("POST", "PATCH", 405), ("OPTIONS", "PATCH", 204)):
@@ -137,14 +137,14 @@ async def test_a_method_is_what_it_says_it_is(client, as_user, as_root, cast):
         assert (await as_user("alma")(method, path)).status_code in (200, 404, 405), method
     assert stored(as_root) == before
     assert (await as_user("alma").patch(path, {"notes": "n"})).status_code == 200  # control
-    for operation in await described(client):  # OPTIONS tells methods, and nothing of the row
+    for operation in await described(client):  # OPTIONS returns methods, and nothing of the row
         answer = await client.options(operation.filled(cast))
         assert (answer.status_code, answer.content) == (204, b""), operation.name
         assert operation.method in answer.headers["Allow"], operation.name
 
 
-async def test_no_path_leads_around_the_entrance(client, cast, as_user):
-    """Every operation of the document that is not open to all asks for a token first, however its path is spelled."""
+async def test_no_spelling_of_a_path_bypasses_authentication(client, cast, as_user):
+    """Every operation that is not public requires a token, however its path is spelled."""
     for operation in await described(client):
         if operation.public:
             continue
@@ -169,7 +169,7 @@ async def test_no_path_leads_around_the_entrance(client, cast, as_user):
     assert (await client.get("/docs/static/swagger-ui.css")).status_code == 200  # control
 
 
-async def test_a_body_on_a_get_is_nothing(as_user, as_root, client, cast, other):
+async def test_a_body_of_a_get_is_ignored(as_user, as_root, client, cast, other):
     before = stored(as_root)
     for operation in await described(client):
         if operation.method == "GET":

@@ -1,4 +1,4 @@
-"""Ids of another tenant, everywhere an id can stand: they are ids of nothing, and what is taken there is free here."""
+"""Ids of another tenant in every position of an id: they behave like unknown ids, and values used there are free here."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ ROLES = ("alma", "pia", "ana", "tom")
 
 
 def aimed(operation: Operation, who: Any, target: Callable[[str], UUID]) -> Iterator[tuple[str, UUID, str, Any]]:
-    """(position, id, path, body) for every position of an id: the target's there, who's everywhere else."""
+    """(position, id, path, body) for every position of an id: the target's in that position, the caller's in all others."""
     for name in operation.ids_in_path:
         id_ = target(operation.whose(name))
         yield f"path {name}", id_, operation.filled(who, **{name: id_}), operation.bodies(who)[0]
@@ -41,7 +41,7 @@ def aimed(operation: Operation, who: Any, target: Callable[[str], UUID]) -> Iter
 
 
 def outcome(answer: httpx.Response, id_: UUID) -> tuple[Any, ...]:
-    """All that an answer tells of the id it was asked about."""
+    """The facts about an id in a response."""
     text = answer.text.replace(str(id_), "it")
     told = json.loads(text) if answer.headers.get("Content-Type") == "application/json" else text
     if isinstance(told, dict):
@@ -56,7 +56,7 @@ def shows_nothing(answer: httpx.Response) -> bool:
 
 
 def is_refused(answer: httpx.Response, position: str, operation: Operation) -> bool:
-    """Whether the answer to an admin is the one the contract has for an id that names nothing."""
+    """Whether the response to an admin is the documented one for an unknown id."""
     kind, name = position.split()
     if kind == "query":
         return answer.status_code == 200 and shows_nothing(answer)
@@ -69,8 +69,8 @@ def is_refused(answer: httpx.Response, position: str, operation: Operation) -> b
     return (answer.status_code, failed_fields(answer)) == (wanted, [name])
 
 
-async def test_every_place_of_an_id_is_under_attack(client, cast):
-    """A new route, parameter or field that takes an id fails here until tests/security/attacks/cases.py knows whose fits."""
+async def test_every_position_of_an_id_is_attacked(client, cast):
+    """A new route, parameter or field with an id fails here until tests/security/attacks/cases.py has an id for it."""
     positions = 0
     for operation in await described(client):
         attacked = {position.split()[1] for position, *_ in aimed(operation, cast, lambda name: cast.ids[name])}
@@ -81,45 +81,48 @@ async def test_every_place_of_an_id_is_under_attack(client, cast):
     assert good_bodies(cast).keys() == {one.name for one in await described(client) if one.fields}
 
 
-async def test_an_id_of_another_tenant_is_an_id_of_nothing(client, as_user, as_root, cast, other):
+async def test_an_id_of_another_tenant_is_an_unknown_id(client, as_user, as_root, cast, other):
     as_root.execute("update job_processing_logs set status = 'failed'")
-    nobody, all_operations = uuid4(), await described(client)
+    unknown, all_operations = uuid4(), await described(client)
     for operation in all_operations:
         theirs = aimed(operation, cast, lambda name: other.ids[name])
-        nobodys = aimed(operation, cast, lambda name: nobody)
-        for (position, id_, path, body), (_, _, path_to_nobody, body_of_nobody) in zip(theirs, nobodys, strict=True):
+        unknown_ids = aimed(operation, cast, lambda name: unknown)
+        for (position, id_, path, body), (_, _, unknown_path, unknown_body) in zip(theirs, unknown_ids, strict=True):
             for role in ROLES:
                 answer = await send(as_user(role), operation, path, body)
                 told = outcome(answer, id_)
-                same = outcome(await send(as_user(role), operation, path_to_nobody, body_of_nobody), nobody)
+                same = outcome(await send(as_user(role), operation, unknown_path, unknown_body), unknown)
                 assert told == same, (operation.name, position, role)
                 assert answer.status_code < 500, (operation.name, position, role)
                 leaks = [one for one in other.ids.values() if one != id_ and str(one) in answer.text]
                 assert not leaks, (operation.name, position, role)
                 assert role != "alma" or is_refused(answer, position, operation), (operation.name, position, told)
-    for operation in all_operations:  # control: the same ids are real to whom they belong
+    for operation in all_operations:  # control: the same ids exist for their owner
         real = {(path, position.split()[0] == "path" or position): (position, body)
                 for position, _, path, body in aimed(operation, other, lambda name: other.ids[name])}  # fmt: skip
-        for (path, _), (position, body) in real.items():  # once where two ids stand in one path
+        for (path, _), (position, body) in real.items():  # once where a path has two ids
             answer = await send(as_user("alma", "south"), operation, path, body)
             assert answer.is_success, (operation.name, position, answer.text)
             assert not (position.startswith("query") and shows_nothing(answer)), (operation.name, position)
             assert failed_fields(answer) == [], (operation.name, position)
 
 
-async def test_a_version_of_another_tenants_claim_is_a_version_of_nothing(as_user, other):
+async def test_a_version_of_another_tenants_claim_is_no_version(as_user, other):
     for role in ROLES:
         for tag in ('"1"', '"2"', "*"):
             path, options = f"/api/claims/{other.anas_claim}", {"json": {"notes": "n"}, "headers": {"If-Match": tag}}
             answer = await as_user(role)("PATCH", path, **options)
-            nobodys = await as_user(role)("PATCH", f"/api/claims/{uuid4()}", **options)
-            assert (answer.status_code, answer.json()["error"]) == (nobodys.status_code, nobodys.json()["error"])
+            unknown_ids = await as_user(role)("PATCH", f"/api/claims/{uuid4()}", **options)
+            assert (answer.status_code, answer.json()["error"]) == (
+                unknown_ids.status_code,
+                unknown_ids.json()["error"],
+            )
             assert answer.status_code == (403 if role == "tom" else 404)
     assert (await as_user("alma", "south")("PATCH", path, **options)).status_code == 200  # control
 
 
-async def test_secrets_of_another_tenant_open_nothing_here(client, as_user, as_root, cast, other):
-    """What names a tenant without a session: a slug, an invitation, a refresh token."""
+async def test_secrets_of_another_tenant_are_not_accepted(client, as_user, as_root, cast, other):
+    """A tenant is named without a session by a slug, an invitation, or a refresh token."""
     sent = [("login", {"email": "ana@north.test", "password": "wrong horse battery staple", "organizationSlug": slug})
             for slug in ("south", "nowhere")]  # fmt: skip
     sent += [("register", {"invitationToken": f"{tenant}.invitation to north", "password": "a long password", "name": "N"})
@@ -135,12 +138,12 @@ async def test_secrets_of_another_tenant_open_nothing_here(client, as_user, as_r
     token = (await client.post("/api/auth/login", json=login)).json()["data"]["refreshToken"]
     for who, tenant, expected in [("ana", "north", 400), ("ben", "south", 400), ("ana", "south", 204)]:
         answer = await as_user(who, tenant).post("/api/auth/logout", {"refreshToken": token})
-        nobodys = await as_user(who, tenant).post("/api/auth/logout", {"refreshToken": "x" * len(token)})
-        assert (answer.status_code, nobodys.status_code) == (expected, 400)
-        assert expected == 204 or answer.json()["error"] == nobodys.json()["error"]
+        unknown_ids = await as_user(who, tenant).post("/api/auth/logout", {"refreshToken": "x" * len(token)})
+        assert (answer.status_code, unknown_ids.status_code) == (expected, 400)
+        assert expected == 204 or answer.json()["error"] == unknown_ids.json()["error"]
 
 
-async def test_what_another_tenant_has_changes_no_count(client, as_user, cast, other):
+async def test_rows_of_another_tenant_change_no_count(client, as_user, cast, other):
     async def counts() -> list[Any]:
         found = []
         for operation in await described(client):
@@ -165,7 +168,7 @@ async def test_what_another_tenant_has_changes_no_count(client, as_user, cast, o
     assert await counts() == before
 
 
-async def test_what_is_taken_in_one_tenant_is_free_in_another(as_user, casts):
+async def test_a_value_used_in_one_tenant_is_free_in_another(as_user, casts):
     number, email = npi(), {"email": "same@same.test", "role": "admin"}
     for tenant in ("south", "north"):
         alma, who = as_user("alma", tenant), casts[tenant]
@@ -179,12 +182,12 @@ async def test_what_is_taken_in_one_tenant_is_free_in_another(as_user, casts):
         first = [(await alma.post(path, body)).status_code for path, body in taken]
         assert first == [201, 201, 201, 202, 201], tenant
         again = [(await alma.post(path, body)).status_code for path, body in taken[:4]]
-        assert again == [409, 409, 409, 200], tenant  # control: in its own tenant it is taken
+        assert again == [409, 409, 409, 200], tenant  # control: in its own tenant it is not free
 
 
-async def test_an_email_that_another_tenant_knows_is_free(client, as_user):
-    """Neither inviting nor registering tells that somebody elsewhere has the email."""
-    for email in ("ana@south.test", "nobody@nowhere.test"):
+async def test_an_email_used_in_another_tenant_is_free(client, as_user):
+    """Neither an invitation nor a registration reveals that the email is used elsewhere."""
+    for email in ("ana@south.test", "unknown@nowhere.test"):
         invited = await as_user("alma").post("/api/invitations", {"email": email, "role": "claims_processor"})
         token = invited.json()["data"]["invitationToken"]
         joined = await client.post(
@@ -197,8 +200,8 @@ async def test_an_email_that_another_tenant_knows_is_free(client, as_user):
     assert taken.status_code == 409  # control
 
 
-async def test_an_idempotency_key_is_nobody_elses(client, as_user, as_root, casts):
-    """The same key on the same path: neither another tenant nor a colleague meets the first answer."""
+async def test_an_idempotency_key_belongs_to_its_user(client, as_user, as_root, casts):
+    """Another tenant or a colleague with the same key on the same path does not get the first response."""
     as_root.execute("update job_processing_logs set status = 'failed'")
     as_root.execute("update claims set assigned_to = null where claim_number = 'C-ANA'")
     operations = [one for one in await described(client) if one.keyed]
@@ -215,10 +218,16 @@ async def test_an_idempotency_key_is_nobody_elses(client, as_user, as_root, cast
         assert [bool(one) for one in replayed] == [False, True, False, True], operation.name
     mine = claim(casts["north"])
     answers = [await as_user(who)("POST", "/api/claims", json=mine, headers={"Idempotency-Key": "k"}) for who in ROLES]
-    assert [one.status_code for one in answers] == [201, 403, 409, 403]  # ana: the number is taken, not a replay
+    # Ana: the number is used already, so it is no replay.
+    assert [one.status_code for one in answers] == [
+        201,
+        403,
+        409,
+        403,
+    ]
 
 
-async def test_a_tenant_in_a_query_chooses_nothing(as_user, other):
+async def test_a_tenant_in_a_query_is_refused(as_user, other):
     plain = await as_user("alma").get("/api/claims")
     answer = await as_user("alma").get(f"/api/claims?organizationId={other.organization}")
     assert plain.json()["data"]  # control

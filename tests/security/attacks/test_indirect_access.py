@@ -1,4 +1,4 @@
-"""Ways around the front door: bulk, imports, exports, keys, jobs and the trail, and races between them."""
+"""Indirect access: bulk updates, imports, exports, keys, jobs, the audit log, and races between them."""
 
 import asyncio
 import csv
@@ -45,7 +45,7 @@ async def test_an_import_line_for_another_tenant_fails_alone(as_user, as_root, c
 
 
 async def test_no_cell_of_an_export_is_a_formula_or_another_cell(as_user, as_root, cast):
-    """In every column that holds somebody's text, whatever it begins with and whatever separates cells."""
+    """Every column with text of users, whatever the text begins with and whatever separates cells."""
     texts = [begin + "cmd|' /C calc'!A0" for begin in csv_response.FORMULA] + [
         '",=1+1,"',
         "x\r\n=1+1,2",
@@ -65,11 +65,11 @@ async def test_no_cell_of_an_export_is_a_formula_or_another_cell(as_user, as_roo
         assert len(row) == len(rows[0]) == 19
         assert not [cell for cell in row if cell.startswith(csv_response.FORMULA)], row
     plain = (await as_user("alma").get("/api/claims/export?status=rejected")).content.decode().split("\n")[:-1]
-    assert {json.loads(one)["notes"] for one in plain} == set(texts)  # control: elsewhere the text is as it was sent
+    assert {json.loads(one)["notes"] for one in plain} == set(texts)  # control: elsewhere the text is unchanged
 
 
-async def test_a_bulk_update_moves_what_the_caller_sees_and_once(as_user, as_root, cast, other):
-    """Hundreds of foreign ids, one own id in three spellings: one move, and every other id is of nothing."""
+async def test_a_bulk_update_changes_the_callers_claims_once(as_user, as_root, cast, other):
+    """Hundreds of foreign ids and one own id in three spellings: one update, and every other id is unknown."""
     own = str(cast.anas_claim)
     foreign = [str(other.anas_claim), str(other.bens_claim), *(str(uuid4()) for _ in range(300))]
     for who, seen in (("paul", []), ("alma", [own])):
@@ -83,7 +83,7 @@ async def test_a_bulk_update_moves_what_the_caller_sees_and_once(as_user, as_roo
     assert history(as_root, other.anas_claim) == ["submitted"]
 
 
-async def test_a_claim_is_decided_and_paid_once_however_many_ask_at_once(as_user, as_root, cast):
+async def test_a_claim_is_approved_and_paid_once_under_concurrent_requests(as_user, as_root, cast):
     alma, pia, path = as_user("alma"), as_user("pia"), f"/api/claims/{cast.anas_claim}"
     approved, rejected = {"status": "approved", "approvedAmount": 100}, {"status": "rejected", "denialReason": "no"}
     bulk = {"claimIds": [str(cast.anas_claim)], "status": "approved"}
@@ -107,8 +107,8 @@ async def test_a_claim_is_decided_and_paid_once_however_many_ask_at_once(as_user
     assert history(as_root, cast.anas_claim).count("paid") == 1
 
 
-async def test_imports_that_meet_head_on_lose_and_double_nothing(as_user, as_root, cast):
-    """The same numbers in opposite orders: they wait for each other, and whoever is sent away is told so line by line."""
+async def test_concurrent_imports_of_the_same_numbers_create_each_claim_once(as_user, as_root, cast):
+    """The same numbers in opposite orders cause deadlocks. A refused import reports that line by line."""
     lines = [claim(cast) for _ in range(60)]
     runs = await asyncio.gather(*(bring(as_user("alma"), order) for order in (lines, lines[::-1])))
     told = [(one["result"], (one["error"] or {}).get("code")) for run in runs for one in run]
@@ -121,8 +121,8 @@ async def test_imports_that_meet_head_on_lose_and_double_nothing(as_user, as_roo
     assert told.count(("created", None)) + [one["result"] for one in again].count("created") == 60
 
 
-async def test_bulk_work_from_all_sides_is_never_a_failure(as_user, as_root, cast):
-    """Moves, assignments, reassignments and take-next over the same claims at once."""
+async def test_concurrent_bulk_requests_cause_no_server_error(as_user, as_root, cast):
+    """Updates, assignments, reassignments and take-next over the same claims at once."""
     ids = [one["id"] for one in await bring(as_user("alma"), [claim(cast) for _ in range(30)])]
     alma, pia, paul = (as_user(name) for name in ("alma", "pia", "paul"))
     for status in ("under_review", "approved"):
@@ -143,7 +143,7 @@ async def test_bulk_work_from_all_sides_is_never_a_failure(as_user, as_root, cas
         assert history(as_root, one) == ["submitted", "under_review", "approved"]
 
 
-async def test_a_key_at_once_with_two_bodies_is_one_of_them(as_user, as_root, cast):
+async def test_one_of_two_concurrent_bodies_with_a_key_has_an_effect(as_user, as_root, cast):
     bodies = [claim(cast), claim(cast)]
     sends = [
         as_user("alma")("POST", "/api/claims", json=bodies[n % 2], headers={"Idempotency-Key": "two"})
@@ -156,11 +156,11 @@ async def test_a_key_at_once_with_two_bodies_is_one_of_them(as_user, as_root, ca
     assert as_root.execute("select count(*) from claims where claim_number = any (%s)", [numbers]).fetchone() == (1,)
     as_root.execute("update auth.sessions set ended_at = now() where user_id = %s", [cast.alma])
     again = await as_user("alma")("POST", "/api/claims", json=bodies[0], headers={"Idempotency-Key": "two"})
-    assert again.status_code == 401  # a kept answer is for who may still come in
+    assert again.status_code == 401  # a stored response is for a user with a valid session
 
 
-async def test_an_events_key_tells_nothing_of_an_event_out_of_sight(as_user, as_root, cast):
-    """Ben meets a key that ana used for a patient he doesn't treat: another content, whatever he sends."""
+async def test_an_events_key_reveals_no_event_of_another_patient(as_user, as_root, cast):
+    """Ben uses a key that ana used for a patient he does not treat: the content differs, whatever he sends."""
     taken = event(cast)
     assert (await as_user("ana").post("/api/patient-status", taken)).status_code == 202
     assert (await as_user("ana").post("/api/patient-status", taken)).status_code == 200  # control
@@ -176,7 +176,7 @@ async def test_an_events_key_tells_nothing_of_an_event_out_of_sight(as_user, as_
     assert as_root.execute(jobs).fetchone() == (1,)
 
 
-async def test_a_failed_job_that_many_retry_runs_once(as_user, as_root, cast, other):
+async def test_a_failed_job_with_many_retries_runs_once(as_user, as_root, cast, other):
     as_root.execute("update job_processing_logs set status = 'failed', finished_at = now()")
     queued = "select count(*) from procrastinate.procrastinate_jobs where args ->> 'organization_id' = %s"
     answers = await asyncio.gather(*(as_user("alma")("POST", f"/api/jobs/{cast.toms_job}/retry") for _ in range(8)))
@@ -187,25 +187,25 @@ async def test_a_failed_job_that_many_retry_runs_once(as_user, as_root, cast, ot
         assert (await as_user(who)("POST", f"/api/jobs/{cast.toms_job}/retry")).status_code == status
 
 
-async def test_a_patient_reads_no_draft_in_the_trail(as_user, as_root, cast):
-    """The trail holds whole rows; what a patient may not see of a claim is not to be read there either."""
+async def test_a_patient_reads_no_draft_in_the_audit_log(as_user, as_root, cast):
+    """The audit log contains whole rows. A patient must not read there what it may not see of a claim."""
     draft = await as_user("ana").post("/api/claims", claim(cast) | {"draft": True, "notes": "a guess"})
     path = draft.headers["Location"]
     assert (await as_user("ana").patch(path, {"notes": "another guess"})).status_code == 200
 
     async def read(who):
-        trail = (await as_user(who).get("/api/audit-logs?limit=100&entity=claims")).json()["data"]
-        return [one["action"] for one in trail if one["entityId"] == path.rpartition("/")[2]]
+        entries = (await as_user(who).get("/api/audit-logs?limit=100&entity=claims")).json()["data"]
+        return [one["action"] for one in entries if one["entityId"] == path.rpartition("/")[2]]
 
     assert (await as_user("tom").get(path)).status_code == 404
     assert await read("tom") == []
     assert await read("alma") == ["denied", "update", "create"]  # control; the first is tom's try
     assert (await as_user("ana").patch(path, {"status": "submitted"})).status_code == 200
-    assert "update" in await read("tom")  # control: of a claim that was handed in it reads
+    assert "update" in await read("tom")  # control: of a submitted claim it reads the entries
 
 
-async def test_a_race_for_one_number_has_one_winner(as_user, as_root, cast):
-    """Claims, patients and providers: the others are told that it is taken, none of them fails."""
+async def test_of_concurrent_requests_for_one_number_one_succeeds(as_user, as_root, cast):
+    """Claims, patients and providers. The others get a conflict, and none causes an error of the server."""
     for path, body in (
         ("/api/claims", claim(cast)),
         ("/api/patients", patient()),

@@ -1,4 +1,4 @@
-"""SQL injected into the API reaches nothing outside its caller's rows: no other session, no queue, no large object, no schema."""
+"""SQL injected into the API reaches no row of another caller, no other session, no queue, no large object, no schema."""
 
 import asyncio
 import json
@@ -8,9 +8,10 @@ import pytest
 
 from app.database import statements
 from app.operations import migrate
-from tests.conftest import calling, until
 from tests.security.policies.scenarios import SETS
 from tests.security.test_forgery import attempt
+from tests.support.cast import sign_call
+from tests.support.clients import until
 from tests.support.workers import FAULTS, Workers, World, blocked, ended, jobs_of, listening
 
 DENIED = psycopg.errors.InsufficientPrivilege
@@ -35,16 +36,16 @@ SESSION = {
     "a binary message in the WAL": "select pg_logical_emit_message(true, 'x', 'y'::bytea)",
     "a lock that outlives the transaction": "select pg_advisory_lock(1)",
     "a shared lock that outlives the transaction": "select pg_try_advisory_lock_shared(1, 2)",
-    "the lock of folding tallies": "select pg_try_advisory_xact_lock('claim_totals'::regclass::oid::bigint)",
+    "the lock of claim totals": "select pg_try_advisory_xact_lock('claim_totals'::regclass::oid::bigint)",
     "the lock of another tenant's last admin": "select pg_advisory_xact_lock(1)",
     "a shared lock within the transaction": "select pg_advisory_xact_lock_shared(1)",
 }  # fmt: skip
-"""What PostgreSQL lets every login do, by what it is."""
+"""Rights of every login in PostgreSQL, by their object."""
 
 
 @pytest.fixture
 def injected(as_role):
-    """A connection of the API inside a request of this caller; "login": after `set role none`."""
+    """A connection of the API during a request of this caller; "login": after `set role none`."""
 
     def make(who):
         connection = as_role("alma" if who == "login" else who)
@@ -76,8 +77,8 @@ def test_no_caller_reaches_beyond_its_session(settings, injected, bystander, wha
         root.rollback()
 
 
-def test_every_function_of_large_objects_is_closed(as_root, injected):
-    """By the catalog, so that those of a newer PostgreSQL are found as well."""
+def test_every_function_of_large_objects_is_revoked(as_root, injected):
+    """By the catalog, so that functions of a newer PostgreSQL are included."""
     asked = """
         select p.oid::regprocedure::text from pg_proc p, unnest(%s::text[]) as role
         where p.pronamespace = 'pg_catalog'::regnamespace and p.proname ~ '^(lo_.*|loread|lowrite)$'
@@ -88,7 +89,7 @@ def test_every_function_of_large_objects_is_closed(as_root, injected):
 
 
 def test_one_tenant_reads_no_large_object_of_another(as_root, as_role):
-    """One that was there before, even where an administrator opened it to every login."""
+    """An existing large object, even after an administrator granted it to every login."""
     ((made,),) = as_root.execute("select lo_from_bytea(0, 'of south')").fetchall()
     as_root.execute(f"grant select, update on large object {made} to public")
     for tenant in ("north", "south"):
@@ -117,7 +118,7 @@ ACTS = {
     "a table that is none": "select app.record_access('read', 'rate_limits')",
     "a name of another size": "select app.record_access('read', repeat('x', 100000))",
 }
-"""Entries that a caller may not make: of acts that are not its own, and of any size."""
+"""Entries that a caller may not write: about acts of others, and without a bound."""
 OWN_ACTS = [
     "select app.record_access('read', 'claims', %(own)s, %(patient)s)",
     "select app.record_access('read', 'patients', %(patient)s, %(patient)s)",
@@ -129,13 +130,13 @@ OWN_ACTS = [
 
 @pytest.fixture
 def named(cast, other):
-    """What the statements of ACTS name, for alma."""
+    """The values for the statements of ACTS, for alma."""
     return {"me": cast.alma, "pia": cast.pia, "own": cast.anas_claim, "patient": cast.tom_patient, "tina": cast.tina_patient,
             "others": other.anas_claim, "others_patient": other.tom_patient}  # fmt: skip
 
 
 @pytest.mark.parametrize("what", ACTS)
-def test_a_caller_records_its_own_acts_alone(as_root, as_role, named, what):
+def test_a_caller_records_only_its_own_acts(as_root, as_role, named, what):
     count = "select count(*) from audit_logs"
     before = as_root.execute(count).fetchone()[0]
     alma = as_role("alma")
@@ -147,7 +148,7 @@ def test_a_caller_records_its_own_acts_alone(as_root, as_role, named, what):
 
 
 def test_an_act_of_another_organization_is_refused_before_it_is_looked_up(as_root, as_role, other):
-    """With the tenant's variable changed: the same refusal, whether the claim is there or not."""
+    """With the tenant's variable changed: the same error, whether the claim exists or not."""
     asked = "select app.record_access('read', 'claims', %s, %s)"
     alma = as_role("alma")
     alma.execute(f"set local app.organization_id = '{other.organization}'")
@@ -157,9 +158,12 @@ def test_an_act_of_another_organization_is_refused_before_it_is_looked_up(as_roo
 
 
 SIZES = {
-    "a path": ("select from app.reserve_idempotency_key(repeat('x', 501), 'k', '')", "select from app.reserve_idempotency_key(repeat('x', 500), 'k', '')"),
-    "a key": ("select from app.reserve_idempotency_key('/', repeat('x', 256), '')", "select from app.reserve_idempotency_key('/', repeat('x', 255), '')"),
-    "a hash": ("select from app.reserve_idempotency_key('/', 'k', repeat('x', 65)::bytea)", "select from app.reserve_idempotency_key('/', 'k', repeat('x', 64)::bytea)"),
+    "a path": ("select from app.reserve_idempotency_key(repeat('x', 501), 'k', '')",
+        "select from app.reserve_idempotency_key(repeat('x', 500), 'k', '')"),
+    "a key": ("select from app.reserve_idempotency_key('/', repeat('x', 256), '')",
+        "select from app.reserve_idempotency_key('/', repeat('x', 255), '')"),
+    "a hash": ("select from app.reserve_idempotency_key('/', 'k', repeat('x', 65)::bytea)",
+        "select from app.reserve_idempotency_key('/', 'k', repeat('x', 64)::bytea)"),
     "headers": ("select app.store_response('/api/claims', 'cast', 200, to_json(repeat('x', 8191)), '')",
                 "select app.store_response('/api/claims', 'cast', 200, to_json(repeat('x', 8190)), '')"),
     "an answer": ("select app.store_response('/api/claims', 'cast', 200, '{}', convert_to(repeat('x', 16777217), 'UTF8'))",
@@ -167,19 +171,19 @@ SIZES = {
     "an invitation": ("insert into invitations (email, role, token_hash) values ('a@b.test', 'admin', repeat('x', 65)::bytea)",
                       "insert into invitations (email, role, token_hash) values ('a@b.test', 'admin', repeat('x', 64)::bytea)"),
 }  # fmt: skip
-"""What a caller may store: one more than the bound, and as much as it allows."""
+"""Sizes of a caller's values: one beyond the limit, and the limit."""
 
 
 @pytest.mark.parametrize("what", SIZES)
-def test_what_a_caller_stores_is_bounded(as_role, what):
+def test_values_stored_by_a_caller_are_bounded(as_role, what):
     alma = as_role("alma")
     with pytest.raises(psycopg.errors.CheckViolation), alma.transaction():
         alma.execute(SIZES[what][0])
     alma.execute(SIZES[what][1])  # control
 
 
-def test_what_the_api_stores_in_the_trail_is_bounded(settings, cast):
-    """Behind the API's signature; an address and an id of a request come from clients."""
+def test_values_stored_in_the_audit_log_by_the_api_are_bounded(settings, cast):
+    """Behind the API's signature: an address and a request id are sent by clients."""
     denial = statements.load("audit_logs").record_denial
 
     def deny(api, request_id, address, outcome, asked):
@@ -190,7 +194,7 @@ def test_what_the_api_stores_in_the_trail_is_bounded(settings, cast):
             "outcome": "o" * outcome,
             "asked": f'"{"x" * asked}"',
         }
-        api.execute(denial.text(given), calling(denial, **given))
+        api.execute(denial.text(given), sign_call(denial, **given))
 
     with psycopg.connect(settings.api_database_url) as api:
         for sizes in ([129, 64, 200, 8190], [128, 65, 200, 8190], [128, 64, 201, 8190], [128, 64, 200, 8191]):
@@ -208,7 +212,7 @@ SCHEMA = {
     "a grant that only warns": ("alma", "grant select on app.claims to public"),
     "a revoke that only warns": ("alma", "revoke select on app.claims from claims_patient"),
 }
-"""Commands that PostgreSQL lets every role run about itself; some only warn that there is nothing to do."""
+"""Commands that every role may run on itself; some only warn that there is nothing to do."""
 
 RIGHTS = """
 select format('policy %s.%s %s', tablename, policyname, roles) from pg_policies
@@ -242,8 +246,8 @@ def test_control_without_the_event_trigger_they_run(as_root, injected, what):
         assert "policy claims.claims_processor_select {claims_processor}" in lost
 
 
-def test_no_login_of_ours_changes_the_schema(settings, as_root):
-    """The worker's as well; claims_owner still may, and so may the administrator."""
+def test_no_login_of_the_project_changes_the_schema(settings, as_root):
+    """Those of the worker included; claims_owner and the administrator still may."""
     with psycopg.connect(settings.worker_database_url, autocommit=True) as worker, pytest.raises(DENIED):
         worker.execute("drop owned by claims_worker")
     as_root.execute("set role claims_owner")
@@ -258,11 +262,14 @@ OWN_SETTINGS = {
     "default_transaction_read_only": "on",
     "search_path": "pg_catalog",
 }
-"""Settings that a login may give itself, and that each new connection of the API starts with."""
+"""Settings that a login may set for itself, and that apply to each new connection of the API."""
 
 
-def test_the_schema_step_removes_what_a_login_set_for_itself(settings, as_root):
-    """PostgreSQL has no right that a login lacks for its own settings and password. In its database alone, which is the test's own."""
+def test_the_schema_step_removes_a_logins_own_settings(settings, as_root):
+    """PostgreSQL has no right to revoke from a login for its own settings and password.
+
+    Only in its database, which is the test's own.
+    """
     names = ["current_user", *(f"current_setting('{name}')" for name in OWN_SETTINGS)]
 
     def at_login():
@@ -299,7 +306,7 @@ FORGED = [
 
 
 async def test_forged_notifications_stop_no_job_and_no_worker(settings, as_root, as_user, cast):
-    """`notify` needs no right, so any caller reaches the worker's channels: aborts of a running job, payloads of any kind, a flood."""
+    """`notify` needs no right, so every caller reaches the worker's channels: aborts of a running job, any payload, a flood."""
     as_root.execute(FAULTS)
     world = World(as_user("alma"), cast)
     with (
@@ -349,7 +356,7 @@ async def test_forged_notifications_stop_no_job_and_no_worker(settings, as_root,
 
 
 async def test_a_flood_of_notifications_wakes_the_worker_fifty_times_a_second(settings, monkeypatch):
-    """Each wakes it for a query of the queue, so one notification after another must not keep it busy."""
+    """Each causes a query of the queue, so continuous notifications must not keep the worker busy."""
     monkeypatch.setenv("WORKER_DATABASE_URL", settings.worker_database_url)
     from jobs.worker import connector  # the package reads the settings when it is imported
 
@@ -389,7 +396,7 @@ COUNTED = (
 
 
 def test_no_statement_changes_a_variable_while_it_runs(as_root, as_role, other):
-    """An index that is asked by the caller's own equality would count the rows of another tenant, in counters and in time."""
+    """An index scan by the caller's own equality would count rows of another tenant, in counters and in time."""
     known = as_root.execute("select claim_number from claims where claim_id = %s", [other.bens_claim]).fetchone()[0]
     alma = as_role("alma")
     calls = ["set_config('app.x', 'y', true)", "pg_current_xact_id_if_assigned()", "txid_current_if_assigned()", COUNTED,
@@ -397,7 +404,7 @@ def test_no_statement_changes_a_variable_while_it_runs(as_root, as_role, other):
              "pg_blocking_pids(1)"]  # fmt: skip
     for call in calls:
         assert attempt(alma, f"select {call}") is DENIED, call
-    # Control: with both the other tenant's row is counted, though it is not shown.
+    # Control: with both, the other tenant's row is counted, though it is not returned.
     as_root.execute(SETS)
     as_root.execute("grant execute on function pg_stat_get_xact_tuples_returned(oid) to public")
     changed = f"(select set_config('app.organization_id', '{other.organization}', true))::uuid"

@@ -1,4 +1,4 @@
-"""What one client can use up that others need: places in line, connections, the disk for bodies. Each was seen to work once."""
+"""Resources that one client can use up: places in queues, connections, the disk for bodies. Each attack worked once."""
 
 import asyncio
 import resource
@@ -13,17 +13,18 @@ import pytest
 from app.database.admission import MAX_WAITING_CALLS
 from app.errors import RateLimited
 from app.http.rate_limits import RateLimit
-from tests.conftest import SIGNER, until
 from tests.database.test_pool import ME, is_, pool_of  # noqa: F401  (a fixture among them)
 from tests.http.test_connection_limits import GET, POST, changed, serving
 from tests.http.test_spool import Import, app, on_disk  # noqa: F401
 from tests.security.attacks.cases import patient
+from tests.support.cast import SIGNER
+from tests.support.clients import until
 
 A, B = ("a", 1), ("b", 1)
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: a\r\n"
 
 
-async def test_writes_of_one_user_leave_room_for_heavy_calls(pool_of):  # noqa: F811
+async def test_writes_of_one_user_leave_connections_for_heavy_calls(pool_of):  # noqa: F811
     pool, stop = await pool_of(8), asyncio.Event()
 
     async def write():
@@ -42,8 +43,8 @@ async def test_writes_of_one_user_leave_room_for_heavy_calls(pool_of):  # noqa: 
         await asyncio.gather(*busy)
 
 
-async def test_quick_calls_that_turn_out_to_be_slow_leave_connections(pool_of):  # noqa: F811
-    """Sixteen of one user, each another statement, so that none is known to be dear."""
+async def test_quick_calls_that_are_slow_in_fact_leave_connections(pool_of):  # noqa: F811
+    """Sixteen of one user, each another statement, so that none is known to be expensive."""
     pool = await pool_of(16)
     slow = [asyncio.create_task(pool.fetch([(f"select pg_sleep(4.5) /* {n} */", {})], key=A)) for n in range(16)]
     worst = 0.0
@@ -61,7 +62,7 @@ async def test_quick_calls_that_turn_out_to_be_slow_leave_connections(pool_of): 
     await until(is_(lambda: not pool._demoted and not pool._expensive.running))
 
 
-async def test_calls_that_wait_for_one_users_locks_leave_others_their_writes(as_user, as_root, cast):
+async def test_calls_blocked_by_one_users_locks_leave_others_their_writes(as_user, as_root, cast):
     """A user's changes that wait for the user's own lock: another organization's write was 503."""
     south, seen = as_user("alma", "south"), Counter()
     with as_root.transaction():
@@ -77,12 +78,10 @@ async def test_calls_that_wait_for_one_users_locks_leave_others_their_writes(as_
             seen[(await south.post("/api/patients", patient())).status_code] += 1
             await asyncio.sleep(0.1)
     assert set(seen) == {201}
-    assert 200 in {
-        answer.status_code for answer in await asyncio.gather(*changes)
-    }  # control: the lock was what they waited for
+    assert 200 in {answer.status_code for answer in await asyncio.gather(*changes)}  # control: they waited for the lock
 
 
-async def test_anonymous_calls_refuse_no_user(client, as_user):
+async def test_anonymous_calls_cause_no_refusal_of_a_user(client, as_user):
     me, seen = as_user("alma", "south"), Counter()
 
     async def count(name, call):
@@ -96,22 +95,22 @@ async def test_anonymous_calls_refuse_no_user(client, as_user):
     assert seen["anonymous", 401] > 0  # control
 
 
-async def test_the_limits_of_an_address_wait_behind_none_of_its_logins(pool_of):  # noqa: F811
+async def test_the_limits_of_an_address_do_not_wait_for_its_logins(pool_of):  # noqa: F811
     pool, key = await pool_of(8), ("", "192.0.2.1")
     waiting = [
         asyncio.create_task(pool.fetch([("select pg_sleep(0.05)", {})], key=key)) for _ in range(MAX_WAITING_CALLS + 8)
     ]
     await asyncio.sleep(0)
     with pytest.raises(RateLimited):
-        await pool.fetch(ME, key=key)  # control: as a login of that address would ask
+        await pool.fetch(ME, key=key)  # control: as a login of that address would
     assert (await RateLimit(pool, SIGNER, "address", 100).consume(key[1]))["RateLimit-Limit"] == "100"
     for one in waiting:
         one.cancel()
     await asyncio.wait(waiting)
 
 
-async def test_bytes_of_a_body_are_given_back_where_the_disk_is_full(app, cast, on_disk):  # noqa: F811
-    """No file of this process may be longer than 64 KiB: an error of the system for a write beyond, as for a full disk."""
+async def test_the_bytes_of_a_body_are_released_if_the_disk_is_full(app, cast, on_disk):  # noqa: F811
+    """A limit of 64 KiB for files of this process causes a system error beyond it, as a full disk does."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
@@ -133,7 +132,7 @@ async def test_bytes_of_a_body_are_given_back_where_the_disk_is_full(app, cast, 
     [b"Transfer-Encoding: foo\r\n", b"Transfer-Encoding: chunked, foo\r\n", b"Transfer-Encoding: identity\r\n"],
 )
 @pytest.mark.parametrize("start", [GET, POST], ids=["get", "post"])
-async def test_an_upgrade_with_a_transfer_encoding_that_is_none_is_answered(framing, start):
+async def test_an_upgrade_with_an_invalid_transfer_encoding_gets_a_response(framing, start):
     faults = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context.get("exception")))
     async with serving() as to:
@@ -143,10 +142,10 @@ async def test_an_upgrade_with_a_transfer_encoding_that_is_none_is_answered(fram
     assert faults == []
 
 
-async def test_bodies_that_go_on_after_their_answer_make_room():
-    """At 500 bytes a second, without a token, they held every connection of the process."""
+async def test_a_body_that_continues_after_its_response_frees_its_connection():
+    """At 500 bytes a second, without a token, such bodies used up every connection of the process."""
     async with serving(changed(connections=10, min_body_rate=500.0)) as to:
-        to.app.early = True  # as 401 is
+        to.app.early = True  # like a 401
         clients = [await to.connect() for _ in range(10)]
         for client in clients:
             await client.send(POST + b"Content-Length: 999999999\r\n\r\n")
@@ -159,14 +158,17 @@ async def test_bodies_that_go_on_after_their_answer_make_room():
             one.cancel()
 
 
-async def test_readiness_forgets_a_refusal_once_connections_can_be_had(client, as_root):
-    """Also where no more of them are wanted."""
+async def test_readiness_recovers_once_connections_are_available(client, as_root):
+    """Also if no more of them are needed."""
     pool = client._transport.app.state.pool
     await until(is_(lambda: len(pool._all) >= 4))
     as_root.execute("alter role claims_api connection limit 4")
     try:
         busy = [("select pg_sleep(0.3)", {})]
-        calls = [asyncio.create_task(pool.fetch(busy, service_class=lane)) for lane in ("slow",) * 4 + ("quick",) * 2]
+        calls = [
+            asyncio.create_task(pool.fetch(busy, service_class=service_class))
+            for service_class in ("slow",) * 4 + ("quick",) * 2
+        ]
         await until(is_(lambda: pool.problem))  # control
         await asyncio.gather(*calls)
     finally:
@@ -178,8 +180,8 @@ async def test_readiness_forgets_a_refusal_once_connections_can_be_had(client, a
     await until(ready, 5)
 
 
-async def test_a_request_that_ends_in_any_way_gives_its_place_back(client, as_user, cast):
-    """Hung up while it waits or runs, refused, failed: the same user's requests pass as before."""
+async def test_a_request_that_ends_in_any_way_releases_its_place(client, as_user, cast):
+    """Disconnected while it waits or runs, refused, failed: the same user's requests succeed as before."""
     alma = as_user("alma")
     for wait in [0.002 * n for n in range(10)]:
         tasks = [asyncio.create_task(alma.get(f"/api/claims/{uuid4()}")) for _ in range(40)]
@@ -195,8 +197,8 @@ async def test_a_request_that_ends_in_any_way_gives_its_place_back(client, as_us
     )
 
 
-async def test_a_flood_of_readiness_loses_no_denial(client, as_user, as_root):
-    """Many who ask at once share one look; a denial is recorded as its caller's."""
+async def test_a_flood_of_readiness_requests_loses_no_denial(client, as_user, as_root):
+    """Simultaneous requests share one check. A denial is recorded with its caller."""
     ids = [uuid4() for _ in range(40)]
     ready = [client.get("/health/ready") for _ in range(600)]
     answers = await asyncio.gather(*ready, *(as_user("pia").get(f"/api/claims/{one}") for one in ids))

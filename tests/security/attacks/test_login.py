@@ -1,4 +1,4 @@
-"""Logging in as somebody else: guessing, flooding, listening in, joining twice, and being faster than whoever shuts one out."""
+"""Attacks on logins: guessing, flooding, probing, joining twice, and races with a deactivation."""
 
 import asyncio
 import contextlib
@@ -14,8 +14,8 @@ from app.main import create_app
 from app.resources import auth
 from app.security import passwords
 from app.security.tokens import make_token
-from tests.conftest import KEYS, PASSWORD, PASSWORD_HASH, caller
 from tests.security.attacks.cases import patient
+from tests.support.cast import KEYS, PASSWORD, PASSWORD_HASH, caller
 
 GUESS = "a wrong horse battery staple"
 EVIL = {
@@ -35,7 +35,7 @@ async def renewed(client, token):
 
 
 async def until(condition, seconds=5):
-    """Waits for what happens after an answer."""
+    """Waits for an effect after a response."""
     for _ in range(seconds * 50):
         if condition():
             return
@@ -43,8 +43,8 @@ async def until(condition, seconds=5):
     raise AssertionError("it never happened")
 
 
-async def test_an_organization_of_ones_own_frees_nobody_to_guess(client):
-    """Whoever founds one under somebody's email has a right password for that email: it must not clear the wrong ones."""
+async def test_an_own_organization_allows_no_more_guesses(client):
+    """The founder of one under a victim's email has a right password for that email. It must not reset the failed attempts."""
     assert (await client.post("/api/auth/register", json=EVIL)).status_code == 201
     answers = []
     for _ in range(12):
@@ -54,12 +54,12 @@ async def test_an_organization_of_ones_own_frees_nobody_to_guess(client):
     assert answers[:3] == [401] * 3  # control
 
 
-async def test_a_right_password_costs_no_try(client):
+async def test_a_right_password_uses_no_attempt(client):
     assert [(await login(client)).status_code for _ in range(15)] == [200] * 15
 
 
-async def test_tries_at_once_are_counted_one_by_one(client):
-    """Neither does a flood pass before it is counted, nor do two counters wait for each other for ever."""
+async def test_concurrent_attempts_are_counted_one_by_one(client):
+    """A flood does not pass before it is counted, and two counters do not deadlock."""
     answers = await asyncio.gather(*(login(client, password=GUESS if n % 2 else PASSWORD) for n in range(40)))
     statuses = [one.status_code for one in answers]
     assert set(statuses) <= {200, 401, 429}
@@ -67,7 +67,7 @@ async def test_tries_at_once_are_counted_one_by_one(client):
     assert statuses.count(429) > 0
 
 
-async def test_an_account_has_no_second_spelling_to_guess_at(client):
+async def test_another_spelling_of_an_account_allows_no_more_guesses(client):
     regex_string = ["ana@north.test", "ANA@north.test", "Ana@North.Test", "aNa@NORTH.TEST"]
     answers = [await login(client, email=regex_string[n % 4], password=GUESS) for n in range(11)]
     assert [one.status_code for one in answers] == [401] * 10 + [429]
@@ -75,9 +75,12 @@ async def test_an_account_has_no_second_spelling_to_guess_at(client):
 
 
 @pytest.mark.parametrize("slug", ["evil", "south"])
-async def test_a_membership_of_ones_own_tells_nothing_of_anothers_password(client, as_user, as_root, cast, slug):
-    """An organization registered under a victim's email, or an invitation accepted under it, with the guess as its password: the login
-    without a slug answered 401 where the guess was the victim's password as well, else 200, and the try was given back."""
+async def test_an_own_membership_reveals_nothing_about_anothers_password(client, as_user, as_root, cast, slug):
+    """An organization registered, or an invitation accepted, under a victim's email with the guess as its password.
+
+    The login without a slug returned 401 where the guess was the victim's password as well, else 200, and the attempt was
+    refunded.
+    """
     if slug == "evil":
         joined = EVIL
     else:
@@ -92,15 +95,16 @@ async def test_a_membership_of_ones_own_tells_nothing_of_anothers_password(clien
         answers.append((await login(client, password=guess)).status_code)
     assert answers == [401] * 10 + [429] * 2
     as_root.execute("delete from auth.rate_limits")
-    assert (await login(client)).json()["data"]["user"]["organization"]["slug"] == "north"  # control: the oldest counts
+    # Control: the oldest membership counts.
+    assert (await login(client)).json()["data"]["user"]["organization"]["slug"] == "north"
     own = await login(client, password=guesses[-1], organizationSlug=slug)
-    assert own.json()["data"]["user"]["organization"]["slug"] == slug  # control: the slug chooses any
+    assert own.json()["data"]["user"]["organization"]["slug"] == slug  # control: the slug selects any
 
 
-async def test_the_oldest_membership_is_the_users_and_not_the_organizations(client, as_user, as_root):
-    """An organization that is older than the victim's gains nothing from a membership that is younger."""
+async def test_the_oldest_membership_counts_and_not_the_oldest_organization(client, as_user, as_root):
+    """An organization that is older than the victim's gains nothing from a younger membership."""
     email = "late@new.test"
-    for tenant, password in (("south", PASSWORD), ("north", GUESS)):  # north was founded first
+    for tenant, password in (("south", PASSWORD), ("north", GUESS)):  # north was created first
         given = {"email": email, "role": "admin"}
         token = (await as_user("alma", tenant).post("/api/invitations", given)).json()["data"]["invitationToken"]
         await client.post("/api/auth/register", json={"invitationToken": token, "password": password, "name": "L"})
@@ -110,8 +114,10 @@ async def test_the_oldest_membership_is_the_users_and_not_the_organizations(clie
 
 
 async def test_a_proven_membership_needs_no_slug(client, as_root, cast):
-    """A mailed link proves an email (auth.credentials.proven_at). Where several memberships count, a right password for one gives no
-    try back: it would free guesses at the others."""
+    """A mailed link proves an email (auth.credentials.proven_at).
+
+    If several memberships count, a right password for one refunds no attempt, because that would allow guesses at the others.
+    """
     assert (await client.post("/api/auth/register", json=EVIL)).status_code == 201
     assert (await login(client, password=EVIL["password"])).status_code == 401  # control: not proven
     prove = "update auth.credentials set proven_at = now() where email = 'ana@north.test' and organization_id <> %s"
@@ -123,7 +129,7 @@ async def test_a_proven_membership_needs_no_slug(client, as_root, cast):
     assert (await login(client)).status_code == 200
 
 
-async def test_who_has_left_the_oldest_organization_needs_no_slug(client, as_root, cast):
+async def test_a_user_deactivated_in_the_oldest_organization_needs_no_slug(client, as_root, cast):
     assert (await client.post("/api/auth/register", json=EVIL)).status_code == 201
     as_root.execute("update users set active = false where user_id = %s", [cast.ana])
     own = await login(client, password=EVIL["password"])
@@ -131,24 +137,24 @@ async def test_who_has_left_the_oldest_organization_needs_no_slug(client, as_roo
     assert (await login(client)).status_code == 401
 
 
-async def test_organizations_under_ones_email_cost_a_login_nothing(client, as_root):
-    """However many there are, a login compares one password: the oldest membership's, or that of the slug."""
+async def test_more_organizations_under_an_email_do_not_slow_its_login(client, as_root):
+    """A login compares one password, whatever their number: that of the oldest membership, or of the slug."""
     for number in range(25):
         with as_root.transaction():
             as_root.execute("select auth.add_organization(%s, 'Evil')", [f"evil-{number}"])
             call = "select auth.add_user('ana@north.test', 'Eve', 'admin', null, null, %s)"
-            as_root.execute(call, [PASSWORD_HASH[:-4] + "AAAA"])  # fits nothing
+            as_root.execute(call, [PASSWORD_HASH[:-4] + "AAAA"])  # matches nothing
     assert as_root.execute("select count(*) from auth.credentials where email = 'ana@north.test'").fetchone() == (26,)
     find = "select count(*) from auth.find_logins('ana@north.test', %s, null)"
     for slug in (None, "north", "evil-24"):
         assert as_root.execute(find, [slug]).fetchone() == (1,)
     assert as_root.execute(find, ["nowhere"]).fetchone() == (0,)
     as_root.execute("update auth.credentials set proven_at = now() where email = 'ana@north.test'")
-    assert as_root.execute(find, [None]).fetchone() == (20,)  # a bound on what one login may cost
+    assert as_root.execute(find, [None]).fetchone() == (20,)  # a bound on the cost of a login
     assert (await login(client)).status_code == 200
 
 
-async def test_every_refused_login_is_answered_alike(client, as_root, cast):
+async def test_every_refused_login_has_the_same_response(client, as_root, cast):
     """In status, body and headers, whatever the cause."""
     assert (await client.post("/api/auth/register", json=EVIL)).status_code == 201
     as_root.execute("update users set active = false where user_id = %s", [cast.ben])
@@ -171,22 +177,25 @@ async def test_every_refused_login_is_answered_alike(client, as_root, cast):
     assert (await login(client)).status_code == 200  # control
 
 
-async def test_a_failed_login_is_no_news_to_another_tenant(client, as_root, cast):
-    """Where a slug chose the tenant, the trail of another with the same email learns neither time nor address."""
+async def test_a_failed_login_is_recorded_in_its_own_tenant_alone(client, as_root, cast):
+    """If a slug selects the tenant, the audit log of another with the same email has no entry with time or address."""
     evil = (await client.post("/api/auth/register", json=EVIL)).json()["data"]
-    trail = {"headers": {"Authorization": f"Bearer {evil['accessToken']}"}, "params": {"action": "login_failed"}}
+    failed_logins = {
+        "headers": {"Authorization": f"Bearer {evil['accessToken']}"},
+        "params": {"action": "login_failed"},
+    }
     await login(client, password=GUESS, organizationSlug="north")
     mine = "select count(*) from audit_logs where action = 'login_failed' and organization_id = %s"
     await until(lambda: as_root.execute(mine, [cast.organization]).fetchone() == (1,))  # control
-    assert (await client.get("/api/audit-logs", **trail)).json()["data"] == []
+    assert (await client.get("/api/audit-logs", **failed_logins)).json()["data"] == []
     await login(client, password=GUESS, organizationSlug="evil")
     await until(lambda: as_root.execute(mine, [evil["user"]["organization"]["id"]]).fetchone() == (1,))
-    assert len((await client.get("/api/audit-logs", **trail)).json()["data"]) == 1  # control
+    assert len((await client.get("/api/audit-logs", **failed_logins)).json()["data"]) == 1  # control
 
 
 @pytest.mark.parametrize("end", ["logout", "password", "deactivate", "reuse"])
-async def test_a_refresh_is_never_faster_than_an_end(client, as_user, as_root, cast, end):
-    """Whatever comes of a race between the two: afterwards nothing of the session works, and what is not ended still does."""
+async def test_a_refresh_does_not_survive_a_concurrent_logout(client, as_user, as_root, cast, end):
+    """After any race between the two nothing of the session is valid, and sessions that were not ended still are."""
     for _ in range(3):
         as_root.execute("update users set active = true where user_id = %s", [cast.ana])
         tokens, others = [(await login(client)).json()["data"] for _ in range(2)]
@@ -215,7 +224,7 @@ async def test_a_refresh_is_never_faster_than_an_end(client, as_user, as_root, c
         assert (await client.get("/api/auth/me", **asking)).status_code == alive  # control
 
 
-async def test_an_invitation_is_used_once_or_withdrawn_and_never_both(client, as_user, as_root):
+async def test_an_invitation_is_either_accepted_or_withdrawn(client, as_user, as_root):
     alma = as_user("alma")
     for number in range(4):
         email = f"race-{number}@new.test"
@@ -237,8 +246,8 @@ async def test_an_invitation_is_used_once_or_withdrawn_and_never_both(client, as
         assert withdrawn.status_code == (404 if role == "admin" else 204)
 
 
-async def test_an_invitation_gives_what_it_says_and_nothing_more(client, as_user, as_root, cast):
-    """Neither another email nor another role, patient or tenant can be asked for with it."""
+async def test_an_invitation_gives_exactly_its_rights(client, as_user, as_root, cast):
+    """The request cannot change its email, role, patient or tenant."""
     given = {"email": "p@new.test", "role": "patient", "patientId": str(cast.tom_patient)}
     token = (await as_user("alma").post("/api/invitations", given)).json()["data"]["invitationToken"]
     join = {"invitationToken": token, "password": PASSWORD, "name": "P"}
@@ -250,8 +259,8 @@ async def test_an_invitation_gives_what_it_says_and_nothing_more(client, as_user
     assert user["organization"]["slug"] == "north"
 
 
-async def test_a_refused_request_spoils_no_connection(settings, as_root, cast):
-    """What a refusal kept the server from seeing is not taken for prepared: the next caller on the connection is served."""
+async def test_a_refused_request_leaves_its_connection_usable(settings, as_root, cast):
+    """A statement that the server never parsed is not taken for prepared: the next caller on the connection is served."""
     app = create_app(msgspec.structs.replace(settings, pool_size=1))
     alma, ended = caller(cast, "alma"), msgspec.structs.replace(caller(cast, "alma"), session_id=cast.organization)
     taken = patient()
@@ -271,14 +280,14 @@ async def test_a_refused_request_spoils_no_connection(settings, as_root, cast):
             assert got == [201, 201, 409, 201, 409, 201]
 
 
-async def test_a_client_that_hangs_up_spoils_nothing(client, as_user, as_root):
-    """A request that is given up half way leaves neither half a claim nor a connection that answers for somebody else."""
+async def test_a_disconnected_client_leaves_no_partial_state(client, as_user, as_root):
+    """A request that is cancelled half way leaves no half claim, and no connection with a result for another caller."""
     alma = as_user("alma")
     for wait in [0.001 * n for n in range(12)] * 2:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*(alma.post("/api/patients", patient()) for _ in range(8))), wait)
 
-    async with asyncio.timeout(15):  # connections that were given up with their requests are made anew
+    async with asyncio.timeout(15):  # connections of cancelled requests are replaced
         while (await alma.get("/api/auth/me")).status_code == 503:
             await asyncio.sleep(0.02)
     for tenant, name in (("north", "ana"), ("south", "ana"), ("north", "tom")) * 8:
@@ -290,8 +299,8 @@ async def test_a_client_that_hangs_up_spoils_nothing(client, as_user, as_root):
     assert as_root.execute(audited).fetchone() == as_root.execute("select count(*) from patients").fetchone()
 
 
-async def test_a_try_is_given_back_to_its_own_window_alone(client, as_root, monkeypatch):
-    """A right password whose hash is made while the window ends gave a try back to the next window: one guess more."""
+async def test_an_attempt_is_refunded_in_its_own_window_alone(client, as_root, monkeypatch):
+    """If the window ended while a right password was hashed, the refund applied to the next window: one guess more."""
     assert (await client.post("/api/auth/register", json=EVIL)).status_code == 201
     as_root.execute("delete from auth.rate_limits")
     verify, statuses = passwords.verify, []
@@ -313,8 +322,11 @@ async def test_a_try_is_given_back_to_its_own_window_alone(client, as_root, monk
     assert statuses[-1] == 429
 
 
-async def test_what_is_recorded_of_a_failed_login_holds_up_no_other(client, monkeypatch):
-    """The trail is written after the answer, and outside of the login's turn: the next one's time told whether the email exists."""
+async def test_the_record_of_a_failed_login_delays_no_other(client, monkeypatch):
+    """The audit entry is written after the response, and outside of the hashing limit.
+
+    Otherwise the next login's time revealed whether the email exists.
+    """
     under_way, go, rows = [], asyncio.Event(), AnonymousSession.rows
 
     async def held(self, query, **given):
@@ -330,8 +342,8 @@ async def test_what_is_recorded_of_a_failed_login_holds_up_no_other(client, monk
     assert {answer.status_code for answer in await asyncio.gather(*tries)} == {401}
 
 
-async def test_of_two_password_changes_at_once_one_counts(client):
-    """The other was proven by a password that no longer holds."""
+async def test_of_two_concurrent_password_changes_one_succeeds(client):
+    """The other was authenticated by a password that is no longer valid."""
     tokens = (await login(client)).json()["data"]
     headers = {"Authorization": f"Bearer {tokens['accessToken']}"}
     bodies = [{"currentPassword": PASSWORD, "newPassword": f"{PASSWORD} {n}"} for n in range(2)]
@@ -345,9 +357,9 @@ async def test_of_two_password_changes_at_once_one_counts(client):
 async def test_a_session_that_begins_during_a_deactivation_ends_with_it(settings, client, as_root, cast):
     with psycopg.connect(settings.database_url) as admin:
         admin.execute("update app.users set active = false where user_id = %s", [cast.ana])
-        tokens = (await login(client)).json()["data"]  # its session was not there to be ended
+        tokens = (await login(client)).json()["data"]  # its session did not exist when sessions were ended
         admin.commit()
-    assert (await renewed(client, tokens["refreshToken"])).status_code == 401  # control: it is out
+    assert (await renewed(client, tokens["refreshToken"])).status_code == 401  # control: the user is deactivated
     as_root.execute("update app.users set active = true where user_id = %s", [cast.ana])
     assert (await renewed(client, tokens["refreshToken"])).status_code == 401
     assert (await login(client)).status_code == 200

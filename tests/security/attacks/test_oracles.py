@@ -1,7 +1,7 @@
-"""What injected SQL sees never says whether a row is there that its caller may not read: the pair "there, not there" looks alike.
+"""Oracles: injected SQL never reveals whether a row exists that its caller may not read. Both cases of a pair look alike.
 
-Every statement runs with a variable of the context changed by hand, to another tenant or to another member's id, once over a value
-that a hidden row holds and once over a value that no row holds.
+Every statement runs with a variable of the context changed by hand, to another tenant or to another member's id. It runs once
+over a value of a hidden row and once over a value of no row.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,9 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.conftest import Cast
 from tests.security.policies.scenarios import SETS
 from tests.security.test_isolation import NOT_EVEN_OWN, TABLES
+from tests.support.cast import Cast
 
 PEOPLE = ("alma", "pia", "ana", "tom")
 PRODUCT = ("claims_admin", "claims_processor", "claims_provider", "claims_patient")
@@ -23,7 +23,7 @@ ABSENT = {
     "uuid": "'00000000-0000-4000-8000-000000000000'::uuid", "text": "'absent'", "int8": "-987654321::bigint", "int4": "-98765",
     "date": "'1801-01-01'::date", "timestamptz": "'1801-01-01'::timestamptz", "bytea": "'\\x00'::bytea",
 }  # fmt: skip
-"""A value of each type that no row holds."""
+"""A value of each type that no row contains."""
 PLANS = {
     "as the planner likes": "",
     "by an index": "set local enable_seqscan = off; set local enable_bitmapscan = off",
@@ -53,20 +53,23 @@ SHAPES = {
     "merged": "merge into {t} t using (values (1)) v (x) on {hit} when matched then do nothing",
 }
 NEVER_SCANNED = {"no limit", "empty outer side"}
-"""Shapes that need not begin a scan; they may be empty instead, for both."""
+"""Shapes that may not start a scan; they may be empty for both cases instead."""
 SECURITY_HEADERS = {"rows"}
-"""Tried for every column by every plan."""
+"""Run for every column with every plan."""
 SCANS = {"count", "inner side", "lateral", "both sides", "full join"}
-"""Tried by every plan; the others once."""
+"""Run with every plan; the others once."""
 OWN = {
     "pia": ("user_id", "paul", "assigned_to user_id"), "ana": ("provider_id", "ben_provider", "provider_id scope_id user_id"),
     "tom": ("patient_id", "tina_patient", "patient_id user_id"),
 }  # fmt: skip
-"""Who sees a part of the organization: by which variable, whose part is another, and the columns that policies compare with it."""
+"""Roles that see a part of the organization.
+
+For each: its variable, the owner of another part, and the columns that policies compare with it.
+"""
 
 
 def attempt(connection: psycopg.Connection[Any], statement: str) -> str:
-    """What the statement shows: how many rows, or the SQLSTATE with its message."""
+    """The result of the statement: its number of rows, or the SQLSTATE with its message."""
     try:
         with connection.transaction(force_rollback=True):
             return f"{connection.execute(statement).rowcount} rows"
@@ -75,7 +78,7 @@ def attempt(connection: psycopg.Connection[Any], statement: str) -> str:
 
 
 def values_of(as_root: psycopg.Connection[Any], table: str, condition: str) -> Iterator[tuple[str, str, str]]:
-    """(column, a value of a row that fits the condition, a value that no row holds), as SQL, for each column that can be compared."""
+    """(column, a value of a matching row, a value of no row), as SQL, for each column that can be compared."""
     columns = as_root.execute(
         "select a.attname, t.typname from pg_attribute a join pg_type t on t.oid = a.atttypid where a.attrelid = %s::regclass "
         "and a.attnum > 0 and not a.attisdropped and t.typname = any (%s)",
@@ -85,7 +88,7 @@ def values_of(as_root: psycopg.Connection[Any], table: str, condition: str) -> I
         found = as_root.execute(
             f"select format('%L::{type_}', {column}) from {table} where {condition} and {column} is not null limit 1"
         ).fetchone()
-        # What a policy compares with the organization itself the planner compares with a constant of the caller's.
+        # The planner compares the column of the organization with a constant of the caller's.
         if found and (table, column) not in ((table, "organization_id"), ("claim_totals", "scope_id")):
             yield column, found[0], ABSENT[type_]
 
@@ -104,7 +107,7 @@ def pairs(
     *,
     first: bool = True,
 ) -> Iterator[tuple[str, str, str]]:
-    """(the shape, what it showed of the row that is there, and of none), for every plan; every shape of the first column alone."""
+    """(shape, result for the existing row, result for none), for every plan; every shape for the first column only."""
     for (plan, settings), (shape, sql) in product(PLANS.items(), SHAPES.items()):
         if shape not in SECURITY_HEADERS and not (first and (plan == "as the planner likes" or shape in SCANS)):
             continue
@@ -130,15 +133,15 @@ def may_read(connection: psycopg.Connection[Any], table: str, column: str) -> bo
 
 
 def of_tenant(other: Cast) -> dict[str, Any]:
-    """The variable that names the tenant, as it would be for another one."""
+    """The variable of the tenant, as it would be for another one."""
     return {"organization_id": other.organization}
 
 
 def check(shape: str, one: str, none: str, what: str, *, contradicted: bool) -> None:
-    """Both look alike, and a scan that began has raised.
+    """Checks that both look alike, and that a started scan has raised.
 
-    contradicted: the column is one that a policy compares with the caller's own id, so that the planner sees two values that differ
-    and begins no scan.
+    contradicted: a policy compares the column with the caller's own id, so the planner sees two values that differ and starts no
+    scan.
     """
     assert one == none, (shape, what)
     denied = one == UNVERIFIED or one.startswith("42501 permission denied for table")
@@ -148,8 +151,8 @@ def check(shape: str, one: str, none: str, what: str, *, contradicted: bool) -> 
 
 
 @pytest.mark.parametrize("who", PEOPLE)
-def test_another_tenants_row_looks_like_none(as_root, as_role, other, who):
-    """Values that the other tenant's row alone holds."""
+def test_a_row_of_another_tenant_looks_like_none(as_root, as_role, other, who):
+    """Values that only the other tenant's row contains."""
     connection = bent(as_role, who, of_tenant(other))
     tried = 0
     for table in TABLES:
@@ -157,7 +160,7 @@ def test_another_tenants_row_looks_like_none(as_root, as_role, other, who):
             values_of(as_root, table, f"organization_id = '{other.organization}'")
         ):
             (held,) = as_root.execute(f"select count(*) from {table} where {column} = {value}").fetchone()
-            assert held > 0  # control: the row is there
+            assert held > 0  # control: the row exists
             there, not_there = f"t.{column} = {value}", f"t.{column} = {absent}"
             contradicted = who in OWN and column in OWN[who][2].split()
             for shape, one, none in pairs(connection, table, there, not_there, other.organization, first=n == 0):
@@ -167,7 +170,7 @@ def test_another_tenants_row_looks_like_none(as_root, as_role, other, who):
 
 
 @pytest.mark.parametrize("who", OWN)
-def test_another_members_row_looks_like_none(as_root, as_role, cast, who):
+def test_a_row_of_another_member_looks_like_none(as_root, as_role, cast, who):
     """Within one tenant, by a role's own id."""
     as_root.execute("update claims set assigned_to = %s where claim_id = %s", [cast.paul, cast.bens_claim])
     variable, whose, own = OWN[who]
@@ -188,10 +191,10 @@ def test_another_members_row_looks_like_none(as_root, as_role, cast, who):
 
 
 @pytest.mark.parametrize("who", PEOPLE)
-def test_a_plan_that_was_kept_says_no_more(as_root, as_role, cast, other, who):
-    """Prepared in a genuine context, planned once for all, run in a changed one: the planner asks nothing any more."""
+def test_a_kept_plan_reveals_no_more(as_root, as_role, cast, other, who):
+    """Prepared in a valid context with a generic plan, and run in a changed context: nothing is planned any more."""
     connection = as_role(who)
-    connection.prepare_threshold = None  # else psycopg forgets what is prepared at every rollback
+    connection.prepare_threshold = None  # otherwise psycopg forgets prepared statements at every rollback
     connection.execute("set local plan_cache_mode = force_generic_plan")
     given = of_tenant(other) | ({OWN[who][0]: other.ids[OWN[who][1]]} if who in OWN else {})
     tried = 0
@@ -215,8 +218,8 @@ def test_a_plan_that_was_kept_says_no_more(as_root, as_role, cast, other, who):
 
 
 @pytest.mark.parametrize("who", PEOPLE)
-def test_a_change_while_a_statement_runs_says_no_more(as_root, as_role, cast, other, who):
-    """The variable is genuine when the statement begins, and another tenant's before it comes to the table."""
+def test_a_change_during_a_statement_reveals_no_more(as_root, as_role, cast, other, who):
+    """The variable is valid when the statement starts, and another tenant's before the scan of the table."""
     as_root.execute(SETS)
     connection = as_role(who)
     given = of_tenant(other) | ({OWN[who][0]: other.ids[OWN[who][1]]} if who in OWN else {})
@@ -229,7 +232,7 @@ def test_a_change_while_a_statement_runs_says_no_more(as_root, as_role, cast, ot
         "select (select count(*) from {t} t where {hit}) from (select {changes} offset 0) bent",
         "select {changes}, (select count(*) from {t} t where {hit})",
         "select 1 from {t} t where {hit} and (select {changes}) is not null",
-        # Its own comparison: the planner may scan by it in place of the policy's.
+        # Its own comparison: the planner may use it for the scan in place of the policy's.
         "with bent as materialized (select {changes}, set_config('app.x', '{organization}', true)) "
         "select 1 from bent, {t} t where organization_id = current_setting('app.x')::uuid and {hit}",
     ]
@@ -255,8 +258,8 @@ def test_a_change_while_a_statement_runs_says_no_more(as_root, as_role, cast, ot
     assert tried > 100
 
 
-def test_a_policy_that_asks_late_does_tell(as_root, as_role, other):
-    """Control: where only `<table>_context` asks, and raises, it is asked once a row has passed the index condition."""
+def test_control_a_policy_that_is_evaluated_late_reveals_a_row(as_root, as_role, other):
+    """If only `<table>_context` checks the context, it is evaluated after a row has passed the index condition."""
     asks = "using (context.matches(organization_id, (select context.required_id(current_user))))"
     for table in TABLES:
         as_root.execute(
@@ -276,8 +279,8 @@ def test_a_policy_that_asks_late_does_tell(as_root, as_role, other):
     assert len(telling) >= 10
 
 
-def test_an_equality_of_the_callers_own_takes_no_policys_place(as_root, as_role, cast, other):
-    """The planner keeps one of several equalities, and an expression of the caller's may change while the statement runs."""
+def test_an_equality_of_the_caller_replaces_no_policy(as_root, as_role, cast, other):
+    """The planner keeps one of several equalities, and an expression of the caller's may change during the statement."""
     as_root.execute(SETS)
     sql = "select organization_id, set_config('app.x', '{0}', true) from claims where organization_id = current_setting('app.x')::uuid"
     ways = [sql, sql + " order by created_at", "declare seen cursor for " + sql]
@@ -299,7 +302,7 @@ def test_an_equality_of_the_callers_own_takes_no_policys_place(as_root, as_role,
         return found
 
     assert seen(as_role("alma")) == {cast.organization}
-    # Control: where the verified id is compared by a plain equality alone.
+    # Control: the verified id is compared by a plain equality alone.
     as_root.execute("drop policy claims_context on claims")
     assert seen(as_role("alma")) == {cast.organization, other.organization}
 
@@ -325,31 +328,31 @@ def test_a_variable_set_by_hand_is_no_context(settings, value):
 
 
 CHEAP = {"sampled": "{t} tablesample system (100)", "by its place": "{t}", "every row": "{t}"}
-"""Ways to reach rows that no index condition of a policy leaves out."""
+"""Ways to reach rows that no index condition of a policy excludes."""
 OF_OTHERS = {
     "pia": "assigned_to is distinct from '{pia}'",
     "ana": "provider_id <> '{provider}'",
     "tom": "patient_id <> '{patient}' or status = 'draft'",
 }
-"""Claims of its own organization that each may not read."""
+"""Claims of their own organization that each role may not read."""
 
 
 def cheap_pairs(
     as_root: psycopg.Connection[Any], connection: psycopg.Connection[Any], table: str, condition: str
 ) -> Iterator[tuple[str, str, str, str]]:
-    """(way, column, what a cheap leakproof condition of the caller's showed of a hidden row, and of none)."""
+    """(way, column, result of a cheap leakproof condition for a hidden row, and for none)."""
     for column, value, absent in values_of(as_root, table, condition):
         elsewhere = f"select exists (select from {table} where ({condition}) is not true and {column} = {value})"
         if value.endswith("::bytea") or not may_read(connection, table, column):
             continue
-        if as_root.execute(elsewhere).fetchone() == (True,):  # a row that is not hidden holds the same
+        if as_root.execute(elsewhere).fetchone() == (True,):  # a row that is not hidden contains the same value
             continue
         place = as_root.execute(f"select ctid::text from {table} where ({condition}) and {column} = {value}").fetchone()
         assert place
         for way, source in CHEAP.items():
             shown = []
             for one in (value, absent):
-                # The sub-select runs only for a row that fits: it fails, and that would tell.
+                # The sub-select runs only for a matching row: its error would reveal the row.
                 asked = (
                     f"case when {column} = any (array[{one}]) then (select 1 / floor(random())::int) end is not null"
                 )
@@ -361,8 +364,8 @@ def cheap_pairs(
 
 
 @pytest.mark.parametrize("who", PEOPLE)
-def test_a_cheap_condition_is_not_asked_of_another_tenants_row(as_root, as_role, other, who):
-    """PostgreSQL asks leakproof conditions in the order of their cost, a policy's and the caller's alike."""
+def test_a_cheap_condition_is_not_evaluated_for_another_tenants_row(as_root, as_role, other, who):
+    """PostgreSQL evaluates leakproof conditions in the order of their cost, a policy's and the caller's alike."""
     connection = as_role(who)
     tried = 0
     for table in TABLES:
@@ -374,7 +377,7 @@ def test_a_cheap_condition_is_not_asked_of_another_tenants_row(as_root, as_role,
             assert there == not_there, (table, column, way)
             tried += 1
     assert tried > 30
-    # Control: where the policy compares with an operator.
+    # Control: the policy compares with an operator.
     as_root.execute(
         "alter policy claims_context on claims to public "
         "using (case when organization_id = (select context.verified_id(current_user)) then true end)"
@@ -385,8 +388,8 @@ def test_a_cheap_condition_is_not_asked_of_another_tenants_row(as_root, as_role,
 
 
 @pytest.mark.parametrize("who", OF_OTHERS)
-def test_a_cheap_condition_is_not_asked_of_another_members_claim(as_root, as_role, cast, who):
-    """Nor of a draft of one's own."""
+def test_a_cheap_condition_is_not_evaluated_for_another_members_claim(as_root, as_role, cast, who):
+    """Nor for a draft of the caller's own organization."""
     as_root.execute("set session_replication_role = replica")
     draft = "insert into claims (organization_id, claim_number, patient_id, provider_id, diagnosis_code, amount_cents, service_date, "
     as_root.execute(
@@ -402,7 +405,7 @@ def test_a_cheap_condition_is_not_asked_of_another_members_claim(as_root, as_rol
 
     assert len(told()) > 10
     assert [one for one in told() if one[2] != one[3]] == []
-    # Control: where the policies compare with operators.
+    # Control: the policies compare with operators.
     as_root.execute(
         "create or replace function context.matches(of_row uuid, of_context uuid) returns boolean "
         "language sql immutable return case when of_row = of_context then true end"
@@ -413,8 +416,8 @@ def test_a_cheap_condition_is_not_asked_of_another_members_claim(as_root, as_rol
 @pytest.mark.parametrize(
     "condition", ["notes is not null", "(array[null, null, null, null, null, null, null, true])[version]"]
 )
-def test_a_condition_that_costs_nothing_is_asked_before_any_policy(as_root, as_role, other, condition):
-    """What sql/README.md names as left open: empty columns and small integers, of a row whose organization does not show."""
+def test_a_condition_without_cost_is_evaluated_before_any_policy(as_root, as_role, other, condition):
+    """The open point in sql/README.md: empty columns and small integers, of a row whose organization is not revealed."""
     as_root.execute("set session_replication_role = replica")
     as_root.execute("update claims set notes = null, version = 1")
     connection = as_role("alma")

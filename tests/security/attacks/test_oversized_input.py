@@ -1,4 +1,7 @@
-"""Bodies that are too deep, too long or no text, numbers and dates at the end of the world: 400 or 413, and nothing stored."""
+"""Oversized input: bodies that are too deep, too long or no text, extreme numbers and dates.
+
+400 or 413, and nothing is stored.
+"""
 
 import json
 import tracemalloc
@@ -23,12 +26,12 @@ INSTANTS = ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59", "0001-01-01T00:
 
 
 def takes(schema: Any, *kinds: str) -> bool:
-    """Whether a position takes one of these types or formats."""
+    """Whether a position accepts one of these types or formats."""
     return any(one.get("type") in kinds or one.get("format") in kinds for one in (schema, *schema.get("anyOf", [])))
 
 
 def written(operation: Operation, who: Any, field: str, token: str) -> bytes:
-    """A good body with the field in it as these very characters."""
+    """A valid body with these characters as the field's value."""
     outer, _, inner = field.partition(".")
     rest = {name: value for name, value in operation.bodies(who)[0].items() if name != outer}
     text = f'{{"{inner}": {token}}}' if inner else token
@@ -36,7 +39,7 @@ def written(operation: Operation, who: Any, field: str, token: str) -> bytes:
 
 
 async def test_a_body_that_is_too_deep_is_refused(client, as_user, as_root, cast):
-    """Ten thousand levels, wherever a reader would go down: as the whole, in a field, in what is ignored."""
+    """Ten thousand levels, in every place where a parser would recurse: the body, a field, an ignored field."""
     before = stored(as_root)
     deep = ["[" * 10_000 + "]" * 10_000, '{"a":' * 10_000 + "1" + "}" * 10_000, "[" * 100_000, '[{"a":' * 20_000]
     for operation in filter(lambda one: one.fields, await described(client)):
@@ -72,8 +75,8 @@ async def test_a_body_that_is_too_long_is_refused_unread(client, as_user, as_roo
     assert stored(as_root) == before
 
 
-async def test_one_long_line_of_an_import_is_not_held_in_memory():
-    """Nor does it hide the line after it."""
+async def test_a_long_line_of_an_import_is_not_kept_in_memory():
+    """The line after it is still imported."""
 
     async def body() -> AsyncIterator[bytes]:
         for _ in range(40):
@@ -93,8 +96,8 @@ async def test_one_long_line_of_an_import_is_not_held_in_memory():
     assert peak < 8_000_000
 
 
-async def test_text_that_is_none_is_refused(client, as_user, as_root, cast):
-    """NUL, half a surrogate pair, bytes that are no UTF-8, text that never ends."""
+async def test_invalid_text_is_refused(client, as_user, as_root, cast):
+    """NUL, half a surrogate pair, bytes that are no UTF-8, a string without end."""
     before = stored(as_root)
     for operation in await described(client):
         for field in (name for name, schema in operation.fields.items() if takes(schema, "string")):
@@ -111,7 +114,7 @@ async def test_text_that_is_none_is_refused(client, as_user, as_root, cast):
     assert stored(as_root) == before
 
 
-async def test_a_number_that_is_none_is_no_failure(client, as_user, cast):
+async def test_an_invalid_number_causes_no_server_error(client, as_user, cast):
     tried = 0
     for operation in await described(client):
         for field in (name for name, schema in operation.fields.items() if takes(schema, "number", "integer")):
@@ -132,8 +135,8 @@ async def test_a_number_that_is_none_is_no_failure(client, as_user, cast):
     assert failed_fields(stated) == ["amount"]
 
 
-async def test_a_day_at_the_end_of_the_world_is_no_failure(client, as_user, as_root, cast):
-    """Nor an instant whose offset takes it out of the calendar, nor one that is a number."""
+async def test_an_extreme_date_causes_no_server_error(client, as_user, as_root, cast):
+    """Nor a time whose offset leads out of the calendar, nor one that is a number."""
     for operation in await described(client):
         for kind, tokens in (("date", DAYS), ("date-time", INSTANTS)):
             for field in (name for name, schema in operation.fields.items() if takes(schema, kind)):

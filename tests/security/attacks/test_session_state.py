@@ -1,4 +1,4 @@
-"""What SQL injected into one request leaves in its session: nothing of it reaches the next request on that connection."""
+"""Session state left by SQL injected into one request: none of it reaches the next request on that connection."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +11,8 @@ from app.database.connection import Rows
 from app.database.context import BEGIN_CONTEXT
 from app.database.pool import Pool
 from app.errors import Unavailable
-from tests.conftest import SIGNER, caller, until
+from tests.support.cast import SIGNER, caller
+from tests.support.clients import until
 
 LEFT = {
     "settings": "select name || ' = ' || setting from pg_settings where source = 'session'",
@@ -24,7 +25,7 @@ LEFT = {
     "read only": "select current_setting('transaction_read_only')",
     "isolation": "select current_setting('transaction_isolation')",
 }
-"""What a request finds in its session, each as a text."""
+"""The state of the session for a request, each as a text."""
 ATTACKS = [
     "set statement_timeout = 0",
     "set statement_timeout = 1",
@@ -53,12 +54,15 @@ ATTACKS = [
     "listen procrastinate_any_queue",
 ]
 ALONE = ("set session authorization",)
-"""Attacks that leave nothing by themselves."""
+"""Attacks that leave no state by themselves."""
 
 
 @pytest.fixture
 async def open_pool(settings, as_root) -> AsyncIterator[Callable[..., Pool]]:
-    """A pool of one connection as claims_api, which may do here what sql/deploy/roles.sql takes from it: the reset is the second lock."""
+    """A pool of one connection as claims_api.
+
+    The login has the rights that sql/deploy/roles.sql revokes, because the reset is the second guard.
+    """
     as_root.execute(
         "grant execute on function pg_advisory_lock(bigint), pg_advisory_lock(integer, integer), pg_advisory_lock_shared(bigint), "
         "pg_lock_status() to public"
@@ -81,7 +85,7 @@ async def ask(pool: Pool, *statements: str) -> list[Rows]:
 
 
 async def left(pool: Pool) -> dict[str, list[str]]:
-    """What the next request on the connection finds."""
+    """The state that the next request on the connection finds."""
     rows = await ask(pool, *LEFT.values())
     return {name: [one for (one,) in found] for name, found in zip(LEFT, rows, strict=True)}
 
@@ -92,7 +96,7 @@ async def backend(pool: Pool) -> int:
 
 @pytest.fixture(params=["direct", "pooler"])
 def reached(request, monkeypatch) -> str:
-    """Whether the API sees the server's own process, or cannot know which one it reaches."""
+    """Whether the API reaches the server's own process, or cannot know which one it reaches."""
     if request.param == "pooler":
 
         async def hidden(_own):
@@ -103,12 +107,12 @@ def reached(request, monkeypatch) -> str:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-async def test_nothing_of_a_session_reaches_the_next_request(open_pool, reached, attack):
+async def test_no_state_of_a_session_reaches_the_next_request(open_pool, reached, attack):
     pool, careless = await open_pool(), await open_pool(resets=False)
     clean, pid = await left(pool), await backend(pool)
     await ask(pool, attack)
     after = await left(pool)
-    if reached == "pooler":  # these end with the transaction that has begun, and sql/README says so
+    if reached == "pooler":  # these end with the running transaction, as sql/README.md documents
         after |= {name: clean[name] for name in ("read only", "isolation", "channels")}
         assert (await left(pool))["channels"] == clean["channels"]
     assert after == clean
@@ -121,7 +125,7 @@ async def test_nothing_of_a_session_reaches_the_next_request(open_pool, reached,
             assert attack == "set statement_timeout = 1"
 
 
-async def test_a_request_that_fails_leaves_nothing_either(open_pool, reached):
+async def test_a_failed_request_leaves_no_state_either(open_pool, reached):
     pool = await open_pool()
     clean = await left(pool)
     with pytest.raises(psycopg.errors.DivisionByZero):
@@ -129,8 +133,8 @@ async def test_a_request_that_fails_leaves_nothing_either(open_pool, reached):
     assert await left(pool) == clean
 
 
-async def test_a_lock_does_not_outlive_its_request(open_pool, as_root):
-    """It is given up when the request has ended, not when the next one begins."""
+async def test_a_lock_ends_with_its_request(open_pool, as_root):
+    """It is released when the request has ended, not when the next one begins."""
     pool, careless = await open_pool(), await open_pool(resets=False)
     held = "select count(*) from pg_locks where locktype = 'advisory' and objid = 4711"
     await ask(careless, "select pg_advisory_lock(4711)")
@@ -138,10 +142,10 @@ async def test_a_lock_does_not_outlive_its_request(open_pool, as_root):
     await ask(careless, "select pg_advisory_unlock_all()")
     await ask(pool, "select pg_advisory_lock(4711)")
 
-    async def given_up():
+    async def released():
         return as_root.execute(held).fetchone() == (0,)
 
-    await until(given_up)
+    await until(released)
 
 
 async def test_an_open_transaction_ends_with_its_connection(open_pool, as_root):
@@ -156,8 +160,8 @@ async def test_an_open_transaction_ends_with_its_connection(open_pool, as_root):
     await until(gone)
 
 
-async def test_our_statements_can_be_neither_named_nor_replaced(open_pool, as_root):
-    """Each has a name of 128 random bits; a statement under a name of the caller's own is never ours."""
+async def test_prepared_statements_can_be_neither_named_nor_replaced(open_pool, as_root):
+    """Each has a name of 128 random bits. A statement under a name of the caller's is never used by the API."""
     pool = await open_pool()
     ours = "select 42"
     for _ in range(3):
@@ -165,18 +169,18 @@ async def test_our_statements_can_be_neither_named_nor_replaced(open_pool, as_ro
     names = await ask(pool, "select 1", *(f"prepare s{n} as select 13" for n in range(1, 9)))
     assert names[0] == [(1,)]
     assert (await ask(pool, ours))[0] == [(42,)]
-    as_root.execute("grant execute on function pg_prepared_statement() to public")  # closed by sql/deploy/roles.sql
+    as_root.execute("grant execute on function pg_prepared_statement() to public")  # revoked by sql/deploy/roles.sql
     (found,) = await ask(pool, "select name from pg_prepared_statements where statement = 'select 42'")
     ((name,),) = found
     assert len(name) == 32
     pid = await backend(pool)
-    await ask(pool, f'deallocate "{name}"', f'prepare "{name}" as select 13')  # control: who knew it could
+    await ask(pool, f'deallocate "{name}"', f'prepare "{name}" as select 13')  # control: with its name it could be
     assert (await ask(pool, ours))[0] == [(13,)]
     assert await backend(pool) == pid
 
 
-async def test_a_session_without_our_statements_is_given_up(open_pool):
-    """The reset that follows is one of them: the next request has another session."""
+async def test_a_session_without_its_prepared_statements_is_closed(open_pool):
+    """The reset that follows is one of them, so the next request has another session."""
     pool = await open_pool()
     pid = await backend(pool)
     with pytest.raises(psycopg.errors.InvalidSqlStatementName):
@@ -184,8 +188,8 @@ async def test_a_session_without_our_statements_is_given_up(open_pool):
     assert await backend(pool) != pid
 
 
-async def test_a_signature_of_one_connection_enters_no_other(open_pool, settings, cast):
-    """What the API signs for one backend is worth nothing on another one."""
+async def test_a_signature_of_one_connection_is_invalid_on_another(open_pool, settings, cast):
+    """The API signs for one backend, and the signature is invalid on any other."""
     pool = await open_pool()
     enter = SIGNER.sign_context(caller(cast, "alma"), request_id="x", address="", source="api", read_only=False)
     assert (await pool.fetch([(BEGIN_CONTEXT, enter)]))[0] == [("claims_admin",)]  # control
@@ -198,8 +202,8 @@ async def test_a_signature_of_one_connection_enters_no_other(open_pool, settings
         assert elsewhere.execute(BEGIN_CONTEXT, enter | {"proof": own}).fetchone() == ("claims_admin",)  # control
 
 
-async def test_a_call_that_overruns_is_ended_on_the_server(open_pool, as_root, monkeypatch):
-    """A statement lifts its own time limit; the call is given up, ended, and counts as a connection until it has ended."""
+async def test_a_call_beyond_its_time_limit_is_cancelled_on_the_server(open_pool, as_root, monkeypatch):
+    """A statement may lift its own timeout. The call is cancelled, and counts as a connection until it has ended."""
     monkeypatch.setattr(pool_module, "ANSWER_TICKS", 3)
     pool = await open_pool()
     running = "select count(*) from pg_stat_activity where query like '%%pg_sleep%%' and state = 'active' and pid <> pg_backend_pid()"
@@ -225,14 +229,14 @@ async def test_a_call_that_overruns_is_ended_on_the_server(open_pool, as_root, m
 
 @pytest.mark.parametrize("copy", ["copy (select 1) to stdout", "copy (select 1 where false) to stdout"])
 async def test_copy_loses_its_connection_and_no_other(open_pool, as_root, copy):
-    """libpq takes no COPY between statements that were sent together."""
+    """libpq allows no COPY in a pipeline."""
     pool = await open_pool()
     with pytest.raises((Unavailable, psycopg.Error)):
         await asyncio.wait_for(ask(pool, copy), 5)
     assert await asyncio.wait_for(ask(pool, "select 1"), 5) == [[(1,)]]
 
 
-async def test_what_a_sequence_gave_reaches_no_other_request(open_pool, reached, as_root):
+async def test_the_value_of_a_sequence_reaches_no_other_request(open_pool, reached, as_root):
     as_root.execute("create sequence app.given; grant usage on sequence app.given to claims_api")
     pool, careless = await open_pool(), await open_pool(resets=False)
     for one in (pool, careless):

@@ -1,4 +1,4 @@
-"""SQL, templates, control characters and monsters in every field, parameter and path: data, or a 400, and never more."""
+"""SQL, templates, control characters and long texts in every field, parameter and path: stored as text, or 400."""
 
 import json
 from typing import Any
@@ -32,12 +32,12 @@ TAKEN_WITH: dict[str, Json] = {
     "PATCH /api/claims/{id} denialCode": {"status": "rejected", "denialReason": "x"},
     "POST /api/claims/bulk-status-update denialReason": {"status": "rejected"},
 }
-"""What else a field needs to get as far as the database."""
+"""The other values that a field needs to reach the database."""
 
 
 @pytest.fixture
 def reset(as_root) -> Any:
-    """Puts the claims back to where they can be moved, past all rules."""
+    """Resets the claims' statuses, past all rules."""
     as_root.execute("set session_replication_role = replica")
 
     def back() -> None:
@@ -47,20 +47,20 @@ def reset(as_root) -> Any:
 
 
 def found(data: Any, field: str) -> Any:
-    """The field in an answer's data; None where answers don't show it."""
+    """The field in a response's data; None if responses do not contain it."""
     for name in field.split("."):
         data = data.get(name) if isinstance(data, dict) else None
     return data
 
 
 def body_with(operation: Operation, who: Any, field: str, value: Any) -> Json:
-    """The first good body that shows the field, or else takes it, with the value in it."""
+    """The first valid body whose response contains the field, or else that accepts it, with the value in it."""
     bodies = operation.bodies(who)
     body = next((one for one in bodies if field in one), bodies[0])
     return with_field(body | TAKEN_WITH.get(f"{operation.name} {field}", {}), field, value)
 
 
-async def test_text_in_a_body_is_data(client, as_user, as_root, cast, reset):
+async def test_text_in_a_body_is_stored_as_text(client, as_user, as_root, cast, reset):
     before, unchanged = stored(as_root), 0
     for operation in await described(client):
         for nth, (field, schema) in enumerate(operation.fields.items()):
@@ -75,7 +75,7 @@ async def test_text_in_a_body_is_data(client, as_user, as_root, cast, reset):
                     assert failed_fields(answer), (operation.name, field, sent, answer.text)
                 elif answer.is_success and not operation.lines and answer.content:
                     shown = found(answer.json()["data"], field)
-                    if "invitations" in operation.path:  # whose emails are kept in lower case
+                    if "invitations" in operation.path:  # emails are stored in lower case
                         shown, sent = shown.lower(), sent.lower()
                     assert shown in (None, sent), (operation.name, field)
                     unchanged += shown == sent
@@ -83,8 +83,8 @@ async def test_text_in_a_body_is_data(client, as_user, as_root, cast, reset):
     assert stored(as_root).keys() == before.keys()
 
 
-async def test_text_that_was_taken_reads_the_same_everywhere(as_user, as_root, cast):
-    """In the claim, its history, its list and both exports, whichever way it came in."""
+async def test_accepted_text_is_the_same_everywhere(as_user, as_root, cast):
+    """In the claim, its history, its list and both exports, whatever way it was sent."""
     alma, lines = as_user("alma"), []
     for number, text in enumerate(TEXTS):
         line = {"patientId": str(cast.tom_patient), "providerId": str(cast.ana_provider), "diagnosisCode": "E11.9", "amount": 1,
@@ -94,9 +94,9 @@ async def test_text_that_was_taken_reads_the_same_everywhere(as_user, as_root, c
         "POST", "/api/claims/import", content="\n".join(lines), headers={"Content-Type": "application/x-ndjson"}
     )
     assert answer.text.count('"created"') == len(TEXTS)
-    length_prefixed = (await alma.get("/api/claims?claimNumber=T-&limit=100")).json()["data"]
+    listed = (await alma.get("/api/claims?claimNumber=T-&limit=100")).json()["data"]
     exported = (await alma.get("/api/claims/export?claimNumber=T-")).content.decode().split("\n")[:-1]
-    for found_ in (length_prefixed, [json.loads(line) for line in exported]):
+    for found_ in (listed, [json.loads(line) for line in exported]):
         assert {one["claimNumber"]: one["notes"] for one in found_} == {
             f"T-{number:02}{text}"[:64]: text for number, text in enumerate(TEXTS)
         }
@@ -109,8 +109,8 @@ async def test_text_that_was_taken_reads_the_same_everywhere(as_user, as_root, c
         assert history[-1]["reason"] == text
 
 
-async def test_text_in_a_query_finds_nothing_it_should_not(client, as_user, as_root, cast):
-    """Least of all by being a pattern: % and _ stand for themselves."""
+async def test_text_in_a_query_finds_only_matching_rows(client, as_user, as_root, cast):
+    """% and _ are not patterns."""
     before, asked = stored(as_root), 0
     for operation in filter(lambda one: one.method == "GET", await described(client)):
         for nth, name in enumerate(operation.query):
@@ -127,7 +127,7 @@ async def test_text_in_a_query_finds_nothing_it_should_not(client, as_user, as_r
     assert stored(as_root) == before
 
 
-async def test_bytes_that_are_no_text_in_a_url_are_no_failure(client, as_user, as_root, cast):
+async def test_invalid_utf_8_in_a_url_causes_no_server_error(client, as_user, as_root, cast):
     before = stored(as_root)
     raw = [
         "%ff",

@@ -1,4 +1,4 @@
-"""Every check of sql/audit: nothing found on a fresh database, the planted fault found, nothing once it is mended."""
+"""Every check of sql/audit: no finding on a fresh database, the injected fault is found, and no finding after its remedy."""
 
 import os
 import subprocess
@@ -10,13 +10,13 @@ import psycopg
 import pytest
 
 from app.operations import migrate
-from tests.conftest import until
+from tests.support.clients import until
 
 CHECKS = sorted((migrate.SQL / "audit").glob("[0-9]*.sql"))
 
 
 class Fault(NamedTuple):
-    """What plants it, how the objects found must begin, and what mends it: the remedy that the check names, unless given."""
+    """A fault: its statement, the beginning of the findings' names, and the remedy. Without one the check's own is used."""
 
     change: str
     named: str
@@ -45,7 +45,7 @@ NEW = "create function auth.new(uuid) returns int language sql security definer 
 DATABASE = "do $$ begin execute format('alter database %I set app.role = admin', current_database()); end $$"
 ON_DATABASE = "do $$ begin execute format('grant {} on database %I to {}', current_database()); end $$"
 SET_DATABASE = "do $$ begin execute format('alter {} %I set {}', current_database()); end $$"
-# These two roles are made only where they do not exist yet.
+# These two roles are created only if they do not exist yet.
 REPORTING, OPERATOR = (
     f"do $$ begin if to_regrole('{name}') is null then create role {name} nologin; end if; end $$; "
     for name in ("claims_reporting", "claims_operator")
@@ -95,11 +95,13 @@ FAULTS = {
         Fault(ENTERED.format("restrictive to claims_admin"), "app.users", ENTERED.format("restrictive")),
         Fault(ENTERED.format("permissive"), "app.users", ENTERED.format("restrictive")),
         Fault("alter policy users_requires_context on users using (true)", "app.users"),
-        Fault("alter policy users_requires_context on users using (organization_id = (select context.required_id(current_user)) or active)", "app.users"),
+        Fault("alter policy users_requires_context on users "
+              "using (organization_id = (select context.required_id(current_user)) or active)", "app.users"),
         Fault("alter policy users_requires_context on users to claims_admin", "app.users"),
         Fault(f"create table extra (organization_id uuid); create policy extra_tenant on extra as restrictive using {TENANT}", "app.extra"),
-        # What is no plain equality gives the planner nothing to check above the scan.
-        Fault("alter policy users_requires_context on users using (context.matches(organization_id, (select context.required_id(current_user))))", "app.users"),
+        # Without a plain equality the planner has nothing to check above the scan.
+        Fault("alter policy users_requires_context on users "
+              "using (context.matches(organization_id, (select context.required_id(current_user))))", "app.users"),
         Fault("alter policy users_requires_context on users rename to users_z", "app.users",
               "alter policy users_z on users rename to users_requires_context"),
         Fault("alter policy users_tenant on users rename to users_a", "app.users", "alter policy users_a on users rename to users_tenant"),
@@ -123,7 +125,8 @@ FAULTS = {
             ("context.variable('user_id')", " or context.matches(assigned_to, (select context.verified_id(current_user, 'user_id')))"),
             ("context.variable('user_id')", " and context.matches(assigned_to, (select context.verified_id(current_user, 'provider_id')))"),
             ("context.variable('user_id')", " and context.matches(provider_id, (select context.verified_id(current_user, 'user_id')))"),
-            ("context.variable('user_' || 'id')", " and context.matches(assigned_to, (select context.verified_id(current_user, 'user_id')))"),
+            ("context.variable('user_' || 'id')",
+             " and context.matches(assigned_to, (select context.verified_id(current_user, 'user_id')))"),
             ("(select context.verified_id(current_user, 'user_id'))", ""),
             ("any (array(select context.verified_id(current_user, 'user_id')))", ""))),
         Fault("alter policy claims_admin_insert on claims with check (organization_id = organization_id())",
@@ -138,13 +141,15 @@ FAULTS = {
               "app.claims: claims_admin_select"),
         Fault("alter policy claims_context on claims using (context.matches(organization_id, context.verified_id(current_user)))",
               "app.claims: claims_context"),
-        Fault("alter policy claims_requires_context on claims using (organization_id = context.required_id(current_user))", "app.claims: claims_requires_context"),
+        Fault("alter policy claims_requires_context on claims using (organization_id = context.required_id(current_user))",
+              "app.claims: claims_requires_context"),
         Fault("alter policy claims_context on claims using (case when organization_id = (select context.verified_id(claims.status::name)) "
               "then true end)", "app.claims: claims_context"),
         Fault("alter policy claims_context on claims using (context.matches(organization_id, (select context.required_id(current_user))))",
               "app.claims: claims_context"),
         Fault("alter policy claims_provider_select on claims using (provider_id = context.variable('provider_id') "
-              "and context.matches(provider_id, (select context.required_id(current_user, 'provider_id'))))", "app.claims: claims_provider_select"),
+              "and context.matches(provider_id, (select context.required_id(current_user, 'provider_id'))))",
+              "app.claims: claims_provider_select"),
     ],
     "030": [
         Fault(
@@ -159,13 +164,13 @@ FAULTS = {
     "031": [
         Fault(
             "alter table patients add unique (patient_id); alter table invitations "
-            "add constraint of_anybody foreign key (patient_id) references patients (patient_id)",
-            "app.invitations: of_anybody",
-            "alter table invitations drop constraint of_anybody",
+            "add constraint unscoped foreign key (patient_id) references patients (patient_id)",
+            "app.invitations: unscoped",
+            "alter table invitations drop constraint unscoped",
         ),
         Fault(
-            "create table notes (tenant uuid, claim_id uuid, constraint of_anybody foreign key (tenant, claim_id) references claims)",
-            "app.notes: of_anybody",
+            "create table notes (tenant uuid, claim_id uuid, constraint unscoped foreign key (tenant, claim_id) references claims)",
+            "app.notes: unscoped",
             "alter table notes rename tenant to organization_id",
         ),
     ],
@@ -519,11 +524,11 @@ HARMLESS = [
     "create view all_claims with (security_invoker = true) as select * from claims",
     "set local local_preload_libraries = 'auto_explain'",
 ]
-"""Changes that no check may report: the exceptions that the files name, and what belongs to another application on the same server."""
+"""Changes that no check may report: the exceptions named in the files, and objects of another application on the same server."""
 
 
 def find(connection: psycopg.Connection[Any], path: Path, login: str = "claims_auditor") -> list[tuple[str, ...]]:
-    """Findings of the check, run as the login. Prepared, so that more than one statement is an error."""
+    """Findings of the check, run as the login. It is prepared, so that more than one statement is an error."""
     connection.execute(f"set session authorization {login}")
     cursor = connection.execute(path.read_bytes(), prepare=True)
     found = cursor.fetchall()
@@ -546,9 +551,9 @@ def test_a_fresh_database_is_healthy(as_root):
 
 
 @pytest.mark.parametrize("path", CHECKS, ids=lambda path: path.stem)
-def test_check_finds_its_fault_until_it_is_mended(as_root, path):
+def test_a_check_finds_its_fault_until_the_remedy(as_root, path):
     for fault in FAULTS[path.name[:3]]:
-        # Roles belong to the whole server: what is planted is never committed.
+        # Roles belong to the whole server: the injected fault is never committed.
         with as_root.transaction(force_rollback=True):
             assert find(as_root, path) == [], fault
             as_root.execute(fault.change)
@@ -562,13 +567,13 @@ def test_check_finds_its_fault_until_it_is_mended(as_root, path):
 
 
 @pytest.mark.parametrize("harmless", HARMLESS, ids=range(len(HARMLESS)))
-def test_what_is_no_fault_is_not_reported(as_root, harmless):
+def test_an_allowed_change_is_not_reported(as_root, harmless):
     with as_root.transaction(force_rollback=True):
         as_root.execute(harmless)
         assert {path.name: found for path in CHECKS if (found := find(as_root, path))} == {}
 
 
-def test_an_administrator_is_told_of_session_preload_libraries(as_root):
+def test_an_administrator_gets_findings_about_session_preload_libraries(as_root):
     """PostgreSQL does not show the setting to claims_auditor."""
     (path,) = (path for path in CHECKS if path.name.startswith("092"))
     with as_root.transaction(force_rollback=True):
@@ -579,7 +584,7 @@ def test_an_administrator_is_told_of_session_preload_libraries(as_root):
         assert (named, problem) == ("session_preload_libraries", "loads spy into each session")
 
 
-def test_make_audit_says_what_is_wrong_and_fails(settings, as_root):
+def test_make_audit_prints_the_findings_and_fails(settings, as_root):
     def audit():
         call = ["make", "audit", f"BIN={Path(sys.executable).parent}", "-o", ".venv/.installed"]
         # Not as a part of the `make test` that may be running this.
@@ -593,16 +598,15 @@ def test_make_audit_says_what_is_wrong_and_fails(settings, as_root):
     status, said = audit()
     assert status != 0
     assert "011 force missing\n    app.claims\n" in said
-    as_root.execute(
-        "alter schema app rename to elsewhere"
-    )  # where nothing is ours, nothing is wrong, and nothing healthy
+    # Without objects of the project there is no finding, and no success.
+    as_root.execute("alter schema app rename to elsewhere")
     status, said = audit()
     assert status != 0
     assert "app.claims" in said
     assert "healthy" not in said
 
 
-async def test_a_setting_of_the_server_that_switches_a_guard_off_is_found(settings, as_root):
+async def test_a_setting_of_the_server_that_disables_a_guard_is_found(settings, as_root):
     (check,) = (path for path in CHECKS if path.name.startswith("091_"))
 
     async def shown() -> list[str]:

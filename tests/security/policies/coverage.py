@@ -1,10 +1,10 @@
-"""A pytest plugin: which policies the tests exercised, as pgrls counts it. A whole run that leaves one out fails.
+"""A pytest plugin for the coverage of policies, as pgrls counts it. A whole run that leaves a policy out fails.
 
-pgrls's own plugin counts what its own client sends under `set role`. Our statements go through the API's pool, and what claims_auth_definer
-and claims_trigger_definer do happens inside functions and triggers, where no client sees it. So the server keeps every statement, nested
-ones as well, and the role it ran as (pg_stat_statements); pgrls reads tables and commands out of them and says which policies they
-cover: those of the table, for that role and that command. What the cast was planted with does not count. `.pgrls-coverage.json` is
-what `pgrls coverage` reads. Only the embedded server is measured, it is started for it.
+pgrls's own plugin counts the statements of its own client under `set role`. Ours run through the API's pool, and those of
+claims_auth_definer and claims_trigger_definer inside functions and triggers, where no client sees them. So the server records
+every statement, nested ones included, with its role (pg_stat_statements). pgrls parses their tables and commands, and finds the
+policies of the table, the role and the command. The statements that seed the cast do not count. `.pgrls-coverage.json` is the
+input of `pgrls coverage`. Only the embedded server is measured, because it is started with the extension.
 """
 
 import functools
@@ -68,20 +68,20 @@ def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Ite
 
 
 def forget(url: str) -> None:
-    """What is kept of statements so far; a whole run is more than the server has room for."""
+    """Resets the recorded statements; those of a whole run are more than the server keeps."""
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute("create extension if not exists pg_stat_statements")
         admin.execute("select pg_stat_statements_reset()")
 
 
 def collect(config: pytest.Config, url: str) -> None:
-    """What one test exercised."""
+    """Adds the accesses of one test."""
     config.stash[EXERCISED] |= exercised(url)
     forget(url)
 
 
 def exercised(url: str) -> set[ExercisedTuple]:
-    """Who touched which table by which command since the last time that this was forgotten."""
+    """The accesses since the last reset: table, role and command."""
     with psycopg.connect(url) as admin:
         found = admin.execute(STATEMENTS).fetchall()
     return {ExercisedTuple(schema, table, role, did) for role, query in found for schema, table, did in accesses(query)}
@@ -89,13 +89,13 @@ def exercised(url: str) -> set[ExercisedTuple]:
 
 @functools.cache
 def accesses(query: str) -> list[tuple[str | None, str, str]]:
-    """The tables of a statement, by the schema if it says so, each with the command on it."""
+    """The tables of a statement, with their schemas if it names them, each with the command."""
     return exercised_from_sql(query)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """In the process that started the others: what one of them collected."""
+    """In the process that started the others: the accesses that one of them collected."""
     if found := getattr(node, "workeroutput", {}).get("policies"):
         node.config.stash[EXERCISED] |= {ExercisedTuple(*one) for one in found["exercised"]}
         node.config.stash[SCHEMA] = found["schema"]
@@ -119,7 +119,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def whole(config: pytest.Config) -> bool:
-    """Whether every test was to run."""
+    """Whether every test was selected."""
     chosen = config.option.keyword or config.option.markexpr or getattr(config.option, "lf", False)
     return config.args_source is pytest.Config.ArgsSource.TESTPATHS and not chosen
 

@@ -1,7 +1,7 @@
-"""Faults of the database's guard, made from its live catalog: each is one thing less that holds.
+"""Faults of the database's guard, generated from its live catalog: each removes one restriction.
 
-Whatever is added to the schema is mutated from then on; without a probe in probes.py its mutants survive and are named.
-A change that changes nothing (`using (true)` where it is so already) is no mutant.
+Whatever is added to the schema is mutated from then on. Without a probe in probes.py its mutants survive and are named. A change
+without an effect (`using (true)` where it is so already) is no mutant.
 """
 
 import re
@@ -19,9 +19,9 @@ GUARDED = "('app'::regnamespace, 'auth'::regnamespace, 'context'::regnamespace)"
 
 
 class Mutant(NamedTuple):
-    """sql plants it; its name is what stands behind the last "  -- ", or the whole.
+    """sql injects the fault; its name is the text behind the last "  -- ", or the whole.
 
-    about: words of which a probe that may tell has one in its line. role: whose probe it may be. Empty: any.
+    about: words, one of which a relevant probe has in its line. role: the caller of a relevant probe. Empty: any.
     """
 
     sql: str
@@ -34,12 +34,12 @@ class Mutant(NamedTuple):
 
     @property
     def is_of_roles(self) -> bool:
-        """Whether it changes who is who, for the whole server."""
+        """Whether it changes roles, which belong to the whole server."""
         return bool(self.role and not self.about)
 
 
 def policies(connection: Connection) -> Iterator[Mutant]:
-    """Dropped, true instead of its rule, by a variable, without one of its conditions, no check of what is written, for others."""
+    """Dropped, true instead of its rule, by a variable, without one of its conditions, without its check, for other roles."""
     for table, name, permissive, roles, command, rule, check in connection.execute(
         "select format('%I.%I', schemaname, tablename), policyname, permissive = 'PERMISSIVE', roles::text[], cmd, qual, with_check "
         f"from pg_policies where schemaname::regnamespace in {GUARDED}"
@@ -72,7 +72,7 @@ _FOR_THE_PLANNER = re.compile(r"\(\w+ = context\.variable\('(?:user|provider|pat
 
 
 def _weaker(rule: str) -> list[str]:
-    """The rule without one of its conditions, for each; none where it is only one. As pg_get_expr has it: ((a) AND (b))."""
+    """The rule without one of its conditions, for each; none if there is only one. As pg_get_expr formats it: ((a) AND (b))."""
     conditions, depth, start = [], 0, 1
     for place, character in enumerate(rule):
         depth += {"(": 1, ")": -1}.get(character, 0)
@@ -85,7 +85,7 @@ def _weaker(rule: str) -> list[str]:
     return [
         " AND ".join(conditions[:place] + conditions[place + 1 :])
         for place, condition in enumerate(conditions)
-        if not _FOR_THE_PLANNER.match(condition)  # context.matches beside it says the same
+        if not _FOR_THE_PLANNER.match(condition)  # context.matches next to it has the same effect
     ]
 
 
@@ -99,7 +99,7 @@ def tables(connection: Connection) -> Iterator[Mutant]:
 
 
 def roles(connection: Connection) -> Iterator[Mutant]:
-    """With an attribute that gets around everything, or a member of another role."""
+    """With an attribute that bypasses everything, or a member of another role."""
     for (role,) in connection.execute(f"select rolname from {OURS} r").fetchall():
         for attribute in ("bypassrls", "superuser", "createrole"):
             yield Mutant(f"alter role {role} {attribute}", role=role)
@@ -126,7 +126,7 @@ def foreign_keys(connection: Connection) -> Iterator[Mutant]:
 
 
 def grants(connection: Connection) -> Iterator[Mutant]:
-    """Every right on a table that a role, which may use the schema, does not have; a right on columns for the whole table."""
+    """Every right on a table that a role with usage of the schema does not have; a right on columns for the whole table."""
     for privilege, table, role in connection.execute(
         "select lower(privilege), c.oid::regclass::text, r.rolname from pg_class c join pg_namespace n on n.oid = c.relnamespace, "
         f"{OURS} r, "
@@ -147,7 +147,7 @@ def triggers(connection: Connection) -> Iterator[Mutant]:
 
 
 def functions(connection: Connection) -> Iterator[Mutant]:
-    """A definer function that finds its names where the caller says; one for everybody, or for a role that it was not for."""
+    """Definer functions whose names depend on the caller; a function for every role, or for one without the right."""
     for call, about, definer, public, others in connection.execute(
         "select p.oid::regprocedure::text, format('%I.%I(', n.nspname, p.proname), p.prosecdef, "
         "exists (select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a where a.grantee = 0), "
@@ -169,8 +169,10 @@ BODIES = [
     ("context.read_id", "return nullif(", "return null; return nullif("),
     ("context.required_id", "true", "false"),
     ("context.verified_id", "false", "true"),
-    ("context.is_valid", "(current_setting('app.mac'::text, true) = encode(context.hmac_sha256(inner_pad, outer_pad, context.signature_input()), 'hex'::text))", "true"),
-    ("context.is_valid", "ARRAY['claims_auth_definer'::name, 'claims_trigger_definer'::name]", "ARRAY['claims_auth_definer'::name, 'claims_trigger_definer'::name, p_role]"),
+    ("context.is_valid", "(current_setting('app.mac'::text, true) = "
+     "encode(context.hmac_sha256(inner_pad, outer_pad, context.signature_input()), 'hex'::text))", "true"),
+    ("context.is_valid", "ARRAY['claims_auth_definer'::name, 'claims_trigger_definer'::name]",
+     "ARRAY['claims_auth_definer'::name, 'claims_trigger_definer'::name, p_role]"),
     ("context.is_valid", "ARRAY['claims_auth_definer'::name, 'claims_trigger_definer'::name]",
      "ARRAY['claims_auth_definer'::name, 'claims_trigger_definer'::name, 'claims_admin'::name]"),
     ("context.unsigned_id", "r.login = session_user and", ""),
@@ -228,7 +230,7 @@ BODIES = [
     *(("context.signature_input", f"current_setting('app.{name}'::text, true)", "''::text") for name in (
         "organization_id", "user_id", "session_id", "role", "provider_id", "patient_id", "request_id", "address", "source")),
 ]  # fmt: skip
-"""A function that asks for a context or a tenant by itself, what stands in it, and what would let more pass."""
+"""A function that checks a context or a tenant by itself, a part of it, and a weaker replacement."""
 
 
 def bodies(connection: Connection) -> Iterator[Mutant]:
@@ -245,4 +247,4 @@ def bodies(connection: Connection) -> Iterator[Mutant]:
 KINDS = {kind.__name__: kind for kind in (policies, tables, roles, foreign_keys, grants, triggers, functions, bodies)}
 
 EQUIVALENT: dict[str, str] = {}
-"""Mutants that change nothing for anybody, and why. One that is killed after all does not belong here."""
+"""Mutants without an effect, and why. One that is killed after all does not belong here."""

@@ -1,8 +1,8 @@
-"""What every role gets of every table: statements and their outcomes, as data. matrix.py runs them, test_mutants.py says why.
+"""Rights of every role on every table: statements and their outcomes, as data. matrix.py runs them, test_mutants.py checks them.
 
-LINES are statements that everybody tries. An outcome is the number of rows; "ok" for a statement that has none; "-" where a grant is
-missing, "!" where row-level security refuses a row, or else the SQLSTATE. Who is not named gets "-", as_<somebody> what somebody gets.
-Updates and deletes have no where and read no column, so that no policy for select stands in for theirs.
+LINES are statements that every role runs. An outcome is the number of rows; "ok" for a statement without one; "-" where a grant
+is missing, "!" where row-level security refuses a row, or else the SQLSTATE. A role that is not named gets "-", and as_<name> the
+outcome of <name>. Updates and deletes have no where and read no column, so that no policy for select applies in place of theirs.
 alma, pia, ana and tom act in north; every table has as many rows again in south.
 """
 
@@ -11,7 +11,10 @@ from typing import NamedTuple
 
 
 class Probe(NamedTuple):
-    """who: one of matrix.py's PEOPLE. sql: the last statement's outcome counts. arrange: what the administrator does before."""
+    """who: one of matrix.py's PEOPLE.
+
+    sql: the last statement's outcome counts. arrange: the administrator's statements before.
+    """
 
     who: str
     sql: str
@@ -19,7 +22,7 @@ class Probe(NamedTuple):
     arrange: str = ""
 
 
-PLANT = """
+SEED = """
 insert into app.claims (claim_number, patient_id, provider_id, diagnosis_code, amount_cents, service_date, status) values
     ('C-ANA-DRAFT', '{tom_patient}', '{ana_provider}', 'E11.9', 100, current_date, 'draft'),
     ('C-BEN-DRAFT', '{tina_patient}', '{ben_provider}', 'E11.9', 100, current_date, 'draft'),
@@ -38,7 +41,7 @@ insert into auth.rate_limits values ('{organization}', now(), 0, 0);
 insert into auth.idempotency_usage values ('{organization}', null, now());
 insert into auth.denial_counters values ('{organization}', '{alma}', now() - interval '1 hour', 60, 1, now(), now());
 """
-"""What a tenant has beside the cast, planted by alma: a row beyond each scope, so that a loosened one shows it."""
+"""The rows of a tenant beside the cast, inserted by alma: a row beyond each scope, so that a weaker policy is found."""
 
 CLAIM = "(patient_id, provider_id, diagnosis_code, amount_cents, service_date) values ('{{}}', '{{}}', 'E11.9', {}, current_date)"
 TOMS_BY_ANA = CLAIM.format(100).format("{tom_patient}", "{ana_provider}")
@@ -49,7 +52,8 @@ EVENT = "(patient_id, event_type, occurred_at) values ('{}', 'discharge', now())
 USER = "(user_id, email, name, role) values (gen_random_uuid(), 'new@north.test', 'New', 'admin')"
 
 LINES = [
-    ("select from app.organizations", "alma 1, pia 1, ana 1, tom 1, system 1, auth_definer 1, context_definer 1, owner 0, reporter 1, personal 1"),
+    ("select from app.organizations",
+        "alma 1, pia 1, ana 1, tom 1, system 1, auth_definer 1, context_definer 1, owner 0, reporter 1, personal 1"),
     ("select timezone from app.organizations", "alma 1, pia 1, system 1, auth_definer 1, reporter 1, personal 1, owner 0"),
     ("insert into app.organizations (organization_id, slug, name) values (gen_random_uuid(), 'new', 'New')", "auth_definer !, owner !"),
     ("insert into app.organizations (organization_id, suspended_at) values ('{organization}', now())", "owner !"),
@@ -133,7 +137,8 @@ LINES = [
     ("update app.job_processing_logs set job_type = 'x'", "owner 0"),
     ("delete from app.job_processing_logs", "owner 0"),
     ("select distinct entity_id from app.audit_logs where entity = 'claims'", "alma 6, tom 1, audit_sealer 6, owner 0"),
-    ("select distinct entity from app.audit_logs where entity in ('claims', 'patients', 'providers')", "alma 3, tom 2, audit_sealer 3, owner 0"),
+    ("select distinct entity from app.audit_logs where entity in ('claims', 'patients', 'providers')",
+        "alma 3, tom 2, audit_sealer 3, owner 0"),
     ("insert into app.audit_logs (actor_role, action, entity) values ('admin', 'read', 'claims')", "trigger_definer 1, owner !"),
     ("insert into app.audit_logs (organization_id, actor_role, action, entity) "
         "values ('{south.organization}', 'admin', 'read', 'claims')", "trigger_definer !, owner !"),

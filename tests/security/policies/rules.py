@@ -1,7 +1,7 @@
-"""Rules of pgrls where they have to be asked otherwise; pgrls.toml names this module and says which of them are let off.
+"""Rules of pgrls that need a changed schema; pgrls.toml names this module, and disables the originals.
 
-pgrls judges one policy, one trigger, one index by itself. PostgreSQL lets a row through that some permissive policy and every
-restrictive one admits, so a policy that says `true` above a floor is no hole; the same policy without the floor is one.
+pgrls checks one policy, one trigger, one index at a time. PostgreSQL returns a row that some permissive policy and every
+restrictive one accept. So a permissive policy `true` is no fault together with a tenant policy, and is one without.
 """
 
 import re
@@ -14,15 +14,15 @@ from pgrls.model import Policy, Schema, Table
 from pgrls.rules import all_rules
 from pgrls.violations import Violation
 
-GATES = {
+DEFINERS = {
     "claims_auth_definer", "claims_context_definer", "claims_trigger_definer", "claims_audit_sealer",
     "claims_check_admin", "claims_check_processor", "claims_check_provider", "claims_check_patient",
 }  # fmt: skip
-"""Who owns the definer functions. Nobody logs in as these or may become them (sql/audit/070)."""
+"""The owners of the definer functions. No login is one of these or may become one (sql/audit/070)."""
 
 
-def floor(table: Table) -> Policy | None:
-    """The policy `<table>_tenant` where it narrows every command of everybody."""
+def tenant_policy(table: Table) -> Policy | None:
+    """The policy `<table>_tenant` if it restricts every command of every role."""
     for policy in table.policies:
         whole = not policy.permissive and policy.command == "ALL" and "PUBLIC" in policy.roles
         if whole and policy.name == f"{table.name}_tenant":
@@ -31,7 +31,7 @@ def floor(table: Table) -> Policy | None:
 
 
 def _variables(rule: str | None) -> str | None:
-    """A rule with what context.variable returns in its place, and operators in place of context.matches and context.differs."""
+    """A rule with the value of context.variable in its place, and operators in place of context.matches and context.differs."""
     if not rule:
         return rule
     rule = re.sub(r"context\.matches\(([\w.]+), (\( SELECT [^)]*\)[^)]*\))\)", r"(\1 = \2)", rule)
@@ -45,10 +45,10 @@ def _variables(rule: str | None) -> str | None:
 
 
 def written_out(schema: Schema) -> Schema:
-    """With current_setting in every policy where context.variable stands, and operators for the functions that are theirs.
+    """The schema with current_setting in place of context.variable in every policy, and operators in place of functions.
 
-    The rules and the prover know current_setting by name, as a value of the caller's that is the same for the whole statement, and
-    take a function they do not know for any value at all. context.variable is that expression and a check that raises where it is no id
+    The rules and the prover know current_setting by name, as a value of the caller's that is constant in a statement. They assume
+    any value for a function that they do not know. context.variable is that expression and a check that raises if it is no id
     (sql/platform/context.sql; a mutant of its body that returns anything else is killed, mutants.py).
     """
 
@@ -73,8 +73,10 @@ def written_out(schema: Schema) -> Schema:
 
 
 def without_context_requirement(schema: Schema) -> Schema:
-    """Without the policies `<table>_requires_context` above a floor: they look at what a statement reads. What it writes the floor checks, and
-    `<table>_context` beside it."""
+    """The schema without the policies `<table>_requires_context` of tables with a tenant policy.
+
+    They check the rows that a statement reads. The tenant policy and `<table>_context` check those that it writes.
+    """
     return replace(
         schema,
         tables=tuple(
@@ -83,7 +85,7 @@ def without_context_requirement(schema: Schema) -> Schema:
                 policies=tuple(
                     policy
                     for policy in table.policies
-                    if policy.permissive or policy.name != f"{table.name}_requires_context" or not floor(table)
+                    if policy.permissive or policy.name != f"{table.name}_requires_context" or not tenant_policy(table)
                 ),
             )
             for table in schema.tables
@@ -91,21 +93,21 @@ def without_context_requirement(schema: Schema) -> Schema:
     )
 
 
-def without_floor(schema: Schema) -> Schema:
-    """Tables that no floor stands under, with the policies for others than the gates."""
+def without_tenant_policy(schema: Schema) -> Schema:
+    """Tables without a tenant policy, with the policies for roles other than the definers."""
     return replace(
         schema,
         tables=tuple(
-            replace(table, policies=tuple(policy for policy in table.policies if not set(policy.roles) <= GATES))
+            replace(table, policies=tuple(policy for policy in table.policies if not set(policy.roles) <= DEFINERS))
             for table in schema.tables
-            if not floor(table)
+            if not tenant_policy(table)
         ),
     )
 
 
-def not_of_the_gates(schema: Schema) -> Schema:
-    """Definer functions of other owners than the gates, and triggers that run one; others run as who caused them."""
-    functions = tuple(one for one in schema.security_definer_functions if one.owner not in GATES)
+def without_definers(schema: Schema) -> Schema:
+    """Definer functions of other owners than the definers, and triggers that run one; others run as their caller."""
+    functions = tuple(one for one in schema.security_definer_functions if one.owner not in DEFINERS)
     named = {one.qualified_name for one in functions}
     return replace(
         schema,
@@ -117,8 +119,8 @@ def not_of_the_gates(schema: Schema) -> Schema:
     )
 
 
-def behind_the_tenant(schema: Schema) -> Schema:
-    """With the indexes as they serve one organization: what stands behind organization_id comes first."""
+def within_one_tenant(schema: Schema) -> Schema:
+    """The schema with the indexes as they serve one organization: without organization_id as their first column."""
     return replace(
         schema,
         tables=tuple(
@@ -137,7 +139,7 @@ def behind_the_tenant(schema: Schema) -> Schema:
 
 
 class Ours:
-    """A rule of pgrls, asked about a part of the schema."""
+    """A rule of pgrls, checked for a part of the schema."""
 
     def __init__(self, rule: str, part: Callable[[Schema], Schema]) -> None:
         self._rule = next(one for one in all_rules() if one.id == rule)
@@ -149,8 +151,8 @@ class Ours:
 
 
 RULES = [
-    *(Ours(rule, without_floor) for rule in ("SEC005", "SEC006", "SEC007", "SEC008", "SEC028", "SEC038")),
-    *(Ours(rule, not_of_the_gates) for rule in ("SEC013", "SEC014")),
+    *(Ours(rule, without_tenant_policy) for rule in ("SEC005", "SEC006", "SEC007", "SEC008", "SEC028", "SEC038")),
+    *(Ours(rule, without_definers) for rule in ("SEC013", "SEC014")),
     Ours("SEC020", without_context_requirement),
-    Ours("PERF003", behind_the_tenant),
+    Ours("PERF003", within_one_tenant),
 ]

@@ -1,10 +1,9 @@
-"""What a few may try of the guard beside the tables' lines: becoming a role, calling a function, entering a context, bending one."""
+"""Scenarios of the guard beside the tables' lines: switching roles, calling functions, entering contexts, changing them."""
 
 from typing import Any
 
 from app.database.statements import load
 from app.security.tokens import secret_hash
-from tests.conftest import Cast
 from tests.security.policies.probes import (
     CLAIM,
     EVENT,
@@ -15,6 +14,7 @@ from tests.security.policies.probes import (
     TOMS_BY_ANA,
     Probe,
 )
+from tests.support.cast import Cast
 
 BECOME = {
     "api": "claims_admin claims_processor claims_provider claims_patient",
@@ -22,27 +22,27 @@ BECOME = {
     "auditor": "",
     "operator": "",
 }
-"""Which roles a login may become."""
+"""The roles that a login may switch to."""
 
 CALLS = [
     ("owner", """
         app.check_assignment() app.check_event() app.check_invitation() app.check_organization() app.expected_totals()
         app.keep_last_admin() app.validate_new_claim() app.apply_transition() app.rebuild_claim_totals() app.bump_claim_version()"""),
     ("trigger_definer", """
-        app.add_organization_lookup() app.audit_row() app.enqueue_event() app.add_care_relationship() app.lock_last_admin() app.record_status_change()
-        app.queue_total_change()"""),
+        app.add_organization_lookup() app.audit_row() app.enqueue_event() app.add_care_relationship() app.lock_last_admin()
+        app.record_status_change() app.queue_total_change()"""),
     ("auth_definer", """
-        app.limit_stored_responses() app.idempotency_usage() auth.add_organization(null,null) auth.add_user(null,null,null,null,null,null)
-        auth.window_start(null) auth.end_sessions() auth.memberships(null,null) auth.open_invitation(null,null) auth.record_more_denials(null)
-        auth.delete_expired_rate_limits()
+        app.limit_stored_responses() app.idempotency_usage() auth.add_organization(null,null)
+        auth.add_user(null,null,null,null,null,null) auth.window_start(null) auth.end_sessions() auth.memberships(null,null)
+        auth.open_invitation(null,null) auth.record_more_denials(null) auth.delete_expired_rate_limits()
         auth.unlock(null) auth.rate_limit_key(null)"""),
     ("auth_definer owner", """
-        app.idempotency_quota() app.tenant_key(null) context.establish(null) context.is_valid(null,null,null) context.unsigned_id(null,null) context.verify_proof(null,null)
-        context.verify_call(null,null)"""),
+        app.idempotency_quota() app.tenant_key(null) context.establish(null) context.is_valid(null,null,null)
+        context.unsigned_id(null,null) context.verify_proof(null,null) context.verify_call(null,null)"""),
     ("auth_definer context_definer owner", """
         context.set_variables(null,null,null,null,null,null,null,null,null) context.is_operator() context.hmac_sha256(null,null,null)
-        context.is_signed(null,null,null,null) context.is_valid_proof(null,null,null,null) context.raise_invalid_proof(null,null,null,null) context.database_role(null)
-        context.signature_input()"""),
+        context.is_signed(null,null,null,null) context.is_valid_proof(null,null,null,null)
+        context.raise_invalid_proof(null,null,null,null) context.database_role(null) context.signature_input()"""),
     ("auth_definer api", """
         auth.accept_invitation(null,null,null,null,null) auth.find_password_hash(null,null) auth.find_invitation(null,null,null)
         auth.find_logins(null,null,null) auth.refund_rate_limit(null,null,null,null,null) auth.record_failed_login(null,null,null,null,null)
@@ -66,9 +66,10 @@ CALLS = [
     ("trigger_definer api", "app.queue_state()"),
     ("trigger_definer system", "app.mark_jobs_succeeded(null) app.ready_jobs(null)"),
     ("system owner", """
-        app.apply_event(null) app.record_job_failure(null,null,null) app.process_event_once(null) app.is_cancelled(null,null)
-        app.skipped_claims(null,null) app.move_claims_for_event(null,null,null) app.process_admission(null) app.process_batch(null,null)
-        app.process_discharge(null) app.revert_event(null,null,null,null) app.visit_days(null)"""),
+        app.apply_event(null) app.record_job_failure(null,null,null) app.process_event_once(null)
+        app.is_cancelled(null,null) app.skipped_claims(null,null) app.move_claims_for_event(null,null,null)
+        app.process_admission(null) app.process_batch(null,null) app.process_discharge(null)
+        app.revert_event(null,null,null,null) app.visit_days(null)"""),
     ("worker owner", "app.delete_old_jobs(null,null,null) app.rescue_jobs(null,null)"),
     ("alma trigger_definer", "app.retry_job(null)"),
     ("alma owner", "app.job_json(null) app.reassign_claims(null,null) app.user_json(null)"),
@@ -77,8 +78,8 @@ CALLS = [
     ("alma pia ana system owner", "app.error_json(null)"),
     ("pia auth_definer", "app.assign_next_claim()"),
     ("alma pia ana tom auth_definer", """
-        app.store_response(null,null,null,null,null) app.reserve_idempotency_key(null,null,null) auth.log_out(null,null) auth.my_password_hash(null)
-        auth.set_my_password(null,null,null,null,null)"""),
+        app.store_response(null,null,null,null,null) app.reserve_idempotency_key(null,null,null) auth.log_out(null,null)
+        auth.my_password_hash(null) auth.set_my_password(null,null,null,null,null)"""),
     ("alma pia ana tom trigger_definer", "app.record_access(null,null)"),
     ("alma pia ana tom owner", """
         app.prefix_tsquery('') app.audit_json(null) app.claim_json(null) app.diagnosis_code_json(null)
@@ -91,13 +92,16 @@ CALLS = [
         app.find_transition(null,null) app.raise_illegal_transition(null,null)"""),
     ("alma pia ana tom system owner api", "app.icd10('')"),
     ("alma pia ana tom system owner auth_definer trigger_definer", "app.raise_invalid(null) app.raise_conflict(null)"),
-    ("alma pia ana tom system owner auth_definer trigger_definer audit_sealer", "app.is_npi('') app.new_claim_number() app.organization_id() app.uuid7()"),
-    ("alma pia ana tom system owner auth_definer context_definer trigger_definer audit_sealer reporter personal", "context.raise_unverified() context.variable(null)"),
+    ("alma pia ana tom system owner auth_definer trigger_definer audit_sealer",
+        "app.is_npi('') app.new_claim_number() app.organization_id() app.uuid7()"),
+    ("alma pia ana tom system owner auth_definer context_definer trigger_definer audit_sealer reporter personal",
+        "context.raise_unverified() context.variable(null)"),
     ("alma pia ana tom system owner auth_definer trigger_definer audit_sealer reporter personal", """
-        context.read_id(null,null,null) context.differs(null,null) context.required_id(null) context.equal(gen_random_uuid(),gen_random_uuid())
-        context.equal(clock_timestamp()::text,'x') context.matches(null,null) context.verified_id(null)"""),
+        context.read_id(null,null,null) context.differs(null,null) context.required_id(null)
+        context.equal(gen_random_uuid(),gen_random_uuid()) context.equal(clock_timestamp()::text,'x')
+        context.matches(null,null) context.verified_id(null)"""),
 ]  # fmt: skip
-"""Who may call which functions, its owner among them; everybody else is refused."""
+"""The callers of each function, its owner included. Every other role is refused."""
 
 PERSONAL = {
     "patients": ("member_number", "first_name", "last_name", "date_of_birth", "email", "phone"),
@@ -106,7 +110,7 @@ PERSONAL = {
     "claim_status_history": ("by_user_id", "reason"),
     "patient_status_events": ("visit_number", "facility", "notes"),
 }
-"""The columns that a login for reports reads only where personal data was granted."""
+"""The columns that a reporting login reads only with the right to personal data."""
 
 SIGNED = {
     query.signed[0]: query
@@ -118,7 +122,7 @@ SIGNED = {
 
 
 def signed_arguments(who: Cast) -> dict[str, dict[str, Any]]:
-    """What each of SIGNED is called with, by ana where it is one of IN; each gives one row."""
+    """The arguments of each of SIGNED, for ana if it is one of IN; each returns one row."""
     token = secret_hash("invitation to north")
     refresh = str(who.organization).encode()
     return {
@@ -150,7 +154,7 @@ BAD_PROOFS = (
     "none", "nothing", "longer", "changed", "another backend", "another key", "no such key", "key of contexts",
 )  # fmt: skip
 OTHER_TIMES = ("old", "early", "old anywhere", "early anywhere")
-"""matrix.py makes them: good for a backend of one's own, or for any; bad ones; and good ones of another time."""
+"""Proofs by matrix.py: valid ones for the own backend, or for any; invalid ones; and valid ones of another time."""
 ONLY_OF_CALLS = ("another function", "one argument more")
 IN = ("log_out", "my_password_hash", "set_my_password")
 """Functions of SIGNED that are called in a context; the others are called before there is one."""
@@ -159,7 +163,7 @@ QUEUED = "procrastinate.procrastinate_jobs"
 ANY_JOBS = "array(select generate_series(1, 99)::bigint)"
 
 SETS = "grant execute on function set_config(text, text, boolean) to public"
-"""Without it no product role changes a variable while a statement runs; the policies hold all the same."""
+"""Without it no product role changes a variable during a statement; the policies hold all the same."""
 
 SCENARIOS = [
     # The triggers of a claim.
@@ -192,12 +196,12 @@ SCENARIOS = [
             ("patient_status_events", f"insert into app.patient_status_events {EVENT.format('{tom_patient}')}"),
             ("invitations", "delete from app.invitations"))),
     Probe("auth_definer", "select auth.add_organization('new', 'New'); select from auth.organization_lookup", "3"),
-    # What a trigger says first, the policy says too.
+    # A trigger raises first; the policy refuses the row, too.
     Probe("ana", f"insert into app.patient_status_events {EVENT.format('{tina_patient}')}", "!",
         "alter table app.patient_status_events disable trigger user"),
-    # A provider's context that names no provider, as none is entered.
+    # A provider's context without a provider, which cannot be entered.
     Probe("stray", f"insert into app.patients {PATIENT}", "!"),
-    # Keys hold where all triggers are off, and for everybody.
+    # Foreign keys apply with all triggers disabled, and to every role.
     *(Probe("root", f"update {table} set {column} = '{value}' where organization_id = '{{organization}}' {where}", "23503",
             f"alter table {table} disable trigger user")
         for table, column, value, where in (
@@ -219,48 +223,48 @@ SCENARIOS = [
             ("auth.credentials", "email", "alma@south.test", "and email = 'alma@north.test'"),
             ("auth.sessions", "user_id", "{south.alma}", ""),
             ("auth.refresh_tokens", "session_id", "{south.alma}", ""))),
-    # A context that nobody entered, for the admin of south.
+    # A context that was not entered, for the admin of south.
     *(Probe("forger", f"select from {table}", "28000") for table in TENANT_TABLES[:-3]),
     Probe("forger", "select invitation_id from app.invitations", "28000"),
     Probe("forger", "select app.reserve_idempotency_key('/api/claims', 'new', '')  -- app.idempotency_keys", "28000"),
     Probe("forger", "select app.record_access('read', 'audit_logs')  -- app.audit_logs", "28000"),
-    # Not even a proof of the API's helps where the context was not entered.
+    # A proof of the API does not help if the context was not entered.
     *(Probe("forger", f"select from {{calls[{function} of south]}}  -- auth.{function}(", "28000") for function in IN),
-    # The restrictive policies hold by themselves, whatever a grant, a trigger or another policy lets through.
+    # The restrictive policies apply by themselves, whatever a grant, a trigger or another policy allows.
     *(Probe(who, sql.format(table), outcome, GIVEN_AWAY.format(table)) for table in TENANT_TABLES for who, sql, outcome in (
         ("alma", "select from {} where organization_id <> '{{organization}}'", "0"),
         ("alma", "insert into {} (organization_id) values ('{{south.organization}}')", "!"),
         ("alma", "update {} set organization_id = '{{south.organization}}'", "!"),
         ("forger", "select from {}", "28000"),
-        # There is no row of an organization that does not exist: a scan begins with the context all the same.
+        # No row exists of an unknown organization: a scan starts with the check of the context all the same.
         ("forger", "set local app.organization_id = '00000000-0000-4000-8000-000000000000'; select from {}", "28000"),
         ("forger", "select from {} where organization_id = gen_random_uuid()", "28000"),
         ("forger", "update {} set organization_id = null where organization_id = gen_random_uuid()", "28000"),
         ("forger", "delete from {} where organization_id = gen_random_uuid()", "28000"),
         ("forger", "insert into {} (organization_id) values ('{{south.organization}}')", "28000"))),
-    # A row can't be moved out of one's scope, where its column could be written.
+    # A row cannot be moved out of one's scope, even if its column may be written.
     *(Probe(who, f"update {table} set {column} = '{{{target}}}'", "!",
             f"alter table {table} disable trigger user; grant update on {table} to {role}")
         for who, role, table, column, target in (
             ("pia", "claims_processor", "app.claims", "assigned_to", "paul"),
             ("ana", "claims_provider", "app.claims", "provider_id", "ben_provider"),
             ("ana", "claims_provider", "app.providers", "provider_id", "ben_provider"))),
-    # A context that was entered, and then bent: another role, another variable.
+    # A context that was entered, and then changed: another role, another variable.
     Probe("tom", "set local role claims_admin; select from app.claims", "28000"),
     Probe("tom", "set local app.role = 'admin'; set local role claims_admin; select from app.claims", "28000"),
     *(Probe("alma", f"set local app.{name} = '{value}'; select from app.claims", "28000") for name, value in (
         ("organization_id", "{south.organization}"), ("user_id", "{pia}"), ("session_id", "{pia}"), ("role", "claims_processor"),
         ("provider_id", "{ana_provider}"), ("patient_id", "{tom_patient}"), ("request_id", "x"), ("address", "x"), ("source", "job"))),
-    # A context that is bent while a statement runs.
+    # A context that is changed during a statement.
     Probe("alma", "set enable_indexscan = off; set enable_bitmapscan = off; "
         "select set_config('app.organization_id', '{south.organization}', true) from app.claims", "1", SETS),
     Probe("ana", "set enable_indexscan = off; set enable_bitmapscan = off; "
         "select set_config('app.provider_id', '{ben_provider}', true) from app.claims", "1", SETS),
     Probe("alma", "select context.required_id(null)", "28000"),
-    # Before the scan reads its first row, and after it was checked whether it may begin.
+    # Before the scan reads its first row, and after the check whether it may start.
     Probe("alma", "with bent as materialized (select set_config('app.organization_id', '{south.organization}', true)) "
         "select from bent, app.claims", "0", SETS),
-    # Neither does one that was entered to write hold for reading alone, nor the other way round.
+    # A context entered for writing is invalid for a read-only transaction, and the other way round.
     Probe("alma", "set transaction_read_only = on; select from app.claims", "28000"),
     # A variable that is no id.
     *(Probe(who, f"{variable} select {call}", "28000") for who, variable, call in (
@@ -271,17 +275,17 @@ SCENARIOS = [
     Probe("root", "select set_config('app.user_id', '', true); select from context.variable('user_id') as id where id is null", "1"),
     Probe("root", "select set_config('app.user_id', '', true); "
         "select from context.required_id('claims_admin', 'user_id') as id where id is null", "1"),
-    # What a call leaves behind.
+    # The state that a call leaves.
     *(Probe("alma", f"{left}; select context.reset_session(); {seen}", outcome,
             "grant execute on function pg_advisory_lock(bigint), pg_lock_status() to public") for left, seen, outcome in (
         ("set work_mem = '7MB'", "select where current_setting('work_mem') = '7MB'", "0"),
         ("set role claims_admin", "select where current_user = session_user", "1"),
         ("select pg_advisory_lock(7)", "select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()", "0"),
         ("declare left_open cursor for select 1", "fetch left_open", "34000"))),
-    # A role that may do without a signature gets around no policy.
+    # A role that needs no signature bypasses no policy.
     Probe("operator", "select from app.claims", "0",
         "grant usage on schema app to claims_operator; grant select on app.claims to claims_operator"),
-    # A login for reports: of the organization that was noted for it, and without personal data unless that was granted.
+    # A reporting login: of the organization recorded for it, and without personal data unless that was granted.
     *(Probe("reporter", f"select {column} from app.{table}", "-") for table, columns in PERSONAL.items() for column in columns),
     *(Probe("personal", f"select {column} from app.{table}", rows) for table, rows in
         (("patients", "2"), ("claims", "6"), ("providers", "2"), ("claim_status_history", "7"), ("patient_status_events", "2"))
@@ -292,7 +296,7 @@ SCENARIOS = [
         "insert into context.reporting_logins (login, organization_id) values ('another', '{south.organization}')"),
     Probe("root", "select set_config('app.organization_id', '{organization}', true); set session authorization claims_reporting; "
         "select from app.claims", "28000"),
-    # Entering.
+    # Entering a context.
     Probe("api", "{enter_pia}; select from app.claims", "1"),
     Probe("api", "{enter_reading}; update app.claims set notes = 'x'", "25006"),
     *(Probe("api", f"{{enter_by {name}}}; select from app.claims", "1") for name in GOOD_PROOFS),
@@ -313,7 +317,7 @@ SCENARIOS = [
         "alter table app.users disable trigger user; update app.users set active = false where user_id = '{pia}'"),
     Probe("api", "{enter_pia}", "ENDED", "update app.organizations set suspended_at = now()"),
     Probe("worker", "select context.begin_job('{south.organization}', '{toms_event}')", "28000"),
-    # Each function of the schema auth: with a proof of this call, and without. It finds its names whatever the search_path is.
+    # Each function of the schema auth: with a proof of this call, and without. It finds its names with any search_path.
     *(Probe("ana" if function in IN else "api", f"select from {{calls[{f'{function} {name}'.strip()}]}}  -- auth.{function}(", expect)
         for function, query in SIGNED.items()
         for expect, names in (
@@ -326,29 +330,30 @@ SCENARIOS = [
     *(Probe("system", f"select app.{call}; select from app.job_processing_logs where status = '{status}'", "1") for call, status in (
         ("process_batch('{toms_event}', 0)", "completed"), ("record_job_failure('{toms_event}', 'x', true)", "failed"))),
     Probe("system", "select from app.ready_jobs(9)", "1"),
-    Probe("system", f"select app.mark_jobs_succeeded({ANY_JOBS}); set local role none; select from {QUEUED} where status = 'succeeded'", "1"),
-    Probe("system", f"select app.mark_jobs_succeeded({ANY_JOBS}); set local role none; select from {QUEUED} where status = 'todo'", "1"),
+    *(Probe("system", f"select app.mark_jobs_succeeded({ANY_JOBS}); set local role none; "
+        f"select from {QUEUED} where status = '{status}'", "1") for status in ("succeeded", "todo")),
     Probe("system", "select context.switch_event('{toms_event}'); select from app.claims", "6"),
     Probe("system", "select context.switch_event('{south.toms_event}')", "28000"),
     *(Probe("worker", "select set_config('app.organization_id', '{south.organization}', true); set local role claims_system; " + call,
         "28000") for call in (
-            "select from app.ready_jobs(9)", f"select app.mark_jobs_succeeded({ANY_JOBS})", "select context.switch_event('{south.toms_event}')")),
+            "select from app.ready_jobs(9)", f"select app.mark_jobs_succeeded({ANY_JOBS})",
+            "select context.switch_event('{south.toms_event}')")),
     *(Probe("worker", f"select from {call}", "1") for call in (
         "app.rescue_jobs('1 day', '1 day')", "app.delete_old_jobs(1, 1, 1)", "context.begin_job('{organization}', '{toms_event}')")),
-    # Tallies: folded one change of each organization, that of bens_claim, which adds no day and no status.
+    # Totals: one change of each organization applied, that of bens_claim, which adds no day and no status.
     Probe("worker", "select app.apply_all_total_changes(1); reset session authorization; select from app.claim_totals", "6"),
     # Denials that were only counted, of a minute that has ended: one of each organization.
     Probe("worker", "select from app.flush_denials(9) as closed where closed = 2", "1"),
-    # The trail under seal: no row where it is whole, one for each organization where it is not.
+    # The sealed audit log: no row if it is unchanged, one for each organization if not.
     Probe("worker", "select pg_current_xact_id(); select app.seal_audit_logs()", "P0001"),
     *(Probe(who, "select from app.audit_heads()", "2") for who in ("worker", "auditor")),
     Probe("auditor", "select from app.verify_audit_logs()", "0"),
     Probe("auditor", "select from app.verify_audit_logs()", "1",
         "update app.audit_seals set digest = 'x' where organization_id = '{organization}'"),
-    # Who could see a row: alma, pia, ana, tom.
+    # Callers that can see a row: alma, pia, ana, tom.
     Probe("auditor", "select from app.who_can_see('claims', '{anas_claim}')", "4"),
     Probe("auditor", "select from app.who_can_see('auth.sessions', '{alma}')", "42809"),
-    # The functions of somebody who is in.
+    # Functions within a context.
     *(Probe(who, f"select from {call}", "1") for who, calls in (
         ("alma", "app.store_response('/','k',200,'[]','') app.record_access('read','audit_logs') "
             "app.record_access('read','claims','{anas_claim}','{tom_patient}') "
@@ -358,7 +363,7 @@ SCENARIOS = [
     # Of claims and patients claims_trigger_definer reads the ids alone.
     Probe("trigger_definer", "select amount_cents from app.claims", "-"),
     Probe("trigger_definer", "select last_name from app.patients", "-"),
-    # Two admins who demote each other wait for one lock, which claims_trigger_definer takes.
+    # Two admins who demote each other wait for one lock, which claims_trigger_definer acquires.
     Probe("alma", "update app.users set role = 'claims_processor' where user_id = '{pia}'; reset session authorization; "
         "select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()", "1",
         "update app.users set role = 'admin' where user_id = '{pia}'"),

@@ -1,4 +1,4 @@
-"""What is said of the policies that the tests exercised: it is the server's word, and leaving one out fails the run."""
+"""The coverage of policies: it comes from the server's statements, and a policy without a test fails the run."""
 
 import json
 from types import SimpleNamespace
@@ -15,16 +15,15 @@ from tests.security.policies.lint import CONFIG_FILE, read_schema
 
 
 @pytest.mark.skipif(not policy_coverage.is_measured(), reason="only the embedded server is measured")
-def test_what_happens_inside_functions_counts_and_what_no_policy_binds_does_not(server_url, as_role, as_root):
+def test_statements_inside_functions_count_and_those_without_policies_do_not(server_url, as_role, as_root):
     as_root.execute("select from job_processing_logs")
     as_role("alma").execute("insert into invitations (email, role, token_hash) values ('a@b.test', 'admin', '')")
     found = policy_coverage.exercised(server_url)
     assert ExercisedTuple(None, "invitations", "claims_admin", "INSERT") in found
     assert ExercisedTuple(None, "audit_logs", "claims_trigger_definer", "INSERT") in found  # by a trigger
-    assert (
-        ExercisedTuple("context", "keys", "claims_auth_definer", "SELECT") in found
-    )  # by a function that a policy calls
-    # Controls: the check of a foreign key was kept, as was what the administrator did.
+    # By a function that a policy calls.
+    assert ExercisedTuple("context", "keys", "claims_auth_definer", "SELECT") in found
+    # Controls: the check of a foreign key was recorded, and so were the administrator's statements.
     with psycopg.connect(server_url) as admin:
         kept = admin.execute(
             "select rolname, query from pg_stat_statements join pg_roles r on r.oid = userid"
@@ -34,7 +33,7 @@ def test_what_happens_inside_functions_counts_and_what_no_policy_binds_does_not(
     assert not {one for one in found if one.role in ("claims_owner", as_root.info.user)}
 
 
-def test_a_run_that_leaves_a_policy_out_fails(settings, tmp_path):
+def test_a_run_without_a_policy_fails(settings, tmp_path):
     schema = read_schema(settings.database_url)
     every = {
         ExercisedTuple(table.schema, table.name, role, "SELECT" if policy.command == "ALL" else policy.command)

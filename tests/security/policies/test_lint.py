@@ -1,4 +1,4 @@
-"""`make lint` finds nothing wrong with the policies of a fresh database, and what is planted here it finds."""
+"""`make lint` finds nothing wrong with the policies of a fresh database, and finds each fault injected here."""
 
 from contextlib import nullcontext
 from typing import NamedTuple
@@ -14,7 +14,7 @@ TENANT = "organization_id = context.variable('organization_id')"
 
 
 class Fault(NamedTuple):
-    """What plants it, the rule of pgrls that finds it, what the proof then says of the table: one of the two at least."""
+    """A fault: its statement, the rule of pgrls that finds it, the proof's verdict on the table. One of the two is set."""
 
     change: str
     rule: str | None
@@ -51,7 +51,7 @@ FAULTS = {
     "table without row-level security": Fault(
         "create table notes (organization_id uuid, note text)", "SEC001", "{all} of {more}"
     ),
-    "table without a floor": Fault(
+    "table without a tenant policy": Fault(
         "create table notes (organization_id uuid, note text); alter table notes enable row level security, "
         "force row level security; create policy notes_admin_select on notes for select to claims_admin using (true)",
         "OUR_SEC008",
@@ -95,25 +95,28 @@ FAULTS = {
 
 def test_a_fresh_database_is_clean(settings):
     assert lint(settings.database_url) == (True, "pgrls: no issues found.\n")
-    proven, said = verify(settings.database_url)
-    assert proven, said
+    proven, output = verify(settings.database_url)
+    assert proven, output
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_planted_fault_is_found(settings, as_root, fault):
+def test_an_injected_fault_is_found(settings, as_root, fault):
     as_root.execute(fault.change)
-    clean, said = lint(settings.database_url)
-    assert clean == (fault.rule is None), said
-    assert fault.rule is None or f" {fault.rule} " in said, said
-    proven, said = verify(settings.database_url)
-    assert proven == (fault.proof is None), said
+    clean, output = lint(settings.database_url)
+    assert clean == (fault.rule is None), output
+    assert fault.rule is None or f" {fault.rule} " in output, output
+    proven, output = verify(settings.database_url)
+    assert proven == (fault.proof is None), output
     whole = len(TABLES)
     expected = (fault.proof or "").format(fewer=whole - 1, all=whole, more=whole + 1)
-    assert expected in " ".join(said.split()), said
+    assert expected in " ".join(output.split()), output
 
 
-def test_what_no_rule_of_pgrls_sees_the_audit_finds(settings, as_root):
-    """pgrls does not know that a scan begins by checking the context: to it `<table>_requires_context` says what `<table>_context` says."""
+def test_the_audit_finds_a_fault_that_no_rule_of_pgrls_finds(settings, as_root):
+    """pgrls does not know that a scan starts with a check of the context.
+
+    To it `<table>_requires_context` has the meaning of `<table>_context`.
+    """
     as_root.execute("drop policy claims_requires_context on claims")
     assert lint(settings.database_url)[0]
     assert verify(settings.database_url)[0]
@@ -121,7 +124,7 @@ def test_what_no_rule_of_pgrls_sees_the_audit_finds(settings, as_root):
     assert [found for _, found, _, _ in find(as_root, check)] == ["app.claims"]
 
 
-def test_it_fails_where_either_finds_something(settings, as_root, monkeypatch):
+def test_it_fails_if_either_finds_something(settings, as_root, monkeypatch):
     monkeypatch.setattr(lint_policies, "fresh_database", lambda: nullcontext(settings.database_url))
     assert lint_policies.main() == 0
     as_root.execute(FAULTS["policy loosened for some rows"].change)  # the proof alone

@@ -1,10 +1,13 @@
-"""Policies that no route shows by itself, asked in SQL; everything else is seen through the API."""
+"""Policies that no route tests by itself, tested in SQL; all others are tested through the API."""
 
 import pytest
 
 
 def seen(connection, query):
-    """What the caller sees. The server counts a statement (tests/security/policies/coverage.py) when the next one comes."""
+    """The rows that the caller sees.
+
+    The server counts a statement (tests/security/policies/coverage.py) when the next one runs.
+    """
     rows = connection.execute(query).fetchall()
     connection.rollback()
     return {row if len(row) > 1 else row[0] for row in rows}
@@ -13,7 +16,7 @@ def seen(connection, query):
 @pytest.mark.parametrize(
     ("who", "whose"), [("alma", "ana ben"), ("ana", "ana"), ("ben", "ben"), ("tom", "ana"), ("tina", "ben")]
 )
-def test_care_is_seen_by_those_it_is_between(as_root, as_role, cast, who, whose):
+def test_a_care_relationship_is_visible_to_its_two_sides(as_root, as_role, cast, who, whose):
     pairs = {"ana": (cast.ana_provider, cast.tom_patient), "ben": (cast.ben_provider, cast.tina_patient)}
     query = "select provider_id, patient_id from care_relationships"
     assert seen(as_root, query) > set(pairs.values())  # control: the other tenant's, too
@@ -21,7 +24,7 @@ def test_care_is_seen_by_those_it_is_between(as_root, as_role, cast, who, whose)
 
 
 @pytest.mark.parametrize(("who", "also"), [("pia", {"anas_claim"}), ("paul", set())])
-def test_the_gate_sees_what_nobody_works_on_and_the_callers_own(settings, as_root, cast, who, also):
+def test_the_definer_sees_unassigned_claims_and_the_callers_own(settings, as_root, cast, who, also):
     query = "select claim_id from claims"
     assert len(seen(as_root, query)) == 4  # control: two of each tenant
     with as_root.transaction():

@@ -1,9 +1,9 @@
-"""Every fault that can be made in the database's guard is seen: by a probe of what somebody may do, or by a check of sql/audit.
+"""Mutation test: every possible fault of the database's guard is found, by a probe of a right or by a check of sql/audit.
 
-guard_mutants.py makes the faults from the live catalog, guard_probes.py and guard_scenarios.py are the probes, guard.py runs them.
-A new table, role, trigger or function has mutants at once, and they survive until it has its probes.
-That the API refuses to start on any of them, because the catalog's fingerprint differs, does not count here.
-`make policy-mutation-test` prints who killed which.
+mutants.py generates the faults from the live catalog, probes.py and scenarios.py are the probes, matrix.py runs them. A new
+table, role, trigger or function has mutants at once, and they survive until it has its probes. The API also refuses to start on
+any of them, because the catalog's fingerprint differs; that does not count here. `make policy-mutation-test` prints the killer of
+each mutant.
 """
 
 import time
@@ -20,7 +20,7 @@ from tests.security.policies.mutants import EQUIVALENT, KINDS, Mutant
 from tests.security.policies.probes import TENANT_TABLES, Probe
 
 PROBES = sorted(all_probes(), key=lambda probe: (probe.who, probe.arrange))
-"""Those of one person together: to become somebody costs more than to try something."""
+"""Sorted by caller, because switching the caller costs more than a probe."""
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def guard(settings, casts) -> Iterator[Guard]:
         add_rows(connection, casts)
         guard = Guard(connection, casts)
         yield guard
-        guard.rollback()  # whatever became of the test: a fault of a role is one for the whole server
+        guard.rollback()  # whatever the result of the test: a fault of a role is one of the whole server
 
 
 def failures(guard: Guard, probes: Iterable[Probe]) -> Iterator[str]:
@@ -40,7 +40,7 @@ def failures(guard: Guard, probes: Iterable[Probe]) -> Iterator[str]:
 
 
 class Audit:
-    """The checks of sql/audit; what found the last fault is asked first."""
+    """The checks of sql/audit; the one with the last finding runs first."""
 
     def __init__(self) -> None:
         self._checks = sorted((migrate.SQL / "audit").glob("[0-9]*.sql"))
@@ -56,7 +56,7 @@ class Audit:
 
 @cache
 def near_and_far(about: tuple[str, ...], role: str) -> tuple[list[Probe], list[Probe]]:
-    """The probes that are about what a mutant is about, as its role where it has one; and all others."""
+    """The probes about the subject of a mutant, by its role if it has one; and all others."""
 
     def is_near(probe: Probe) -> bool:
         line = f"{probe.sql} {probe.expect}"
@@ -69,14 +69,14 @@ def near_and_far(about: tuple[str, ...], role: str) -> tuple[list[Probe], list[P
 
 
 def killer(guard: Guard, audit: Audit, mutant: Mutant) -> str | None:
-    """The first that tells: a probe that is near, a check of the audit, any other probe."""
+    """The first that fails: a near probe, a check of the audit, any other probe."""
     near, far = near_and_far(mutant.about, mutant.role)
     told = chain(failures(guard, near), audit.failures(guard), failures(guard, far))
     return next(told, None)
 
 
 def killers(guard: Guard, mutants: Iterable[Mutant]) -> dict[str, str | None]:
-    """Who killed each mutant; None for a survivor."""
+    """The killer of each mutant; None for a survivor."""
     audit, found = Audit(), {}
     for mutant in mutants:
         guard.begin(mutant.sql, forget=mutant.is_of_roles)
@@ -85,13 +85,13 @@ def killers(guard: Guard, mutants: Iterable[Mutant]) -> dict[str, str | None]:
     return found
 
 
-def test_every_probe_holds_where_nothing_is_changed(guard):
+def test_every_probe_passes_without_a_change(guard):
     guard.begin()
     assert list(failures(guard, PROBES)) == []
 
 
-def test_there_are_rows_out_of_everybodys_reach(guard, other):
-    """The control of every probe that sees none."""
+def test_rows_exist_beyond_every_callers_reach(guard, other):
+    """The control of every probe that returns no row."""
     for table in TENANT_TABLES:
         of_south = f"select from {table} where organization_id = %s"
         assert guard.connection.execute(of_south, [other.organization]).rowcount > 0, table
@@ -103,14 +103,14 @@ def test_every_mutant_is_killed(guard, kind):
     found = killers(guard, KINDS[kind](guard.connection))
     print()
     for name, by in found.items():
-        print(f"{name} | {by or 'nobody: ' + EQUIVALENT.get(name, 'SURVIVES')}")
+        print(f"{name} | {by or 'none: ' + EQUIVALENT.get(name, 'SURVIVES')}")
     by_audit = sum(by is not None and by.startswith("audit ") for by in found.values())
     print(f"{kind}: {len(found)} mutants in {time.monotonic() - started:.0f} s, {by_audit} of them killed by the audit")
     survivors = {name for name, by in found.items() if by is None}
     assert survivors - EQUIVALENT.keys() == set()
-    assert EQUIVALENT.keys() & found.keys() == survivors  # what is killed after all does not belong into the list
+    assert EQUIVALENT.keys() & found.keys() == survivors  # a killed mutant does not belong into the list
     guard.begin()
-    assert list(failures(guard, PROBES)) == []  # control: nothing of them was left
+    assert list(failures(guard, PROBES)) == []  # control: no mutant was left
 
 
 def test_every_equivalent_is_a_mutant(guard):
@@ -119,7 +119,7 @@ def test_every_equivalent_is_a_mutant(guard):
 
 
 def test_a_table_without_probes_is_named(guard):
-    """A sound table, so that the audit has nothing to say, and yet nobody tried what its own policy lets through."""
+    """A table without a fault for the audit, and without a probe of its own policy."""
     guard.connection.execute(
         "create table app.extra (organization_id uuid primary key, open boolean); "
         "alter table app.extra enable row level security, force row level security; "

@@ -1,4 +1,4 @@
-"""What `make chaos` runs and hurts: a durable server, one API, two workers, and who starts them again."""
+"""The deployment of `make chaos`: a durable server, one API, two workers, their supervision and their faults."""
 
 import random
 import signal
@@ -23,11 +23,11 @@ from tests.load.faults import MOMENTS, Fault
 from tests.load.harness import PASSWORD, environ_for, settings_at
 
 READY_LIMIT, TRIED, STOPPED = 30.0, 5.0, 10.0
-"""Seconds: until the API is ready; that a fault waits for something to hit; that everything gets to finish what it does."""
+"""Seconds: until the API is ready; that a fault waits for a target; that processes have for a graceful stop."""
 
 
 class Process(Child):
-    """A process that may be hurt, and is started again. What it says goes to a file."""
+    """A process that faults may kill or freeze, and that is restarted. Its output is written to a file."""
 
     def __init__(self, name: str, arguments: list[str], environ: dict[str, str], log: Path) -> None:
         super().__init__(name, arguments, environ)
@@ -44,15 +44,15 @@ class Process(Child):
             self.starts += 1
             self._thaws = 0.0
 
-    def hurt(self, number: signal.Signals) -> bool:
-        """Whether there was anything to hurt."""
+    def fail(self, number: signal.Signals) -> bool:
+        """Sends the signal. Returns whether the process was running."""
         if self.has_ended():
             return False
         self.signal(number)
         return True
 
     def freeze(self, seconds: float) -> bool:
-        if self._thaws or not self.hurt(signal.SIGSTOP):
+        if self._thaws or not self.fail(signal.SIGSTOP):
             return False
         self._thaws = time.monotonic() + seconds
         return True
@@ -62,8 +62,8 @@ class Process(Child):
         self._thaws = 0.0
 
 
-class Stage:
-    """What runs, what hurts it, and what brings it back. All from one thread: its processes end with it."""
+class Deployment:
+    """The processes, their faults and their restarts. Used by one thread, because the processes end with it."""
 
     def __init__(self, server: Embedded, settings: Settings, tenants: list[Tenant], folder: Path) -> None:
         self.server, self.settings, self.tenants = server, settings, tenants
@@ -80,7 +80,7 @@ class Stage:
         self._up_at = 0.0
 
     def ensure_running(self) -> None:
-        """A moment of supervision, to be called again and again."""
+        """One step of supervision, to be called repeatedly."""
         if self._up_at and time.monotonic() >= self._up_at:
             self.server.start()
             self._up_at = 0.0
@@ -95,7 +95,7 @@ class Stage:
     def await_ready(self) -> None:
         limit = time.monotonic() + READY_LIMIT
         while not self._is_ready():
-            assert time.monotonic() < limit, "the API never was ready"
+            assert time.monotonic() < limit, "the API did not become ready"
             self.ensure_running()
 
     def _is_ready(self) -> bool:
@@ -105,7 +105,10 @@ class Stage:
             return False
 
     def act(self, fault: Fault) -> None:
-        """Does what the fault says, as soon as there is something to hit, and counts it; in vain where there is nothing for long."""
+        """Executes the fault as soon as it has a target, and counts it.
+
+        Without a target for TRIED seconds it is counted as missed.
+        """
         limit = time.monotonic() + TRIED
         while not (hit := self._act(fault)) and time.monotonic() < limit:
             self.ensure_running()
@@ -113,37 +116,40 @@ class Stage:
             self.hits[fault.kind] += 1
         else:
             self.missed += 1
-        print(f"{fault.at:7.1f} s  {fault.kind} {fault.moment}{'' if hit else ', in vain'}", flush=True)
+        print(f"{fault.at:7.1f} s  {fault.kind} {fault.moment}{'' if hit else ', missed'}", flush=True)
 
     def _act(self, fault: Fault) -> bool:
-        holder = None if fault.moment == MOMENTS[0] else self._hold_work()
-        hit = self._hurt(fault)
+        holder = None if fault.moment == MOMENTS[0] else self._block_work()
+        hit = self._fail(fault)
         if hit and fault.moment == MOMENTS[2]:
-            self._end(AT_WORK, fault.which, 100)
+            self._terminate(AT_WORK, fault.which, 100)
         if holder:
             holder.close()
         return hit
 
-    def _hurt(self, fault: Fault) -> bool:
+    def _fail(self, fault: Fault) -> bool:
         worker = self.workers[fault.which % len(self.workers)]
         match fault.kind:
             case "kill worker":
-                return worker.hurt(signal.SIGKILL)
+                return worker.fail(signal.SIGKILL)
             case "stop worker":
-                return worker.hurt(signal.SIGTERM)
+                return worker.fail(signal.SIGTERM)
             case "freeze worker":
                 return worker.freeze(fault.lasts)
             case "kill API":
-                return self.api.hurt(signal.SIGKILL)
+                return self.api.fail(signal.SIGKILL)
             case "end backends":
-                return self._end(BACKENDS, fault.which, 1 + fault.which % 5)
+                return self._terminate(BACKENDS, fault.which, 1 + fault.which % 5)
             case "cut listener":
-                return self._end(LISTENERS, fault.which, 1)
+                return self._terminate(LISTENERS, fault.which, 1)
             case _:
                 return self._crash(fault.lasts)
 
-    def _hold_work(self) -> psycopg.Connection[Any] | None:
-        """A connection that several jobs wait for in the middle of their effects, after a second at most; None without a database."""
+    def _block_work(self) -> psycopg.Connection[Any] | None:
+        """A connection whose lock blocks several jobs in the middle of their effects, after a second at most.
+
+        None without a database.
+        """
         limit = time.monotonic() + 1.0
         with ExitStack() as stack, suppress(psycopg.OperationalError):
             holder = self.admin()
@@ -155,8 +161,8 @@ class Stage:
             return holder
         return None
 
-    def _end(self, which: str, seed: int, count: int) -> bool:
-        """Some of the backends that the query finds."""
+    def _terminate(self, which: str, seed: int, count: int) -> bool:
+        """Terminates some of the backends that the query finds."""
         try:
             with self.admin() as connection:
                 pids = [pid for (pid,) in connection.execute(which)]
@@ -178,15 +184,15 @@ class Stage:
         assert self.settings.database_url
         return psycopg.connect(self.settings.database_url, autocommit=True)
 
-    def mend(self) -> None:
-        """Everything that is down or stands still comes back."""
+    def recover(self) -> None:
+        """Restarts the server and resumes frozen workers."""
         self._up_at = 0.0
         self.server.start()
         for worker in self.workers:
             worker.thaw()
 
     def drained(self) -> bool:
-        """Whether every event's job has ended, and nothing waits in the queue."""
+        """Whether every event's job has ended, and the queue is empty."""
         try:
             with self.admin() as connection:
                 return connection.execute(DRAINED).fetchone() == (True,)
@@ -194,7 +200,7 @@ class Stage:
             return False
 
     def stop(self) -> None:
-        """API and workers finish what they do; the server stays."""
+        """Stops API and workers gracefully. The server stays."""
         for number, seconds in ((signal.SIGTERM, STOPPED), (signal.SIGKILL, 5.0)):
             for process in self.processes:
                 process.thaw()
@@ -216,8 +222,8 @@ select not exists (select from app.job_processing_logs where status not in ('com
 
 
 @contextmanager
-def staged(*, durable: bool = True, folder: Path | None = None) -> Iterator[Stage]:
-    """A server with two organizations, a ready API and two workers. folder: stays, with the data and the logs."""
+def deployed(*, durable: bool = True, folder: Path | None = None) -> Iterator[Deployment]:
+    """A server with two organizations, a ready API and two workers. folder: is kept, with the data and the logs."""
     with ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claims-chaos-")))
@@ -228,15 +234,15 @@ def staged(*, durable: bool = True, folder: Path | None = None) -> Iterator[Stag
         settings = settings_at(url)
         migrate.apply(settings)
         with psycopg.connect(url) as connection:
-            tenants = [_plant(connection, slug) for slug in ("chaos-east", "chaos-west")]
-        stage = Stage(server, settings, tenants, folder)
-        stack.callback(stage.stop)
-        stage.await_ready()
-        yield stage
+            tenants = [_seed(connection, slug) for slug in ("chaos-east", "chaos-west")]
+        deployment = Deployment(server, settings, tenants, folder)
+        stack.callback(deployment.stop)
+        deployment.await_ready()
+        yield deployment
 
 
-def _plant(connection: psycopg.Connection[Any], slug: str) -> Tenant:
-    """An organization with an admin and a provider, who treats all of its patients."""
+def _seed(connection: psycopg.Connection[Any], slug: str) -> Tenant:
+    """An organization with an admin and a provider who treats all of its patients."""
 
     def one(statement: str, *given: Any) -> Any:
         return connection.execute(statement, given).fetchone()[0]
@@ -245,13 +251,13 @@ def _plant(connection: psycopg.Connection[Any], slug: str) -> Tenant:
     connection.execute("update app.organizations set auto_approve_limit_cents = 100000 where slug = %s", [slug])
     add_user = "select auth.add_user(%s, %s, %s, %s, null, %s)"
     admin = one(add_user, f"admin@{slug}.test", "Admin", "admin", None, hash_password(PASSWORD))
-    enter = "select set_config('role', context.begin_request(%s, %s, null, 'chaos', '', 'sql', false), true)"
+    begin = "select set_config('role', context.begin_request(%s, %s, null, 'chaos', '', 'sql', false), true)"
     connection.execute("set local search_path = app")
-    one(enter, organization, admin)
+    one(begin, organization, admin)
     provider = one("insert into providers (npi, name) values ('1234567893', 'Provider') returning provider_id")
     connection.execute("reset role")
     user = one(add_user, f"provider@{slug}.test", "Provider", "provider", provider, hash_password(PASSWORD))
-    one(enter, organization, user)
+    one(begin, organization, user)
     connection.execute(
         "insert into patients (member_number, first_name, last_name, date_of_birth) "
         "select 'M-' || number, 'Pat', 'Chaos', '1980-01-01' from generate_series(1, 6) as number"
