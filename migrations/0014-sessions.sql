@@ -1,5 +1,5 @@
 -- Who is logged in where, what a session is renewed with, and how often somebody tried. Like auth.credentials these are searched
--- before there is a tenant; no product role can reach them, only claims_auth_definer (sql/functions/sessions.sql).
+-- before there is a tenant; no product role can reach them, only claims_auth_definer (sql/functions/auth.sql).
 set local search_path = app;
 
 -- One row a login: the family of its refresh tokens. Access tokens name it, so ending it ends them at once.

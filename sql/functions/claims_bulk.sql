@@ -1,7 +1,7 @@
 -- Many claims in one call: each stands alone, so one that is refused stops no other. All run as the caller, under its policies.
 
 -- A refusal in the API's words: {"code", "message", "fields"}. state: the SQLSTATE it was raised with, 02000 for a row that is not
--- there to be seen.
+-- there to be seen. The messages are those of app/errors.py; tests/database/test_errors.py compares them.
 create or replace function app.error_json(state text, detail text default null) returns jsonb
 language sql immutable
 return case state

@@ -10,19 +10,17 @@ begin
 end
 $$;
 
--- The organization as the wire has it; its settings are null for a role that was not granted them.
-create or replace function app.organization_json(p_id uuid, p_slug text, p_name text) returns json
+-- The organization's settings as JSON; null for a role that was not granted them.
+create or replace function app.readable_settings(p_organization_id uuid) returns json
 language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
-declare
-    settings json;
 begin
     if has_column_privilege('organizations', 'timezone', 'select') then
-        select settings_json(o) into settings from organizations o where o.organization_id = p_id;
+        return (select settings_json(o) from organizations o where o.organization_id = p_organization_id);
     end if;
-    return json_build_object('id', p_id, 'slug', p_slug, 'name', p_name, 'settings', settings);
+    return null;
 end
 $$;
-grant execute on function app.organization_json to claims_admin, claims_processor, claims_provider, claims_patient;
+grant execute on function app.readable_settings to claims_admin, claims_processor, claims_provider, claims_patient;
 
 -- A new organization is among the tenants; a login finds it there by its slug.
 create or replace function app.add_organization_lookup() returns trigger

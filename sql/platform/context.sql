@@ -8,8 +8,6 @@
 -- that it becomes part of what calls it; the rest is plpgsql, which assigns where a statement would do no more. context.verify_proof and context.establish
 -- are called by definer functions alone and keep to their search_path: a plan that two paths share is made anew at every change.
 
-drop function if exists context.valid(name) cascade;  -- what policies asked once; their files, which follow, ask context.required_id
-
 -- HMAC-SHA256 (RFC 2104) with the key that these are the halves of.
 create or replace function context.hmac_sha256(inner_pad bytea, outer_pad bytea, message bytea) returns bytea
 language sql immutable

@@ -125,10 +125,30 @@ return json_build_object(
     'decisionDays', o.decision_days,
     'appealWindowDays', o.appeal_window_days);
 
+-- p_settings: of settings_json. Columns instead of a row, because not every role may read all of them.
+create or replace function app.organization_json(p_id uuid, p_slug text, p_name text, p_settings json) returns json
+language sql stable parallel safe
+return json_build_object('id', p_id, 'slug', p_slug, 'name', p_name, 'settings', p_settings);
+
+-- Columns instead of a row, because an admin may not read the hash of the token.
+create or replace function app.invitation_json(
+    p_id uuid, p_email text, p_role text, p_provider_id uuid, p_patient_id uuid, p_created_at timestamptz, p_expires_at timestamptz,
+    p_accepted_at timestamptz) returns json
+language sql stable parallel safe
+return json_build_object(
+    'id', p_id,
+    'email', p_email,
+    'role', p_role,
+    'providerId', p_provider_id,
+    'patientId', p_patient_id,
+    'createdAt', to_rfc3339(p_created_at),
+    'expiresAt', to_rfc3339(p_expires_at),
+    'acceptedAt', to_rfc3339(p_accepted_at));
+
 grant execute on function app.to_rfc3339, app.from_cents, app.claim_json, app.provider_json, app.patient_json, app.event_json, app.audit_json,
-    app.diagnosis_code_json, app.settings_json
+    app.diagnosis_code_json, app.settings_json, app.organization_json
     to claims_admin, claims_processor, claims_provider, claims_patient;
 grant execute on function app.to_rfc3339 to claims_auth_definer;  -- entries of the trail hold times as the wire has them
 
 -- Everybody may see themselves among the users, and the jobs of the events they see; to list either is the admins' alone.
-grant execute on function app.user_json, app.job_json to claims_admin;
+grant execute on function app.user_json, app.job_json, app.invitation_json to claims_admin;

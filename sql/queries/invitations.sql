@@ -2,29 +2,15 @@
 -- An invitation; its token names the organization, since whoever uses it has none yet. Only the token's hash is kept.
 insert into invitations as i (email, role, provider_id, patient_id, token_hash)
 values (lower(:email), :role, :provider_id, :patient_id, :token_hash)
-returning json_build_object(
-    'id', i.invitation_id,
-    'email', i.email,
-    'role', i.role,
-    'providerId', i.provider_id,
-    'patientId', i.patient_id,
-    'createdAt', to_rfc3339(i.created_at),
-    'expiresAt', to_rfc3339(i.expires_at),
-    'acceptedAt', to_rfc3339(i.accepted_at),
-    'invitationToken', i.organization_id || '.' || :secret);
+returning (left(invitation_json(
+    i.invitation_id, i.email, i.role, i.provider_id, i.patient_id, i.created_at, i.expires_at, i.accepted_at)::text, -1)
+    || ', "invitationToken" : ' || to_json(i.organization_id || '.' || :secret) || '}')::json;
 
 -- name: list_newest
 -- written out: limit
 -- All of the organization's, newest first.
-select json_build_array(i.created_at, i.invitation_id), json_build_object(
-    'id', i.invitation_id,
-    'email', i.email,
-    'role', i.role,
-    'providerId', i.provider_id,
-    'patientId', i.patient_id,
-    'createdAt', to_rfc3339(i.created_at),
-    'expiresAt', to_rfc3339(i.expires_at),
-    'acceptedAt', to_rfc3339(i.accepted_at))
+select json_build_array(i.created_at, i.invitation_id), invitation_json(
+    i.invitation_id, i.email, i.role, i.provider_id, i.patient_id, i.created_at, i.expires_at, i.accepted_at)
 from invitations i
 where true
 and (i.created_at, i.invitation_id) < ((select (:after::json ->> 0)::timestamptz), (select (:after::json ->> 1)::uuid)) -- if :after

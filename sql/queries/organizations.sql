@@ -1,6 +1,6 @@
 -- name: get
 -- The caller's organization, its settings for those who may read them.
-select organization_json(o.organization_id, o.slug, o.name)
+select organization_json(o.organization_id, o.slug, o.name, readable_settings(o.organization_id))
 from organizations o;
 
 -- name: change
@@ -13,8 +13,4 @@ set name = coalesce(:name, o.name),
     timezone = coalesce(:timezone, o.timezone),
     decision_days = coalesce(:decision_days, o.decision_days),
     appeal_window_days = coalesce(:appeal_window_days, o.appeal_window_days)
-returning json_build_object(
-    'id', o.organization_id,
-    'slug', o.slug,
-    'name', o.name,
-    'settings', settings_json(o));
+returning organization_json(o.organization_id, o.slug, o.name, settings_json(o));
