@@ -1,16 +1,17 @@
--- What an organization may be set to, and who is told.
+-- Rules of organizations, and their JSON.
 
+-- Trigger: rejects a time zone that PostgreSQL does not know.
 create or replace function app.check_organization() returns trigger
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
     if not exists (select from pg_timezone_names where name = new.timezone) then
-        perform raise_invalid('{"settings.timezone": ["Is no IANA time zone"]}');
+        perform raise_invalid('{"settings.timezone": ["Is not an IANA time zone"]}');
     end if;
     return new;
 end
 $$;
 
--- The organization as the wire has it; its settings are null for a role that was not granted them.
+-- The JSON of an organization; settings are null for a role without a grant on them.
 create or replace function app.organization_json(p_id uuid, p_slug text, p_name text) returns json
 language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
 declare
@@ -24,7 +25,7 @@ end
 $$;
 grant execute on function app.organization_json to claims_admin, claims_processor, claims_provider, claims_patient;
 
--- A new organization is among the tenants; a login finds it there by its slug.
+-- Trigger: keeps auth.organization_lookup, where a login finds an organization by its slug.
 create or replace function app.add_organization_lookup() returns trigger
 language plpgsql security definer set search_path = auth, pg_catalog, pg_temp as $$
 begin

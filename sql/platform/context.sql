@@ -49,9 +49,10 @@ create or replace function context.signature_input() returns bytea
 language sql stable
 return convert_to(concat(pg_backend_pid(), e'\n', extract(epoch from now()), e'\n', current_setting('transaction_read_only'), e'\n',
     current_setting('app.organization_id', true), e'\n', current_setting('app.user_id', true), e'\n',
-    current_setting('app.session_id', true), e'\n', current_setting('app.role', true), e'\n', current_setting('app.provider_id', true), e'\n',
-    current_setting('app.patient_id', true), e'\n', current_setting('app.request_id', true), e'\n', current_setting('app.address', true),
-    e'\n', current_setting('app.source', true)), 'UTF8');
+    current_setting('app.session_id', true), e'\n', current_setting('app.role', true), e'\n',
+    current_setting('app.provider_id', true), e'\n', current_setting('app.patient_id', true), e'\n',
+    current_setting('app.request_id', true), e'\n', current_setting('app.address', true), e'\n',
+    current_setting('app.source', true)), 'UTF8');
 
 -- The database role of a role of the product: admin is claims_admin.
 create or replace function context.database_role(product_role text) returns text

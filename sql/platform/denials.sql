@@ -46,7 +46,8 @@ begin
         more_to = case when d.recorded >= max_entries then denied_at end
     returning d.more > 0 into is_only_counted;
     if not is_only_counted then
-        perform context.establish(p_organization_id, p_user_id, p_role => caller.role, p_request_id => p_request_id, p_address => p_address);
+        perform context.establish(
+            p_organization_id, p_user_id, p_role => caller.role, p_request_id => p_request_id, p_address => p_address);
         perform write_audit_entry('denied', p_entity, p_entity_id, null, p_outcome, p_asked::jsonb);
     end if;
 end

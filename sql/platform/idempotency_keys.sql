@@ -111,4 +111,5 @@ alter function app.store_response owner to claims_auth_definer;
 alter function app.limit_stored_responses owner to claims_auth_definer;
 alter function app.idempotency_usage owner to claims_auth_definer;
 grant execute on function app.idempotency_quota to claims_auth_definer;
-grant execute on function app.reserve_idempotency_key, app.store_response to claims_admin, claims_processor, claims_provider, claims_patient;
+grant execute on function app.reserve_idempotency_key, app.store_response
+    to claims_admin, claims_processor, claims_provider, claims_patient;

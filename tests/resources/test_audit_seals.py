@@ -347,7 +347,7 @@ def test_an_entry_put_in_past_the_functions_waits_for_the_daily_seal(settings, a
             end $$"""
         )
         ((named, said),) = verify(as_root)
-        assert (named.partition(":")[0], said) == (str(cast.organization), "has stood for an hour without a seal")
+        assert (named.partition(":")[0], said) == (str(cast.organization), "has had no seal for an hour")
     as_root.execute(A_DAY_LATER)
     assert visited(as_root) == 2
     assert as_root.execute(UNSEALED).fetchone() == (0,)
