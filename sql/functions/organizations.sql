@@ -1,6 +1,6 @@
 -- Rules of organizations, and their JSON.
 
--- Trigger: rejects a time zone that PostgreSQL does not know.
+-- Trigger: rejects an unknown time zone.
 create or replace function app.check_organization() returns trigger
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin

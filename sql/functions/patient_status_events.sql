@@ -82,7 +82,7 @@ end
 $$;
 
 -- Discharge: processes the open claims of the visit. A claim that a user works on is skipped, one up to the automatic approval limit is
--- approved, any other is set to under_review.
+-- approved, any other submitted one is set to under_review.
 create or replace function app.process_discharge(e app.patient_status_events) returns jsonb
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
@@ -124,8 +124,9 @@ end
 $$;
 
 -- The first and last day of the visit that a discharge ends, both included, in the organization's time zone. The visit begins with the
--- first of these that exists; cancelled admissions and discharges are ignored:
--- 1. the admission with the same visit number or, if the discharge has none, the last admission without a discharge;
+-- first of these that exists:
+-- 1. the admission with the same visit number or, if the discharge has none, the last admission without a discharge; cancelled
+--    admissions and discharges are ignored;
 -- 2. the first event with the same visit number;
 -- 3. 30 days before the discharge.
 create or replace function app.visit_days(discharge app.patient_status_events, out first_day date, out last_day date)

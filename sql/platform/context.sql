@@ -1,4 +1,4 @@
--- The request context: how a policy knows which user a statement runs for, and why injected SQL can't forge that.
+-- The request context identifies the user of each statement to the policies, in a way that injected SQL can't forge.
 --
 -- Problem. All users share the login claims_api, so current_user does not identify a user. A request therefore puts the user's ids into
 -- nine settings (app.organization_id, app.user_id, ...: context.set_variables), and policies compare rows with them. But every session
@@ -18,10 +18,10 @@
 --
 -- Policies read an id of the context in three ways, because no single function can have all of these properties:
 --
---   function             verified  if the context is invalid  the planner knows its value  used for
---   context.variable     no        returns the setting        yes                          choosing an index and estimating rows
---   context.required_id  yes       raises 28000               no                           failing before a scan reads its first row
---   context.verified_id  yes       returns null               no                           the decision about each row, by context.matches
+--   function             verified  if the context is invalid  known at planning  used for
+--   context.variable     no        returns the setting        yes                choosing an index and estimating rows
+--   context.required_id  yes       raises 28000               no                 failing before a scan reads its first row
+--   context.verified_id  yes       returns null               no                 the decision about each row, by context.matches
 --
 -- On a tenant table these are the restrictive policies <table>_tenant, <table>_requires_context and <table>_context (schema_admin.isolate).
 -- A row must pass them all, so a forged setting can lead to a slow plan, but can't make a row visible. A policy for a user's own rows uses
@@ -73,8 +73,8 @@ begin
 end
 $$;
 
--- An id of the context as the setting has it, null if it is empty. It is not verified. Policies compare a column with it, because the
--- planner knows its value and so chooses the right index; context.matches beside it makes the security decision.
+-- An id of the context as the setting has it, null if it is empty. It is not verified. Policies compare a column with it, because its value
+-- is known at planning and leads to the right index; context.matches beside it makes the security decision.
 -- Raises 28000 if the setting does not exist or is no id, and if there is no organization: every context has one.
 -- It has a search_path of its own. Otherwise PostgreSQL would replan it at each change between the paths of callers and definer functions.
 -- cost 1: a scan calls it once, but the planner assumes that a bitmap scan calls it for every row.
@@ -159,7 +159,7 @@ create or replace function context.equal(one text, other text) returns boolean
 language internal immutable strict leakproof parallel safe cost 0.4 as 'texteq';
 
 -- context.matches: true if a row's id is the verified one, else null. context.differs: true if a row's text is not the excluded one.
--- A policy uses both beside the comparison with context.variable:
+-- A policy uses context.matches beside the comparison with context.variable:
 --   organization_id = context.variable('organization_id')                                       -- for the planner: index, estimate
 --   context.matches(organization_id, (select context.verified_id(current_user)))                -- the security decision
 -- The decision can't be an `=`, for two reasons:
@@ -168,7 +168,7 @@ language internal immutable strict leakproof parallel safe cost 0.4 as 'texteq';
 -- * The planner evaluates leakproof conditions in the order of their cost, those of the statement together with those of policies. A
 --   cheaper condition of the statement would run on hidden rows, and a sub-select in it could reveal them, by an error for example.
 --   So the policy's must be leakproof and the cheapest: context.equal costs 0.4, while `=` costs 1 and `= any (array[...])` 0.5.
---   Conditions without any operator or function cost nothing and still run first (sql/README.md says what that reveals).
+--   Conditions without any operator or function cost nothing and still run first (sql/README.md describes what that reveals).
 -- `case`, because the planner assumes that a `case` is true for half of the rows, and a function for a third.
 create or replace function context.matches(of_row uuid, of_context uuid) returns boolean
 language sql immutable

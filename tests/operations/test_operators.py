@@ -72,7 +72,7 @@ async def test_the_queue_is_told_in_one_look(settings, as_user, as_root, cast):
     assert told.returncode == 0, told.stderr
     assert "patient_admission|1|0|0|0" in told.stdout
     assert "broken|0|0|0|1" in told.stdout
-    assert "broken|3|" in told.stdout.partition("the last ten that failed")[2]
+    assert "broken|3|" in told.stdout.partition("the last ten failed jobs")[2]
     assert "business" not in told.stdout
 
 
