@@ -20,5 +20,6 @@ create table organizations (
     created_at timestamptz not null default now()
 );
 alter table organizations enable row level security, force row level security;
-comment on column organizations.timezone is 'IANA name; "today" and the days of a visit are judged in it.';
-comment on column organizations.suspended_at is 'Set by an operator; from then on nobody of this tenant enters a context.';
+comment on column organizations.timezone is 'IANA name; it defines "today" and the days of a visit.';
+comment on column organizations.suspended_at is
+    'Set by an operator; from then on no request of the organization''s users is accepted.';

@@ -1,8 +1,8 @@
--- Who gives care and claims for it. A provider is known by its NPI (45 CFR 162.406), unique within a tenant only: a unique
--- value across tenants would tell one tenant what another has.
+-- Providers give care and submit claims for it. A provider is identified by its NPI (45 CFR 162.406). It is unique within an organization
+-- only: a unique key across organizations would reveal that another one has the value.
 set local search_path = app;
 
--- The check digit of an NPI: Luhn over 80840 and its ten digits, which adds 24 to the sum.
+-- Verifies the check digit of an NPI: Luhn over 80840 and its ten digits; the prefix adds 24 to the sum.
 create function is_npi(npi text) returns boolean
 language sql immutable strict parallel safe
 return npi ~ '^[0-9]{10}$' and (

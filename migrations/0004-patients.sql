@@ -1,4 +1,4 @@
--- The insured person; known to the tenant by its member number.
+-- Patients: insured persons, identified within the organization by their member number.
 set local search_path = app;
 create table patients (
     organization_id uuid not null default organization_id() references organizations,

@@ -1,4 +1,4 @@
--- Who may log in. Role, provider and patient are read from here at every request, so a change holds from the next one on.
+-- Users, who may log in. Each request reads role, provider and patient from here, so a change applies to the user's next request.
 set local search_path = app;
 create table users (
     organization_id uuid not null default organization_id() references organizations,
@@ -24,8 +24,8 @@ create index users_provider on users (organization_id, provider_id);
 create index users_patient on users (organization_id, patient_id);
 alter table users enable row level security, force row level security;
 
--- Passwords stand apart from users: no product role can reach this table. It is the one place that is searched across
--- tenants, because somebody who logs in has no tenant yet; only claims_auth_definer may (sql/functions/auth.sql).
+-- Passwords are in a table of their own, which no product role can read. It is searched across organizations, because a user who logs in
+-- has no context yet; only claims_auth_definer may do that (sql/functions/auth.sql).
 create table auth.credentials (
     email text not null,
     organization_id uuid not null,

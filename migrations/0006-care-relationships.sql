@@ -1,4 +1,4 @@
--- Which patients a provider treats, and so may see and claim for.
+-- Care relationships: the patients that a provider treats. The provider may read them and submit claims for them.
 set local search_path = app;
 create table care_relationships (
     organization_id uuid not null default organization_id() references organizations,

@@ -1,4 +1,4 @@
--- ICD-10-CM: the same for every tenant, so it has no organization_id. Filled from sql/data by the schema step.
+-- ICD-10-CM codes: the same for all organizations, so the table has no organization_id. The schema step loads them from sql/data.
 set local search_path = app;
 create table diagnosis_codes (
     code text not null,
@@ -12,4 +12,4 @@ create table diagnosis_codes (
 alter table diagnosis_codes enable row level security, force row level security;
 comment on column diagnosis_codes.valid_until is 'The first day on which the code is no longer valid.';
 comment on column diagnosis_codes.valid_from is
-    '-infinity for the shipped release: a code counts as valid before it too, unless an older release is loaded.';
+    '-infinity for the shipped release: its codes are valid for earlier dates too, unless an older release is loaded.';

@@ -1,5 +1,5 @@
--- A claim: what a provider asks for one day of care. Money is whole cents; status is text, because only leakproof operators
--- become index conditions under row-level security.
+-- Claims: a provider requests payment for one day of care. Amounts are whole cents. status is text and not an enum, because only leakproof
+-- operators become index conditions under row-level security.
 set local search_path = app;
 create table claims (
     organization_id uuid not null default organization_id() references organizations,
@@ -48,7 +48,9 @@ create index claims_patient_newest on claims (organization_id, patient_id, creat
 create index claims_assigned_newest on claims (organization_id, assigned_to, created_at desc, claim_id desc);
 alter table claims enable row level security, force row level security;
 comment on column claims.service_date is 'Day of care, in the organization''s time zone.';
-comment on column claims.status_reason is 'Why the last move was made; claim_status_history keeps the earlier ones.';
-comment on column claims.status_event_id is 'The patient status event whose job made the last move; null when a person did.';
-comment on column claims.status_by is 'The user who made the last move; null when a job did, and for a claim that was only handed in.';
-comment on column claims.decided_by is 'The user who decided last; null when a job did. May not take up the appeal.';
+comment on column claims.status_reason is 'The reason for the last change of status; claim_status_history has the earlier ones.';
+comment on column claims.status_event_id is 'The patient status event whose job changed the status last; null if a user did.';
+comment on column claims.status_by is
+    'The user who changed the status last; null if a job did, and for a claim that was only submitted.';
+comment on column claims.decided_by is
+    'The user who decided last; null if a job did. This user may not process an appeal of the claim.';

@@ -1,4 +1,4 @@
--- Which role may move a claim from which status to which; filled from sql/data/claim-transitions.csv by the schema step.
+-- The legal changes of a claim's status, and the roles that may make them. The schema step loads them from sql/data/claim-transitions.csv.
 set local search_path = app;
 create table claim_transitions (
     from_status text not null,
@@ -11,5 +11,6 @@ create table claim_transitions (
     primary key (from_status, to_status, role)
 );
 alter table claim_transitions enable row level security, force row level security;
-comment on column claim_transitions.from_status is 'Empty for a claim that is being made.';
-comment on column claim_transitions.requires is 'In words; apply_transition() in sql/functions/claims.sql holds it.';
+comment on column claim_transitions.from_status is 'Empty for a new claim.';
+comment on column claim_transitions.requires is
+    'A further condition, in words; check_transition() in sql/functions/claims.sql enforces it.';

@@ -1,4 +1,4 @@
--- Every status a claim ever had. Written by a trigger only, never changed.
+-- All statuses that a claim has had. Only a trigger inserts rows, and no role may change them.
 set local search_path = app;
 create table claim_status_history (
     organization_id uuid not null default organization_id() references organizations,

@@ -1,4 +1,4 @@
--- What happened to a patient, as the provider's system reported it.
+-- Events of a patient (admission, treatment, discharge), as the provider's system reported them.
 set local search_path = app;
 create table patient_status_events (
     organization_id uuid not null default organization_id() references organizations,

@@ -1,4 +1,4 @@
--- One row a job, kept for good: the queue forgets, this does not. The unique key makes a job's effect happen once.
+-- One row for each job. Rows are kept forever, while the queue deletes finished jobs. The unique key ensures that a job has one effect.
 set local search_path = app;
 create table job_processing_logs (
     organization_id uuid not null default organization_id() references organizations,
@@ -26,5 +26,5 @@ create index job_processing_logs_newest on job_processing_logs (organization_id,
 create index job_processing_logs_patient on job_processing_logs (organization_id, patient_id);
 alter table job_processing_logs enable row level security, force row level security;
 comment on column job_processing_logs.attempt_token is
-    'Made anew by every attempt; an effect is written only by the attempt whose token still stands here.';
+    'A new random value for each attempt.';
 comment on column job_processing_logs.error is 'The class of the failure or its SQLSTATE, never a message with values in it.';

@@ -1,4 +1,5 @@
--- Who did what to which row. Written by triggers, never changed; kept six years (45 CFR 164.316(b)(2)).
+-- The audit log: one entry for each access to or change of a row. Triggers and functions insert entries, and no role may change them. They
+-- are kept for six years (45 CFR 164.316(b)(2)).
 set local search_path = app;
 create table audit_logs (
     organization_id uuid not null default organization_id() references organizations,

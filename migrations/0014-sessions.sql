@@ -1,8 +1,8 @@
--- Who is logged in where, what a session is renewed with, and how often somebody tried. Like auth.credentials these are searched
--- before there is a tenant; no product role can reach them, only claims_auth_definer (sql/functions/auth.sql).
+-- Sessions, refresh tokens and rate limit counters. Like auth.credentials these tables are read before the organization is known. No
+-- product role can read them, only claims_auth_definer (sql/functions/auth.sql).
 set local search_path = app;
 
--- One row a login: the family of its refresh tokens. Access tokens name it, so ending it ends them at once.
+-- One row for each login, with its refresh tokens. Access tokens contain its id, so ending the session invalidates them at once.
 create table auth.sessions (
     organization_id uuid not null,
     session_id uuid not null,
@@ -26,10 +26,10 @@ create table auth.refresh_tokens (
 );
 create index refresh_tokens_session on auth.refresh_tokens (organization_id, session_id);
 alter table auth.refresh_tokens enable row level security, force row level security;
-comment on column auth.refresh_tokens.token_hash is 'sha256 of 32 random bytes; the token itself is nowhere.';
-comment on column auth.refresh_tokens.replaced_at is 'When it was traded for another: from then on it is dead, and using it ends the session.';
+comment on column auth.refresh_tokens.token_hash is 'sha256 of 32 random bytes; the token itself is not stored.';
+comment on column auth.refresh_tokens.replaced_at is 'When it was exchanged for its successor; later use ends the session.';
 
--- Counters of the rate limits and the login throttle. Unlogged: a crash forgives everybody, and no request writes WAL for it.
+-- Counters of the rate limits and the login throttle. Unlogged, so that no request writes WAL for them; a crash resets them.
 create unlogged table auth.rate_limits (
     subject bytea primary key,
     started_at timestamptz not null,
@@ -37,5 +37,5 @@ create unlogged table auth.rate_limits (
     granted integer not null
 );
 alter table auth.rate_limits enable row level security, force row level security;
-comment on column auth.rate_limits.subject is 'sha256 of what is counted; neither an email nor an address stands here.';
-comment on column auth.rate_limits.granted is 'How many of those asked for the last call was given.';
+comment on column auth.rate_limits.subject is 'sha256 of the subject, so that no email or address is stored.';
+comment on column auth.rate_limits.granted is 'How many attempts the last call consumed.';

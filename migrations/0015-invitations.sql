@@ -1,4 +1,4 @@
--- An admin's word that somebody may join, in which role. The token is shown once; here stands its hash.
+-- Invitations by admins to join the organization in a role. The token is shown once; only its hash is stored.
 set local search_path = app;
 create table invitations (
     organization_id uuid not null default organization_id() references organizations,

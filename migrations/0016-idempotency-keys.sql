@@ -1,4 +1,4 @@
--- The first answer to a POST with an Idempotency-Key, kept for a day so that sending it again changes nothing.
+-- The first response to a POST with an Idempotency-Key, stored for a day, so that repeating the request changes nothing.
 set local search_path = app;
 create table idempotency_keys (
     organization_id uuid not null default organization_id() references organizations,
@@ -16,5 +16,5 @@ create table idempotency_keys (
 );
 create index idempotency_keys_oldest on idempotency_keys (organization_id, created_at);
 alter table idempotency_keys enable row level security, force row level security;
-comment on column idempotency_keys.path is 'Of the request; the method is always POST.';
-comment on column idempotency_keys.body is 'The answer, byte for byte. It was for this user''s eyes and is given to nobody else.';
+comment on column idempotency_keys.path is 'The path of the request; the method is always POST.';
+comment on column idempotency_keys.body is 'The response, byte for byte. Only the same user gets it again.';

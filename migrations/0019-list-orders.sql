@@ -1,4 +1,4 @@
--- The orders and filters that the lists of users, jobs and the trail have.
+-- Indexes for the sort orders and filters of users, jobs and audit entries.
 set local search_path = app;
 create index users_newest on users (organization_id, created_at desc, user_id desc);
 create index job_processing_logs_status_newest on job_processing_logs (organization_id, status, created_at desc, job_id desc);

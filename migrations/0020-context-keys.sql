@@ -1,5 +1,5 @@
--- What contexts are signed with. A key comes as the two halves that HMAC (RFC 2104) needs, each one block long; `self` is the
--- database's own, made here, and never leaves it.
+-- Keys that sign contexts (sql/platform/context.sql). A key is stored as the two padded blocks of HMAC (RFC 2104). `self` is the
+-- database's own key: it is generated here and never leaves the database.
 create table context.keys (
     kid text primary key
         constraint keys_kid_check check (length(kid) between 1 and 64),
@@ -9,4 +9,5 @@ create table context.keys (
         constraint keys_outer_pad_check check (length(outer_pad) = 64)
 );
 alter table context.keys enable row level security, force row level security;
-comment on table context.keys is 'Secrets: leave it out of dumps (pg_dump --exclude-table-data=context.keys) and run make schema after a restore.';
+comment on table context.keys is
+    'Secrets: exclude the data from dumps (pg_dump --exclude-table-data=context.keys); run make schema after a restore.';

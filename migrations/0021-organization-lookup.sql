@@ -1,7 +1,7 @@
--- The organizations there are, for what has to walk through all of them and may enter one at a time: sealing the trail and auditing.
+-- All organizations, for sealing and auditing, which process every organization, one at a time.
 set local search_path = app;
 create table auth.organization_lookup (organization_id uuid primary key references organizations);
--- Those that stand already: even their owner sees none while row-level security is forced.
+-- Existing organizations: while row-level security is forced, not even the owner can read them.
 alter table organizations no force row level security;
 insert into auth.organization_lookup select organization_id from organizations;
 alter table organizations force row level security;

@@ -1,14 +1,15 @@
--- The trail under seal: a hash of every entry, in batches, each chained to the one before it in its organization.
+-- Seals of the audit log: hashes of entries in batches, each linked to the previous seal of its organization.
 set local search_path = app;
 
--- Which transaction wrote an entry says when it is final: a transaction older than every one that still runs adds nothing any more.
--- The cluster_epoch counts the clusters that the data has lived in, since transactions are numbered anew where a dump is restored.
+-- written_by shows when an entry is final: if its transaction is older than every running one, no earlier entry can be added.
+-- cluster_epoch counts the clusters that have held the data, because transaction ids start again where a dump is restored.
 alter table audit_logs
     add column cluster_epoch integer not null default 1,
     add column written_by xid8 not null default '0',
     alter column at set default clock_timestamp();
 alter table audit_logs alter column written_by set default pg_current_xact_id();
-comment on column audit_logs.at is 'When the entry was written; never before the transactions that had ended by then.';
+comment on column audit_logs.at is
+    'When the entry was written, not when its transaction began: later than the end of all transactions that had ended by then.';
 
 create table audit_seals (
     organization_id uuid not null default organization_id() references organizations,
@@ -24,7 +25,8 @@ create table audit_seals (
     primary key (organization_id, number)
 );
 alter table audit_seals enable row level security, force row level security;
-comment on column audit_seals.up_to is 'It holds the entries of its cluster_epoch by transactions before this one that no seal before it holds.';
-comment on column audit_seals.sealed_at is 'Whatever was written by a transaction after sealed_by was written later than this.';
-comment on column audit_seals.hashes is 'Of each entry, in the order of audit_ids.';
-comment on column audit_seals.digest is 'Over all of it and the digest of the seal before; app.seal_digest().';
+comment on column audit_seals.up_to is
+    'The seal has the entries of its cluster_epoch by transactions before this one, except those of earlier seals.';
+comment on column audit_seals.sealed_at is 'Entries of transactions after sealed_by were written later than this.';
+comment on column audit_seals.hashes is 'The hash of each entry, in the order of audit_ids.';
+comment on column audit_seals.digest is 'Over all columns and the digest of the previous seal; app.seal_digest().';

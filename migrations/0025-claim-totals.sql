@@ -1,5 +1,5 @@
--- What statistics add up, kept as claims change. Whoever writes a claim adds a change and touches no row that another writer needs; a
--- worker folds changes into tallies. At any moment a tally and the changes still open are the truth: sql/functions/claim_totals.sql.
+-- Totals for statistics. A writer of claims only inserts changes and locks no row that another writer needs; a worker applies changes to
+-- totals. At any time the sum of totals and remaining changes is exact (sql/functions/claim_totals.sql).
 set local search_path = app;
 create table claim_totals (
     organization_id uuid not null default organization_id() references organizations,
@@ -15,11 +15,13 @@ create table claim_totals (
     primary key (organization_id, scope_id, service_date, status)
 );
 alter table claim_totals enable row level security, force row level security;
-comment on column claim_totals.scope_id is 'Whose claims: a provider''s, or the organization''s own id for all of them.';
-comment on column claim_totals.decided is 'Claims that were decided, whatever became of them since; approved: whose last decision that is.';
-comment on column claim_totals.timed is 'Claims that were decided; microseconds: from submission to the first decision, of all of them.';
+comment on column claim_totals.scope_id is 'A provider''s id, or the organization''s id for the claims of all providers.';
+comment on column claim_totals.decided is
+    'Claims with a decision, regardless of later changes; approved: those whose last decision is an approval.';
+comment on column claim_totals.timed is
+    'Claims with a first decision; microseconds: the sum of their times from submission to that decision.';
 
--- No foreign keys: a change comes of a claim, which has them, and lives for seconds.
+-- No foreign keys: a change comes from a claim, which has them, and exists for seconds.
 create table claim_total_changes (
     organization_id uuid not null default organization_id(),
     change_id bigint not null generated always as identity,
@@ -35,4 +37,5 @@ create table claim_total_changes (
     primary key (organization_id, change_id)
 );
 alter table claim_total_changes enable row level security, force row level security;
-comment on column claim_total_changes.count is '1 for the claim as it is now, -1 for the one it was; all other numbers have that sign, too.';
+comment on column claim_total_changes.count is
+    '1 for the new values of a claim, -1 for the old ones; all other numbers have the same sign.';

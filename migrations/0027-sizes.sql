@@ -1,7 +1,7 @@
--- Upper bounds for texts and bytes that a product role or the API hands over and that no constraint bounded. The API's own limits are
--- lower; SQL injected into it does not ask them.
+-- Size limits for values from product roles or the API that no constraint limited. The API's own limits are lower, but injected SQL
+-- bypasses them.
 set local search_path = app;
--- Not valid: audit_logs is large, and checking its old rows would lock it for a scan. Nothing may change them anyway.
+-- `not valid`, because audit_logs is large, and checking existing rows would lock it for a scan. No role may change those rows anyway.
 alter table audit_logs
     add constraint audit_logs_actor_role_check check (length(actor_role) <= 63) not valid,
     add constraint audit_logs_entity_check check (length(entity) <= 63) not valid,

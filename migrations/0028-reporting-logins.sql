@@ -1,4 +1,4 @@
--- Which organization a reporting login reads. context.required_id looks it up for session_user; `make grant-reporting` fills it.
+-- The organization that each reporting login may read. context.read_id looks it up by session_user; `make grant-reporting` writes it.
 set local search_path = app;
 create table context.reporting_logins (
     login name primary key,
@@ -7,4 +7,5 @@ create table context.reporting_logins (
     granted_by name not null default session_user
 );
 alter table context.reporting_logins enable row level security, force row level security;
-comment on table context.reporting_logins is 'Written by an administrator alone (make grant-reporting); a login needs membership in claims_reporting, too.';
+comment on table context.reporting_logins is
+    'Only an administrator writes it (make grant-reporting). A login also needs membership in claims_reporting.';

@@ -1,13 +1,13 @@
--- A password without an organization's slug is compared with few memberships of its email: the oldest, and those proven by a mailed link.
--- Organizations are found by their slug here, since a login has no tenant yet.
+-- A login without a slug is compared with few memberships of its email: the oldest, and those whose email was proven by a mailed link.
+-- Logins find an organization by its slug in organization_lookup, because they have no context yet.
 set local search_path = app;
 alter table auth.credentials
     add column joined_at timestamptz not null default clock_timestamp(),
     add column proven_at timestamptz;
-comment on column auth.credentials.joined_at is 'When the membership began; a later one under the same email needs the slug at login.';
-comment on column auth.credentials.proven_at is 'When a link mailed to the address was followed; null: not proven.';
+comment on column auth.credentials.joined_at is 'When the membership began; later ones with the same email need the slug at login.';
+comment on column auth.credentials.proven_at is 'When a link mailed to the address was opened; null if the email is not proven.';
 alter table auth.organization_lookup add column slug text unique;
--- Rows that stand already: even their owner sees none while row-level security is forced.
+-- Existing rows: while row-level security is forced, not even the owner can read them.
 alter table organizations no force row level security;
 alter table users no force row level security;
 alter table auth.credentials no force row level security;

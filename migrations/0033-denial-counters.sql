@@ -1,4 +1,4 @@
--- How many denials of a user are in the trail in its present minute, and how many are only counted.
+-- Denials of each user in the present minute: those with an audit entry, and those that are only counted.
 set local search_path = app;
 create table auth.denial_counters (
     organization_id uuid not null,
@@ -12,4 +12,4 @@ create table auth.denial_counters (
 ) with (fillfactor = 50);
 alter table auth.denial_counters enable row level security, force row level security;
 comment on column auth.denial_counters.recorded is 'Denials of this minute that have an entry of their own.';
-comment on column auth.denial_counters.more is 'Denials of this minute beyond those; they become one entry when it has ended.';
+comment on column auth.denial_counters.more is 'Further denials of this minute; they get one common entry after it.';

@@ -1,4 +1,4 @@
--- A table without row-level security: every policy on it is asleep, and whoever may select sees every tenant's rows.
+-- Without row-level security the table's policies have no effect: a role that may select sees the rows of all organizations.
 select '010 row level security missing' as check,
        format('%I.%I', n.nspname, c.relname) as object,
        'row-level security is not enabled' as problem,

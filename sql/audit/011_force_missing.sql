@@ -1,4 +1,4 @@
--- Without FORCE the policies don't hold for the table's owner, and so for no definer function or migration that runs as it.
+-- Without FORCE the policies do not apply to the table's owner, nor to definer functions and migrations that run as it.
 select '011 force missing' as check,
        format('%I.%I', n.nspname, c.relname) as object,
        format('row-level security is not forced on the owner, %s', c.relowner::regrole) as problem,

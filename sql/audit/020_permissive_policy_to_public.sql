@@ -1,4 +1,4 @@
--- A policy that opens rows to PUBLIC opens them to every role there is or will be. Closing (restrictive) ones are meant for all.
+-- A permissive policy to PUBLIC opens rows to every present and future role. Restrictive policies are meant for all roles.
 select '020 permissive policy to public' as check,
        format('%I.%I: %I', n.nspname, c.relname, p.polname) as object,
        'a permissive policy names no role' as problem,

@@ -1,7 +1,7 @@
--- "using (true)" means all of the organization only where a restrictive policy closes the rest; without that it means all tenants.
--- The tenant policy: to everybody, for all commands, the equality itself or "equality and ...", so that nothing can widen it.
--- diagnosis_codes and claim_transitions have no organization_id: they are the same for all. The schema auth is searched before
--- there is a tenant, and only claims_auth_definer reaches it.
+-- `using (true)` shows the rows of one organization only if a restrictive policy limits them to it. Otherwise it shows those of all. The
+-- tenant policy must be restrictive, to PUBLIC, for all commands, and the equality alone or "equality and ...": nothing may widen it.
+-- Left out: diagnosis_codes and claim_transitions, which are the same for all organizations and have no organization_id; the schema auth,
+-- which is read before the organization is known and only by definer functions.
 with tenant_policies as (
     select p.polrelid
     from pg_policy p,
@@ -13,7 +13,7 @@ with tenant_policies as (
 )
 select '021 always true policy' as check,
        format('%I.%I: %I', n.nspname, c.relname, p.polname) as object,
-       'is true for every row, and no restrictive policy keeps to the organization' as problem,
+       'is true for every row, and no restrictive policy limits rows to the organization' as problem,
        format('create policy %I on %I.%I as restrictive to public using (organization_id = context.variable(%L))',
               c.relname || '_tenant', n.nspname, c.relname, 'organization_id') as remedy
 from pg_policy p join pg_class c on c.oid = p.polrelid join pg_namespace n on n.oid = c.relnamespace

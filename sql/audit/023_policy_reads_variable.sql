@@ -1,10 +1,14 @@
--- A policy that takes the caller from what may change while a statement runs, so that the next row is judged by another. A variable may:
--- only context.verified_id (and context.required_id, which raises) checks and reads in one, so context.matches must stand beside every variable, on the same column and for the same id.
--- So may a plain equality, even one with context.required_id: the planner keeps one of several on a column, and an injected one may take its
--- place, while context.matches decides at every row. <table>_tenant and <table>_requires_context may be what they are, since
--- 022 holds <table>_context beside them. context.required_id is to be asked once a statement, in a select of its own: at every row it would cost
--- two hashes, and could be asked of another context. What a policy asks of rows that a scan found must be context.verified_id: context.required_id raises,
--- and where the context was changed after the scan began, that tells that there is a row.
+-- A policy must not depend on a value that can change while a statement runs, because the next row would be checked for another caller.
+-- It must fulfil four rules (sql/platform/context.sql explains the functions):
+-- 1. Every setting (context.variable, current_setting) has context.matches beside it, for the same column and the same id. A setting can
+--    change; context.verified_id and context.required_id verify and read in one call.
+-- 2. No id is compared by an equality alone, even with context.required_id. The planner keeps one of several equalities on a column, and
+--    one of injected SQL may replace it. context.matches is evaluated for every row.
+-- 3. Existing rows are compared with context.verified_id. context.required_id raises if the context was changed after the scan began, and
+--    the error would reveal that there is a row.
+-- 4. context.required_id and context.verified_id are in a sub-select of their own, which runs once a statement. For each row they would
+--    cost two hashes, and could read another context.
+-- Left out: <table>_tenant and <table>_requires_context, because check 022 requires <table>_context beside them.
 with rule as (
     select p.schemaname, p.tablename, p.policyname, e.of_found_rows and e.expression ~ 'context\.required_id\(' as raises,
            replace(regexp_replace(e.expression, '\s+', ' ', 'g'), 'verified_id', 'required_id') as written
@@ -12,29 +16,31 @@ with rule as (
          lateral (select k.of_found_rows, case when k.of_found_rows then p.qual else p.with_check end as expression) as e
     where p.schemaname = 'app' and e.expression is not null
 ),
-beside as (  -- without what stands beside a context.matches, and without what decides at every row
+beside as (  -- remainder: the rule without settings that have a context.matches, and without context.matches itself
     select r.*, regexp_replace(
         regexp_replace(r.written, '\(([\w.]+) = (?:context\.variable\(''|\(current_setting\(''app\.)(\w+)''::text\)(?:\)::uuid)?\)'
             ' AND (context\.matches\(\1, \( SELECT context\.required_id\(CURRENT_USER, ''\2''::text\) AS required_id\)\))', '\3', 'g'),
         'context\.matches\([\w.]+, \( SELECT context\.required_id\(CURRENT_USER(, ''\w+''::text)?\) AS required_id\)\)'
-        '|\( SELECT context\.required_id\(CURRENT_USER, ''\w+''::text\) AS required_id\) IS NOT NULL', '', 'g') as alone
+        '|\( SELECT context\.required_id\(CURRENT_USER, ''\w+''::text\) AS required_id\) IS NOT NULL', '', 'g') as remainder
     from rule r
 )
 select '023 policy reads variable' as check,
        format('%I.%I: %I', b.schemaname, b.tablename, b.policyname) as object, problem,
-       format('drop policy %I on %I.%I  -- until it asks context.verified_id, by context.matches', b.policyname, b.schemaname, b.tablename) as remedy
+       format('drop policy %I on %I.%I  -- until it compares context.verified_id, by context.matches', b.policyname, b.schemaname,
+              b.tablename) as remedy
 from beside b
 cross join lateral (values
-    ('takes the caller from a variable alone, which may change within a statement',
+    ('depends on a setting alone, which may change within a statement',
      b.policyname <> b.tablename || '_tenant'
-     and b.alone ~* 'organization_id\(\)|context\.variable\(|current_setting\((?!''(?!app\.))'),
-    ('takes the caller from an equality with context.required_id alone, in whose place another may come',
-     b.policyname <> b.tablename || '_requires_context' and b.alone ~ 'SELECT context\.required_id\('),
-    ('asks context.required_id of the rows that a scan found, which tells that there is one',
+     and b.remainder ~* 'organization_id\(\)|context\.variable\(|current_setting\((?!''(?!app\.))'),
+    ('depends on an equality with context.required_id alone, which another equality may replace',
+     b.policyname <> b.tablename || '_requires_context' and b.remainder ~ 'SELECT context\.required_id\('),
+    ('compares existing rows with context.required_id, whose error reveals that there is one',
      b.policyname <> b.tablename || '_requires_context' and b.raises),
-    ('asks context.required_id at every row',
-     regexp_replace(b.written, '\( SELECT context\.required_id\(CURRENT_USER(, ''\w+''::text)?\) AS required_id\)', '', 'g') ~ 'context\.required_id\(')
-) as fault (problem, stands)
-where fault.stands
+    ('calls context.required_id for every row',
+     regexp_replace(b.written, '\( SELECT context\.required_id\(CURRENT_USER(, ''\w+''::text)?\) AS required_id\)', '', 'g')
+         ~ 'context\.required_id\(')
+) as fault (problem, is_found)
+where fault.is_found
 group by b.schemaname, b.tablename, b.policyname, problem
 order by 2, 3;

@@ -1,9 +1,11 @@
--- A primary or unique key that doesn't begin with organization_id tells one tenant what another has: "taken" is an answer.
--- The schema auth is searched before there is a tenant. A slug is an organization's public name, unique on purpose.
+-- A primary or unique key that does not begin with organization_id reveals values of other organizations: a violation tells that one
+-- exists.
+-- Left out: the schema auth, which is read before the organization is known; the slug, an organization's public name, which must be
+-- unique.
 select '030 unique key across tenants' as check,
        format('%I.%I: %I', n.nspname, c.relname, x.relname) as object,
        format('the key doesn''t begin with organization_id: %s', pg_get_indexdef(i.indexrelid)) as problem,
-       'make the key anew with organization_id as its first column' as remedy
+       'create the key again with organization_id as its first column' as remedy
 from pg_index i
 join pg_class c on c.oid = i.indrelid
 join pg_class x on x.oid = i.indexrelid

@@ -1,5 +1,6 @@
--- Foreign keys are checked past row-level security: one without organization_id, first and on both sides, lets a tenant attach
--- another's row. Keys to tables that are the same for all need none.
+-- Foreign keys are checked without row-level security. If organization_id is not the first column on both sides, a row can refer to a row
+-- of another organization.
+-- Left out: keys to tables that are the same for all organizations.
 select '031 foreign key across tenants' as check,
        format('%I.%I: %I', n.nspname, c.relname, k.conname) as object,
        format('doesn''t begin with organization_id on both sides: %s', pg_get_constraintdef(k.oid)) as problem,

@@ -1,5 +1,5 @@
--- Under row-level security only leakproof operators become index conditions. An index column whose equality isn't (enum, numeric,
--- array), an expression, GIN and GiST cost writes and are never used by a product role.
+-- Under row-level security only leakproof operators become index conditions. Product roles never use an index on a type whose equality is
+-- not leakproof (enum, numeric, array), on an expression, or of type GIN or GiST, and every write pays for it.
 select '040 index not leakproof' as check,
        format('%I.%I: %I', n.nspname, c.relname, x.relname) as object,
        case when m.amname <> 'btree' then format('row-level security makes %s unusable', m.amname)

@@ -1,8 +1,8 @@
--- A SECURITY DEFINER function looks its names up where the caller says, unless its search_path is pinned; and in the caller's
--- temporary schema first, unless pg_temp stands last.
+-- Without a search_path of its own, a SECURITY DEFINER function resolves names by the caller's. Unless pg_temp is the last schema of the
+-- path, it searches the caller's temporary schema first.
 select '050 definer search path' as check,
        format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) as object,
-       coalesce('the pinned path doesn''t end in pg_temp: ' || path.setting, 'the search_path is not pinned') as problem,
+       coalesce('its search_path does not end in pg_temp: ' || path.setting, 'it has no search_path of its own') as problem,
        format('alter function %I.%I(%s) set search_path = app, pg_catalog, pg_temp',
               n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) as remedy
 from pg_proc p

@@ -1,6 +1,6 @@
--- A SECURITY DEFINER function outside our schemas lends its owner's rights to each role that may execute it, and the checks of
--- search_path, owner and PUBLIC (050 to 052) do not cover it. Left out: functions that initdb made (their oid is below 16384), and
--- functions of an extension in a schema that none of our roles may use.
+-- A SECURITY DEFINER function outside our schemas gives the rights of its owner to each role that may execute it. Checks 050 to 052
+-- (search_path, owner, PUBLIC) do not cover it.
+-- Left out: functions that initdb created (oid below 16384), and functions of an extension in a schema that none of our roles may use.
 with ours as (select * from schema_admin.our_roles()),
 concerned as (select * from schema_admin.concerned_roles())
 select '053 definer elsewhere' as check, f.object,

@@ -1,7 +1,8 @@
--- PostgreSQL's restricted functions read files, end connections or change the server. A grant of one to our roles gives it to injected
--- SQL. Left out: pg_notify for the roles that write jobs, because the queue's triggers call it; locks until the end of the transaction for
--- the roles whose functions take them; set_config for the logins that enter a context and the roles whose functions set one; whether a
--- transaction has written, for sealing.
+-- Restricted functions of PostgreSQL read files, end connections or change the server. A grant to one of our roles gives them to injected
+-- SQL.
+-- Left out: pg_notify for roles that write jobs, because the queue's triggers call it; transaction-level advisory locks for roles whose
+-- functions use them; set_config for logins that begin a context and roles whose functions set one; pg_current_xact_id_if_assigned for
+-- sealing.
 with concerned as (select * from schema_admin.concerned_roles()),
 expected (function, role) as (
     values ('pg_notify', 'claims_owner'), ('pg_notify', 'claims_trigger_definer'), ('pg_notify', 'claims_worker')

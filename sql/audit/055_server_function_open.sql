@@ -1,8 +1,8 @@
--- PostgreSQL lets every login end connections of its own role, show the texts of prepared statements, send notifications, store
--- large objects, add to the write-ahead log, take locks that outlive it, watch other sessions, read counters that count the rows of every
--- tenant, change variables while a statement runs and define PL/pgSQL of its own. No request needs that, so injected SQL may not do it
--- either: roles.sql revokes it, and neither PUBLIC nor a role that requests run as may have it. Rights of a role that one of them may
--- become count. Left out: set_config for claims_api, which enters a context with it, before any injected SQL.
+-- By default PostgreSQL lets every login end connections of its own role, read prepared statements, send notifications, store large
+-- objects, write to the WAL, hold locks beyond a transaction, watch other sessions, read counters that include rows of all organizations,
+-- change settings while a statement runs, and run PL/pgSQL of its own. No request needs this, so sql/deploy/roles.sql revokes it from
+-- PUBLIC. Neither PUBLIC nor a role that requests run as may have it, directly or by membership.
+-- Left out: set_config for claims_api, which begins a context with it.
 with outsiders as (
     select oid, rolname from pg_roles
     where rolname in ('claims_api', 'claims_admin', 'claims_processor', 'claims_provider', 'claims_patient')

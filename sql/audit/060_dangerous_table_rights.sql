@@ -1,5 +1,5 @@
--- Row-level security doesn't hold for TRUNCATE; REFERENCES asks whether a row exists past it; TRIGGER runs one's own code on the
--- others' rows. They are nobody's but the owner's.
+-- Row-level security does not apply to TRUNCATE. REFERENCES tests whether a row exists, without policies. TRIGGER runs own code on other
+-- roles' rows. Only the owner may have these rights.
 select '060 dangerous table rights' as check,
        format('%I.%I', n.nspname, c.relname) as object,
        format('%s may %s', case g.grantee when 0 then 'PUBLIC' else g.grantee::regrole::text end, g.privilege_type) as problem,

@@ -1,5 +1,5 @@
--- Product roles write named columns only: with the whole table comes organization_id, the keys and every column added later.
--- Definer roles (claims_auth_definer, claims_trigger_definer) write whole rows; their functions are the limit.
+-- Product roles may write named columns only. A grant on the whole table includes organization_id, keys and columns that are added later.
+-- Left out: the definer roles, which write whole rows by their functions only.
 select '061 whole table write' as check,
        format('%I.%I', n.nspname, c.relname) as object,
        format('%s may %s every column', g.grantee::regrole, lower(g.privilege_type)) as problem,

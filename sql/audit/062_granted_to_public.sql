@@ -1,4 +1,4 @@
--- What PUBLIC may do on a table, a view or a sequence every login of the server may do, and every one made later.
+-- A right of PUBLIC on a table, view or sequence belongs to every present and future login of the server.
 select '062 granted to public' as check,
        format('%I.%I', n.nspname, c.relname) as object,
        format('PUBLIC may %s', string_agg(distinct g.privilege_type, ', ')) as problem,

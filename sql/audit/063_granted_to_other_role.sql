@@ -1,5 +1,5 @@
--- A grant in our schemas to a role that is none of ours: another login reaches our objects past the roles that policies and checks name.
--- Superusers need no grant. The role that makes backups (BYPASSRLS) is left out, because it reads everything anyway.
+-- A grant in our schemas to a role that is not one of ours gives another login access that policies and other checks do not cover.
+-- Left out: superusers, who need no grant; the role that makes backups (BYPASSRLS), which reads everything anyway.
 with ours as (select * from schema_admin.our_roles()),
 granted (kind, object, grantee, privilege) as (
     select 'schema', quote_ident(n.nspname), g.grantee, g.privilege_type

@@ -1,5 +1,5 @@
--- A role with CREATE puts its own tables, functions and operators where others look for names; with TEMP it does so in pg_temp, and keeps
--- data between transactions. claims_owner alone creates: schemas in the database, and everything in our schemas.
+-- A role with CREATE can add tables, functions and operators to schemas in which other roles resolve names. With TEMP it can do so in
+-- pg_temp, and store data between transactions. Only claims_owner may create schemas in the database and objects in our schemas.
 with concerned as (select * from schema_admin.concerned_roles())
 select '064 create granted' as check, format('%s %I', o.kind, o.name) as object,
        format('%s may %s', coalesce(c.rolname, 'PUBLIC'), lower(string_agg(g.privilege_type, ', ' order by g.privilege_type))) as problem,

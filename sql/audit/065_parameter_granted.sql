@@ -1,5 +1,5 @@
--- A grant on a parameter lets a role change a setting that is a superuser's: session_replication_role switches triggers off,
--- session_preload_libraries loads code, ALTER SYSTEM is for the whole server. Our roles, their members and PUBLIC need none.
+-- A grant on a parameter lets a role change a setting of superusers: session_replication_role disables triggers,
+-- session_preload_libraries loads code, ALTER SYSTEM affects the whole server. Our roles, their members and PUBLIC need none.
 with concerned as (select * from schema_admin.concerned_roles())
 select '065 parameter granted' as check, p.parname as object,
        format('%s may %s it', coalesce(c.rolname, 'PUBLIC'),

@@ -1,6 +1,6 @@
--- Default privileges grant on objects that do not exist yet, so no file of policies/ or functions/ shows the grant. The schema step sets
--- one: functions of claims_owner are not for PUBLIC. Left out: what is PostgreSQL's own default for a kind of object, and what a role
--- gives PUBLIC in schemas that are none of ours.
+-- Default privileges apply to objects that do not exist yet, so no file of policies/ or functions/ shows them. The schema step sets one:
+-- functions of claims_owner are not for PUBLIC.
+-- Left out: PostgreSQL's own defaults, and what a role grants to PUBLIC in other schemas.
 with ours as (select * from schema_admin.our_roles()),
 concerned as (select * from schema_admin.concerned_roles()),
 kinds (letter, kind, acl) as (values
@@ -17,7 +17,7 @@ granted as (
       and not (n.nspname is null and exists (
           select from aclexplode(acldefault(k.acl, d.defaclrole)) e where (e.grantee, e.privilege_type) = (g.grantee, g.privilege_type)))
     union all
-    select o.oid, null, 'f', 0::oid, 'EXECUTE'  -- PostgreSQL's own default holds where no entry takes it away
+    select o.oid, null, 'f', 0::oid, 'EXECUTE'  -- PostgreSQL's own default applies unless an entry removes it
     from ours o
     where o.rolname = 'claims_owner' and not exists (
         select from pg_default_acl d
@@ -26,7 +26,7 @@ granted as (
 )
 select '066 default privileges' as check,
        concat_ws(' in ', format('%s of %s', k.kind, g.role::regrole), quote_ident(g.schema)) as object,
-       format('%s may %s each that is made', coalesce(c.rolname, 'PUBLIC'), lower(string_agg(g.privilege_type, ', '))) as problem,
+       format('%s may %s each new one', coalesce(c.rolname, 'PUBLIC'), lower(string_agg(g.privilege_type, ', '))) as problem,
        format('alter default privileges for role %s%s revoke all on %s from %s', g.role::regrole, ' in schema ' || quote_ident(g.schema),
               k.kind, coalesce(quote_ident(c.rolname), 'public')) as remedy
 from granted g join kinds k on k.letter = g.letter left join concerned c on c.oid = g.grantee

@@ -1,11 +1,12 @@
--- A login that is, or can become, the owner, a definer role, a superuser or a BYPASSRLS role gets around every policy. One of ours that is
--- an operator acts as any user: context.required_id takes its variables as they are.
--- Other superusers are administrators and left out; a login that is a member of one of our roles is not.
+-- A login that is or can become the owner, a definer role, a superuser or a BYPASSRLS role bypasses every policy. A login that is an
+-- operator can act as any user, because context.required_id does not verify its settings. Checked are our logins and the members of our
+-- roles.
+-- Left out: other superusers, who are administrators.
 with ours as (
     select oid from pg_roles
-    where rolname in ('claims_owner', 'claims_auth_definer', 'claims_context_definer', 'claims_trigger_definer', 'claims_audit_sealer', 'claims_admin',
-                      'claims_processor', 'claims_provider', 'claims_patient', 'claims_system', 'claims_api', 'claims_worker',
-                      'claims_auditor')
+    where rolname in ('claims_owner', 'claims_auth_definer', 'claims_context_definer', 'claims_trigger_definer', 'claims_audit_sealer',
+                      'claims_admin', 'claims_processor', 'claims_provider', 'claims_patient', 'claims_system', 'claims_api',
+                      'claims_worker', 'claims_auditor')
 ),
 logins as (
     select r.* from pg_roles r
@@ -17,7 +18,7 @@ found (login, problem, remedy) as (
     union all
     select l.rolname, 'has BYPASSRLS', format('alter role %I nobypassrls', l.rolname) from logins l where l.rolbypassrls
     union all
-    select l.rolname, 'has CREATEROLE, and may let itself into others', format('alter role %I nocreaterole', l.rolname)
+    select l.rolname, 'has CREATEROLE, and may grant itself other roles', format('alter role %I nocreaterole', l.rolname)
     from logins l where l.rolcreaterole and not l.rolsuper
     union all
     select l.rolname, format('can become %I', r.rolname), format('revoke %I from %I, or from the role in between', r.rolname, l.rolname)
@@ -26,7 +27,7 @@ found (login, problem, remedy) as (
       and (r.rolname in ('claims_owner', 'claims_auth_definer', 'claims_context_definer', 'claims_trigger_definer', 'claims_audit_sealer')
            or r.rolname like 'claims\_as\_%' or r.rolsuper or r.rolbypassrls)
     union all
-    select l.rolname, 'is an operator, who needs no signature',
+    select l.rolname, 'is an operator, which needs no signature',
            format('revoke claims_operator from %I, or from the role in between', l.rolname)
     from logins l
     where l.rolname in ('claims_api', 'claims_worker', 'claims_auditor') and not l.rolsuper

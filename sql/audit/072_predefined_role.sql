@@ -1,6 +1,7 @@
--- PostgreSQL's own roles read and write every table, read the server's files, run programs or end connections. None of our roles, of
--- their members and of the roles in between may be in one; no other login that may connect here may be in one that reaches tables or
--- files, because the queue has no row-level security. Left out: superusers, and the role that makes backups (BYPASSRLS).
+-- PostgreSQL's predefined roles read and write every table, read the server's files, run programs or end connections. None of our roles,
+-- their members and the roles in between may be a member of one. Other logins that may connect to this database may not be members of one
+-- with access to tables or files, because the queue has no row-level security.
+-- Left out: superusers, and the role that makes backups (BYPASSRLS).
 with ours as (select * from schema_admin.our_roles()),
 concerned as (select * from schema_admin.concerned_roles())
 select distinct '072 predefined role' as check, m.rolname::text as object, format('is a member of %I', r.rolname) as problem,

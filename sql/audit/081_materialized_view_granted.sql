@@ -1,4 +1,4 @@
--- A materialized view holds copies of rows and can have no policies: who may select reads every tenant's.
+-- A materialized view contains copies of rows and can't have policies: a role that may select reads the rows of all organizations.
 select '081 materialized view granted' as check,
        format('%I.%I', n.nspname, c.relname) as object,
        format('%s may %s', case g.grantee when 0 then 'PUBLIC' else g.grantee::regrole::text end,

@@ -1,4 +1,4 @@
--- A publication carries rows to a subscriber past row-level security, every tenant's, for as long as it exists.
+-- A publication sends rows of all organizations to its subscribers, without row-level security.
 with published as (
     select p.pubname, 'all tables' as what from pg_publication p where p.puballtables
     union all
@@ -12,7 +12,7 @@ with published as (
     where n.nspname in ('app', 'auth', 'context', 'schema_admin', 'procrastinate')
 )
 select '082 published' as check, format('publication %I', pubname) as object,
-       'carries the rows of ' || string_agg(what, ', ' order by what) as problem,
+       'sends the rows of ' || string_agg(what, ', ' order by what) as problem,
        format('drop publication %I', pubname) as remedy
 from published
 group by pubname

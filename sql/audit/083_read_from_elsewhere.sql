@@ -1,5 +1,5 @@
--- A view, materialized view or rule of another schema reads our tables as its owner, and as an administrator's every organization; a parent
--- that one of our tables inherits from shows its rows without its policies. The right to select from it is all that a login needs then.
+-- A view, materialized view or rule of another schema reads our tables as its owner; an administrator's reads all organizations. A parent
+-- of one of our tables shows its rows without its policies. A login then needs only the right to select from it.
 -- Left out: a view with security_invoker, which reads as its caller.
 with ours as (select oid from pg_namespace where nspname in ('app', 'auth', 'context', 'procrastinate', 'schema_admin')),
 elsewhere as (

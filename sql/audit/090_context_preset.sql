@@ -1,5 +1,6 @@
--- app.* is set once a transaction by context.begin_request. A default of a role or database stands in for it: what should fail without a
--- context then runs in the preset tenant. Left out: the organization of a reporting login, which is what it may see.
+-- context.begin_request sets app.* in each transaction. A default of a role or database replaces a missing context: a statement that
+-- should fail runs in the preset organization.
+-- Left out: the organization of a reporting login, which it may read.
 select '090 context preset' as check,
        concat_ws(' in ', 'role ' || r.rolname, 'database ' || d.datname) as object,
        format('presets %s', split_part(s.setting, '=', 1)) as problem,

@@ -1,7 +1,8 @@
--- A setting of a role or of the database is in force before the first statement: row_security = off, another search_path, a timeout of 0,
--- session_replication_role or a library that is loaded. roles.sql sets those below; any other one is reported, and each of those that is
--- missing or different. Variables of a context are for 090. Left out: a reporting login may be read-only and have time limits other
--- than 0. To keep a setting, add it here and to roles.sql. Of the server's own settings those are named that switch a guard off.
+-- A setting of a role or database applies before the first statement: row_security = off, another search_path, a timeout of 0,
+-- session_replication_role or a library to load. sql/deploy/roles.sql sets those listed below. The check reports every other setting, and
+-- each of the list that is missing or different. Of the server's own settings it reports those that disable a protection. Check 090
+-- covers app.*.
+-- Left out: a reporting login may be read-only and have time limits other than 0. To keep a setting, add it here and to roles.sql.
 with ours as (select * from schema_admin.our_roles()),
 concerned as (select * from schema_admin.concerned_roles()),
 expected (role, name, value) as (values
@@ -46,7 +47,8 @@ found (object, problem, remedy) as (
 )
 select '091 setting changed' as check, object, problem, remedy from found
 union all
-select '091 setting changed', 'server', format('sets %s to %s', name, reset_val), format('alter system reset %s; select pg_reload_conf()', name)
+select '091 setting changed', 'server', format('sets %s to %s', name, reset_val),
+       format('alter system reset %s; select pg_reload_conf()', name)
 from pg_settings
 where source not in ('default', 'override', 'session', 'client', 'user', 'database', 'database user')
   and (name, reset_val) in (('session_replication_role', 'replica'), ('session_replication_role', 'local'), ('row_security', 'off'),

@@ -1,4 +1,4 @@
--- A query on a partition itself is held to the partition's policies, not to its parent's. Nobody needs a grant on one: rights and
+-- A query on a partition itself uses the partition's policies, not those of its parent. No role needs a grant on a partition: rights and
 -- policies of the parent suffice.
 select '100 partition granted' as check,
        format('%I.%I', n.nspname, c.relname) as object,

@@ -1,5 +1,5 @@
--- The queue's rows carry ids of every tenant and stand outside row-level security: the worker runs it, a trigger fills it, and
--- neither the API nor a product role may see, change or fill it. Rights that come from PUBLIC or a membership count.
+-- The queue has no row-level security and its rows hold ids of all organizations. The worker runs it and a trigger adds jobs. Neither the
+-- API nor a product role may read or write it, directly, by PUBLIC or by membership.
 with outsiders as (
     select oid, rolname from pg_roles
     where rolname in ('claims_api', 'claims_admin', 'claims_processor', 'claims_provider', 'claims_patient', 'claims_system')
@@ -16,7 +16,7 @@ cross join lateral (
     union all
     select 'sequence', format('%I.%I', n.nspname, c.relname), 'use'
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where n.nspname = 'procrastinate'  -- asked of anything but a sequence, has_sequence_privilege fails
+    where n.nspname = 'procrastinate'  -- has_sequence_privilege raises for anything but a sequence
       and case when c.relkind = 'S' then has_sequence_privilege(r.oid, c.oid, 'usage, select, update') end
     union all
     select 'function', format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)), 'execute'

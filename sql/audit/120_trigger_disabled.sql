@@ -1,4 +1,4 @@
--- Triggers hold the rules of a claim, the trail and the foreign keys: one that doesn't fire lets everything pass in silence.
+-- Triggers implement the rules of claims, the audit log and foreign keys. Without one, its rule is silently ignored.
 select '120 trigger disabled' as check,
        format('%I.%I: %I', n.nspname, c.relname, t.tgname) as object,
        case t.tgenabled when 'R' then 'fires in replicas only' else 'is disabled' end as problem,

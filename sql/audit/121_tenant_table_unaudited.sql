@@ -1,6 +1,6 @@
--- A tenant table whose changes are in no trail. Left out: what is a record itself, append-only or of a job that an event explains
--- (audit_logs, audit_seals, claim_status_history, job_processing_logs), what only sums up claims (claim_totals, claim_total_changes),
--- and idempotency_keys, which repeat answers word for word.
+-- A tenant table whose changes are not in the audit log.
+-- Left out: tables that are records themselves (audit_logs, audit_seals, claim_status_history, job_processing_logs), sums of claims
+-- (claim_totals, claim_total_changes), and idempotency_keys, which has copies of responses.
 select '121 tenant table unaudited' as check,
        format('%I.%I', n.nspname, c.relname) as object,
        'has no trigger that writes every change into audit_logs' as problem,
@@ -10,7 +10,8 @@ select '121 tenant table unaudited' as check,
                where i.indrelid = c.oid and i.indisprimary)) as remedy
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where n.nspname = 'app' and c.relkind in ('r', 'p')
-  and c.relname <> all ('{audit_logs,audit_seals,claim_status_history,claim_totals,claim_total_changes,job_processing_logs,idempotency_keys}')
+  and c.relname <> all ('{audit_logs,audit_seals,claim_status_history,claim_totals,claim_total_changes,job_processing_logs,'
+                        'idempotency_keys}')
   and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'organization_id' and not a.attisdropped)
   and not exists (
     select from pg_trigger t

@@ -1,5 +1,6 @@
--- A rule rewrites a statement before policies and triggers see it: a write becomes nothing, or another statement that runs with the
--- rights of the table's owner. No table of ours has one. Left out: the rule that makes a view what it is.
+-- A rule rewrites a statement before policies and triggers apply: it can discard a write, or replace it by a statement with the rights of
+-- the table's owner. Our tables have none.
+-- Left out: the rule that defines a view.
 select '122 rule' as check,
        format('%I.%I: %I', n.nspname, c.relname, r.rulename) as object,
        format('rewrites each %s', case r.ev_type when '1' then 'select' when '2' then 'update' when '3' then 'insert' else 'delete' end)

@@ -1,32 +1,32 @@
--- These files are the whole truth about functions: what stands goes first, so that none with the arguments of yesterday can still be
--- called. A function that is part of a table (a default, a check, a trigger) or of a policy stays, and its file replaces it: its body alone,
--- so the owner and the grants that it had are removed here.
+-- Drops all functions of our schemas; the files that follow create them again. So no function remains that the files do not define, for
+-- example with earlier arguments. A function that a default, a check, a trigger or a policy uses can't be dropped. Its file replaces its
+-- body only, so its owner and its grants are reset here. Its parameters can't be renamed.
 do $$
 declare
-    standing record;
+    existing record;
     dropped boolean := true;
 begin
     while dropped loop
         dropped := false;
-        for standing in
+        for existing in
             select p.oid::regprocedure as name from pg_proc p
             where p.pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'context'::regnamespace)
               and not exists (select from pg_depend d where d.refclassid = 'pg_proc'::regclass and d.refobjid = p.oid)
         loop
-            execute format('drop function %s', standing.name);
+            execute format('drop function %s', existing.name);
             dropped := true;
         end loop;
     end loop;
-    for standing in
+    for existing in
         select p.oid::regprocedure as name, array(
             select distinct case g.grantee when 0 then 'public' else g.grantee::regrole::text end
             from aclexplode(p.proacl) g where g.grantee <> p.proowner) as grantees
         from pg_proc p where p.pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'context'::regnamespace)
     loop
-        if standing.grantees <> '{}' then
-            execute format('revoke execute on function %s from %s', standing.name, array_to_string(standing.grantees, ', '));
+        if existing.grantees <> '{}' then
+            execute format('revoke execute on function %s from %s', existing.name, array_to_string(existing.grantees, ', '));
         end if;
-        execute format('alter function %s owner to claims_owner', standing.name);
+        execute format('alter function %s owner to claims_owner', existing.name);
     end loop;
 end
 $$;

@@ -1,11 +1,12 @@
--- Renames in place what a database of version 0033 or older has under another name. Run by an administrator before roles.sql. Each rename
--- is made only where the old name exists: on a new database, and the second time, nothing changes.
--- Bodies of functions in text form keep the old names until their files are run. Until then a statement that fires a trigger fails.
+-- Renames objects that a database of version 0033 or older has under earlier names. An administrator runs it before roles.sql. Each rename
+-- is conditional on the old name, so it changes nothing on a new database or when it runs again.
+-- Function bodies that are stored as text keep the old names until their files run. Until then a statement that fires a trigger fails.
 set client_min_messages = warning;
-set lock_timeout = '10s';  -- requests wait behind a rename that waits
+set lock_timeout = '10s';  -- requests queue behind a rename that waits for its lock
 
--- Roles belong to the whole server: for a second database they are renamed already. Where a schema step of the old version has made the old
--- role again, its objects in this database go to the new one. The old role remains while another database uses it.
+-- Roles belong to the whole server, so an upgrade of another database may have renamed them already. If a schema step of the old version
+-- has created an old role again since, its objects in this database are reassigned to the new role. The old role remains while another
+-- database uses it.
 do $$
 declare
     role record;
@@ -62,7 +63,7 @@ begin
 end
 $$;
 
--- Functions. Those that a default, a check, a trigger or a policy uses can't be dropped and made anew (deploy/drop_functions.sql).
+-- Functions: those that a default, a check, a trigger or a policy uses can't be dropped and created again (deploy/drop_functions.sql).
 do $$
 declare
     renamed record;
@@ -113,8 +114,8 @@ begin
 end
 $$;
 
--- Constraints, indexes, sequences, policies and triggers that are named after a table, a column, a role or a function. The index of a
--- constraint is renamed with it.
+-- Constraints, indexes, sequences, policies and triggers whose names contain the name of a table, column, role or function. The index of a
+-- constraint is renamed with the constraint.
 do $$
 declare
     renamed record;
@@ -162,7 +163,7 @@ begin
 end
 $$;
 
--- The log of migrations. yoyo knows a migration by the SHA-256 of its name.
+-- The log of migrations. yoyo identifies a migration by the SHA-256 of its name.
 do $$
 declare
     renamed record;
@@ -182,18 +183,19 @@ begin
 end
 $$;
 
--- Maintenance jobs that wait in the queue.
+-- Waiting maintenance jobs.
 do $$
 begin
     if to_regclass('procrastinate.procrastinate_jobs') is not null then
         update procrastinate.procrastinate_jobs set queue_name = 'maintenance' where queue_name = 'upkeep' and status = 'todo';
-        update procrastinate.procrastinate_jobs set task_name = 'delete_old_jobs', lock = 'delete_old_jobs', queueing_lock = 'delete_old_jobs'
+        update procrastinate.procrastinate_jobs
+        set task_name = 'delete_old_jobs', lock = 'delete_old_jobs', queueing_lock = 'delete_old_jobs'
         where task_name = 'forget_jobs' and status = 'todo';
     end if;
 end
 $$;
 
--- Comments that name one of these.
+-- Comments that contain an old name.
 do $$
 declare
     comment record;

@@ -1,16 +1,18 @@
--- What the schema step itself needs; run first, as claims_owner.
+-- Tables and functions of the schema step itself (schema schema_admin). It runs first, as claims_owner.
 create table if not exists schema_admin.state (
     one boolean primary key default true check (one),
     files text not null,
     catalog text not null,
     applied_at timestamptz not null default now()
 );
-comment on table schema_admin.state is 'Digest of the files that were applied, and of the catalog they made.';
+comment on table schema_admin.state is 'Digests of the files that the last schema step applied, and of the resulting catalog.';
 alter table schema_admin.state add column if not exists cluster text;
-comment on column schema_admin.state.cluster is 'Where it was applied: a dump brings along that of another cluster.';
+comment on column schema_admin.state.cluster is
+    'System identifier of the cluster of the last schema step; after a restore into another cluster it differs from the own one.';
 grant select on schema_admin.state to claims_api, claims_worker, claims_auditor;
 
--- Notes this cluster. Another one numbers its transactions anew, so the entries of the trail begin a new cluster_epoch there.
+-- Records this cluster's identifier. If the database was restored from another cluster, audit entries get a new cluster_epoch, because
+-- transaction ids of two clusters can't be compared.
 create or replace function schema_admin.note_cluster() returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
@@ -19,7 +21,8 @@ declare
 begin
     if noted <> here then
         execute format('alter table app.audit_logs alter column cluster_epoch set default %s', app.cluster_epoch() + 1);
-        -- Every chain goes on in the new cluster_epoch, and the numbers of the markers that came along mean nothing here.
+        -- Seals every organization in the new cluster_epoch. The restored markers are deleted, because they have transaction ids of the
+        -- other cluster.
         delete from auth.unsealed_entries;
         insert into auth.unsealed_entries (organization_id) select t.organization_id from auth.organization_lookup t;
     end if;
@@ -27,11 +30,12 @@ begin
 end
 $$;
 
--- The roles of sql/deploy/roles.sql, those that exist.
+-- The roles of sql/deploy/roles.sql, as far as they exist.
 create or replace function schema_admin.our_roles() returns setof pg_roles
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select * from pg_roles
-    where rolname ~ '^claims_(owner|auth_definer|context_definer|trigger_definer|audit_sealer|system|api|worker|auditor|reporting|reporting_personal|operator)$'
+    where rolname ~ '^claims_(owner|system|api|worker|auditor|reporting|reporting_personal|operator)$'
+       or rolname ~ '^claims_((auth|context|trigger)_definer|audit_sealer)$'
        or rolname ~ '^claims_(check_)?(admin|processor|provider|patient)$'
 $$;
 
@@ -55,14 +59,15 @@ $$;
 -- * <table>_requires_context fails every scan before it reads a row, unless a request or a job has begun a context;
 -- * <table>_context compares each row with the verified organization id, by a function that the planner can't replace;
 -- * <table>_tenant compares with the plain setting, for all roles. The planner uses it to choose an index.
--- context_roles: to whom the first applies; match_roles: to whom the second applies. Null: to all. sql/audit/022 checks the result.
+-- context_roles: the roles of the first policy; match_roles: the roles of the second. Null: all roles. sql/audit/022 checks the result.
+-- sql/platform/context.sql explains the functions.
 create or replace function schema_admin.isolate(target regclass, context_roles name[] default null, match_roles name[] default null)
 returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     table_name text := (select relname from pg_class where oid = target);
-    to_context text := coalesce((select string_agg(quote_ident(one), ', ') from unnest(context_roles) as one), 'public');
-    to_match text := coalesce((select string_agg(quote_ident(one), ', ') from unnest(match_roles) as one), to_context);
+    to_context text := coalesce((select string_agg(quote_ident(role), ', ') from unnest(context_roles) as role), 'public');
+    to_match text := coalesce((select string_agg(quote_ident(role), ', ') from unnest(match_roles) as role), to_context);
 begin
     perform schema_admin.close_table(target);
     execute format('create policy %I on %s as restrictive to public using (organization_id = context.variable(''organization_id''))',
@@ -77,7 +82,7 @@ begin
 end
 $$;
 
--- Our roles, their members, and the roles that they are members of; superusers, who are members of everything, only by name.
+-- Our roles, their members, and the roles that they are members of. Superusers, who are members of every role, only if they are our roles.
 create or replace function schema_admin.concerned_roles() returns setof pg_roles
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select r.* from pg_roles r
@@ -89,10 +94,10 @@ $$;
 grant execute on function schema_admin.our_roles() to claims_api, claims_worker, claims_auditor;
 grant execute on function schema_admin.concerned_roles() to claims_auditor;
 
--- The facts that guard a row, one line each: kind and object, a colon, the value. `make check` compares the lines with those of
--- facts_applied. Facts of the whole server are included only for the roles of sql/deploy/roles.sql, by name, because a login that an
--- administrator adds for another database must not stop the API. Members that are none of these roles, settings of extensions
--- (auto_explain), session_preload_libraries and settings for all roles are left to sql/audit.
+-- The catalog's facts that protect rows, one line each: kind and object, a colon, the value. `make check` compares the lines with those of
+-- facts_applied. Facts of the whole server are included only for the roles of sql/deploy/roles.sql, because a login that an administrator
+-- adds for another database must not stop the API. sql/audit checks other members of these roles, settings of extensions (auto_explain),
+-- session_preload_libraries and settings for all roles.
 create or replace function schema_admin.facts() returns setof text
 language sql stable set search_path = pg_catalog, pg_temp as $$
     with ours as (
@@ -134,7 +139,7 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
         select 'parameter ' || parname, g.grantee, g.privilege_type, g.is_grantable
         from pg_parameter_acl cross join lateral aclexplode(paracl) g join role on role.oid = g.grantee
         union all
-        select 'database', g.grantee, g.privilege_type, g.is_grantable  -- but for what a copy of the database does not bring along
+        select 'database', g.grantee, g.privilege_type, g.is_grantable  -- without rights that a copy of the database does not have
         from pg_database d cross join lateral aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) g
         left join role on role.oid = g.grantee
         where d.datname = current_database()
@@ -166,8 +171,9 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     select format('inheritance of %s: from %s', i.inhrelid::regclass, i.inhparent::regclass)
     from pg_inherits i join relation r on r.oid in (i.inhrelid, i.inhparent)
     union all
-    select format('cast of %s to %s: %s, context %s', castsource::regtype, casttarget::regtype, nullif(castfunc, 0)::regprocedure, castcontext)
-    from pg_cast where oid >= 16384  -- PostgreSQL's own come before
+    select format('cast of %s to %s: %s, context %s', castsource::regtype, casttarget::regtype,
+                  nullif(castfunc, 0)::regprocedure, castcontext)
+    from pg_cast where oid >= 16384  -- lower oids are PostgreSQL's own
     union all
     select format('operator %s: runs %s', o.oid::regoperator, o.oprcode)
     from pg_operator o left join ours on ours.oid = o.oprnamespace
@@ -232,7 +238,7 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     from role
     union all
     select format('membership of %s in %s: %s', m.rolname, x.roleid::regrole,
-                  -- The options of one grant came with PostgreSQL 16, and with them one grant for each grantor.
+                  -- PostgreSQL 16 introduced options of a grant, and a grant for each grantor.
                   concat_ws(', ',
                             case when bool_or(coalesce((to_jsonb(x) ->> 'inherit_option')::boolean, m.rolinherit)) then 'inherits' end,
                             case when bool_or(coalesce((to_jsonb(x) ->> 'set_option')::boolean, true)) then 'may become it' end,
@@ -258,7 +264,7 @@ grant execute on function schema_admin.facts(), schema_admin.fingerprint() to cl
 
 -- The facts at the end of the last schema step. Only `make check` reads them, as an administrator.
 create table if not exists schema_admin.facts_applied (fact text not null);
-comment on table schema_admin.facts_applied is 'The facts of the catalog as the schema step left them.';
+comment on table schema_admin.facts_applied is 'The facts of the catalog at the end of the last schema step.';
 
 -- Stores the current facts and their digest: from now on they are the expected ones.
 create or replace function schema_admin.note_facts() returns void

@@ -1,20 +1,21 @@
--- What the administrator made here belongs to claims_owner, so that no function or trigger runs with an administrator's rights.
+-- Gives functions that still belong to the administrator who runs this to claims_owner, so that none runs with an administrator's rights.
 do $$
 declare
-    made record;
+    created record;
 begin
-    for made in
+    for created in
         select p.oid::regprocedure as name from pg_proc p
         where p.pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'context'::regnamespace)
           and p.proowner = session_user::regrole
     loop
-        execute format('alter function %s owner to claims_owner', made.name);
+        execute format('alter function %s owner to claims_owner', created.name);
     end loop;
 end
 $$;
 
--- A function is for those it was granted to, in the file that makes it; never for everybody.
+-- Each file grants its functions to the roles that need them. None is for PUBLIC.
 revoke execute on all functions in schema app, auth, context from public;
--- What the migrations made: whoever writes a row needs its defaults and checks.
+-- Functions of the migrations: defaults and checks, which each role that writes rows needs.
 grant execute on function app.uuid7, app.organization_id, app.new_claim_number, app.is_npi
-    to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_auth_definer, claims_trigger_definer, claims_audit_sealer;
+    to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_auth_definer, claims_trigger_definer,
+    claims_audit_sealer;

@@ -1,8 +1,9 @@
--- Statistics of very many claims: tallies by day and status, of each provider and of the whole organization, and the changes since.
--- A writer only ever adds changes, in its own transaction, so that none waits for another; a worker folds them into tallies every few
--- seconds. Sums over both are exact in every snapshot, whether anybody folds or not. sql/operations/verify_totals.sql compares them with the claims.
+-- Statistics of very many claims. claim_totals has totals by day and status, of each provider and of the whole organization.
+-- claim_total_changes has the changes since. A writer of claims only inserts changes, in its own transaction, so that no writer waits for
+-- another. A worker applies them to the totals every few seconds. The sum of both tables is exact in every snapshot, even if no worker
+-- runs. sql/operations/verify_totals.sql compares it with the claims.
 
--- What a claim counts for; sign: 1 to add it, -1 to take it away.
+-- The contribution of a claim to the totals; sign: 1 to add it, -1 to subtract it.
 create or replace function app.claim_contribution(c app.claims, sign integer)
 returns table (organization_id uuid, provider_id uuid, service_date date, status text, count bigint, cents bigint, decided bigint,
                approved bigint, timed bigint, microseconds bigint)
@@ -13,13 +14,13 @@ language sql immutable parallel safe as $$
            sign * coalesce((extract(epoch from c.first_decided_at - c.submitted_at) * 1000000)::bigint, 0)
 $$;
 
--- A claim was made or changed; none can be removed, its history holds it.
+-- Trigger: inserts the changes of a new or updated claim. Claims can't be deleted, because their history refers to them.
 create or replace function app.queue_total_change() returns trigger
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 declare
-    outside boolean := coalesce(current_setting('app.organization_id', true), '') = '';
+    no_context boolean := coalesce(current_setting('app.organization_id', true), '') = '';
 begin
-    if outside then  -- an operator's own statement: in the tenant of the row
+    if no_context then  -- an operator's statement: use the organization of the row
         perform set_config('app.organization_id', new.organization_id::text, true);
     end if;
     insert into claim_total_changes (
@@ -27,7 +28,7 @@ begin
     select t.* from claim_contribution(old, -1) t where tg_op = 'UPDATE'
     union all
     select t.* from claim_contribution(new, 1) t;
-    if outside then
+    if no_context then
         perform set_config('app.organization_id', '', true);
     end if;
     return null;
@@ -35,23 +36,24 @@ end
 $$;
 alter function app.queue_total_change owner to claims_trigger_definer;
 
--- Moves up to p_at_most of the oldest changes of the context's organization into its tallies; how many. What has become of nothing goes.
+-- Applies up to p_at_most of the oldest changes of the context's organization to its totals; returns how many. Rows whose totals become
+-- zero are deleted.
 create or replace function app.apply_total_changes(p_at_most integer) returns integer
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 declare
-    up_to bigint;
-    folded integer;
+    last_id bigint;
+    applied integer;
 begin
-    select max(first.change_id), count(*) into up_to, folded
+    select max(first.change_id), count(*) into last_id, applied
     from (select c.change_id from claim_total_changes c order by c.change_id limit p_at_most) as first;
-    if folded > 0 then
-        with gone as (delete from claim_total_changes c where c.change_id <= up_to returning c.*)
+    if applied > 0 then
+        with changes as (delete from claim_total_changes c where c.change_id <= last_id returning c.*)
         merge into claim_totals as t
         using (
             select coalesce(provider_id, organization_id()) as scope_id, service_date, status, sum(count)::bigint as count,
                    sum(cents)::bigint as cents, sum(decided)::bigint as decided, sum(approved)::bigint as approved,
                    sum(timed)::bigint as timed, sum(microseconds)::bigint as microseconds
-            from gone
+            from changes
             group by grouping sets ((provider_id, service_date, status), (service_date, status))
         ) as d on t.scope_id = d.scope_id and t.service_date = d.service_date and t.status = d.status
         when matched and (t.count + d.count, t.cents + d.cents, t.decided + d.decided, t.approved + d.approved, t.timed + d.timed,
@@ -63,18 +65,18 @@ begin
             insert (scope_id, service_date, status, count, cents, decided, approved, timed, microseconds)
             values (d.scope_id, d.service_date, d.status, d.count, d.cents, d.decided, d.approved, d.timed, d.microseconds);
     end if;
-    return folded;
+    return applied;
 end
 $$;
 alter function app.apply_total_changes owner to claims_trigger_definer;
 
--- The same for every organization, p_at_most changes of each; how many. For a second at most, and in any order, so that where that is
--- too short everybody's turn comes. One at a time: whoever comes second does nothing.
+-- The same for every organization, p_at_most changes of each; returns how many. Stops after one second. The random order ensures that every
+-- organization is eventually served. A concurrent call returns 0 at once.
 create or replace function app.apply_all_total_changes(p_at_most integer default 10000) returns integer
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
     tenant uuid;
-    folded integer := 0;
+    applied integer := 0;
 begin
     if not pg_try_advisory_xact_lock('claim_totals'::regclass::oid::bigint) then
         return 0;
@@ -82,14 +84,14 @@ begin
     for tenant in select t.organization_id from auth.organization_lookup t order by random() loop
         exit when clock_timestamp() > statement_timestamp() + interval '1 second';
         perform context.establish(tenant);
-        folded := folded + apply_total_changes(p_at_most);
+        applied := applied + apply_total_changes(p_at_most);
     end loop;
-    return folded;
+    return applied;
 end
 $$;
 alter function app.apply_all_total_changes owner to claims_auth_definer;
 
--- What the tallies must be, beside the changes that stand now: of one organization, or of all.
+-- The correct totals: those of the claims, minus the changes that are not applied yet. Of one organization, or of all.
 create or replace function app.expected_totals(p_organization_id uuid default null) returns setof app.claim_totals
 language sql stable set search_path = app, pg_catalog, pg_temp as $$
     select organization_id, coalesce(provider_id, organization_id) as scope_id, service_date, status, sum(count), sum(cents),
@@ -105,22 +107,24 @@ language sql stable set search_path = app, pg_catalog, pg_temp as $$
     order by organization_id, scope_id, service_date, status
 $$;
 
--- Makes them so; how many. For an administrator, after claims were written past the triggers (session_replication_role, truncate).
--- Nobody who writes or reads meanwhile waits: what commits later comes as a change. Raises for whom policies would hide a row from.
+-- Replaces the totals by the correct ones; returns the number of rows. For an administrator, after claims were written without the triggers
+-- (session_replication_role, truncate). Concurrent readers and writers do not wait: what commits later becomes a change.
+-- row_security = off raises an error for a role whose rows the policies would filter.
 create or replace function app.rebuild_claim_totals(p_organization_id uuid default null) returns bigint
 language plpgsql set search_path = app, pg_catalog, pg_temp set row_security = off as $$
 declare
-    made bigint;
+    inserted bigint;
 begin
     perform pg_advisory_xact_lock('claim_totals'::regclass::oid::bigint);
     delete from claim_totals t where t.organization_id = coalesce(p_organization_id, t.organization_id);
     insert into claim_totals select * from expected_totals(p_organization_id);
-    get diagnostics made = row_count;
-    return made;
+    get diagnostics inserted = row_count;
+    return inserted;
 end
 $$;
 
--- The numbers of statistics by status over these days, for who reads tallies; no row for who counts claims (sql/queries/claims.sql).
+-- The statistics by status for a range of service dates, for admins and providers. No rows for other roles: they can see only a few claims,
+-- and their statistics count those (sql/queries/claims.sql).
 create or replace function app.claim_totals_by_status(p_from date, p_to date)
 returns table (status text, count bigint, cents bigint, decided bigint, approved bigint, timed bigint, seconds numeric)
 language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$

@@ -1,6 +1,6 @@
--- The rules of a claim: what a submission must pass, which moves are legal, what follows from one.
+-- The rules of a claim: what a new claim must fulfil, which changes of status are legal, and what each one sets.
 
--- The product's name of the role that acts; null for anybody who entered no context.
+-- The role of the caller under the product's name; null without a context.
 create or replace function app.caller_role() returns text
 language sql stable parallel safe
 return case current_user
@@ -11,19 +11,20 @@ return case current_user
     when 'claims_system' then 'system'
 end;
 
--- Every status there is, in the order of a claim's life.
+-- All statuses, in the order of a claim's life.
 create or replace function app.claim_statuses() returns setof text
 language sql immutable parallel safe as $$
     select unnest(array['draft', 'submitted', 'under_review', 'pending_info', 'approved', 'rejected', 'paid', 'appealed',
                         'voided', 'reversed'])
 $$;
 
--- An ICD-10-CM code in upper case and with its dot: e119 and E11.9 are one code.
+-- Normalizes an ICD-10-CM code to upper case with a dot: e119 and E11.9 are the same code.
 create or replace function app.icd10(code text) returns text
 language sql immutable strict parallel safe
 return regexp_replace(regexp_replace(upper(code), '^(.{3})\.', '\1'), '^(.{3})(.+)$', '\1.\2');
 
--- Two facts about the tenant that every submission is judged by; providers may not read the settings themselves.
+-- Two facts about the organization that every new claim is checked against. A definer function, because providers may not read the
+-- settings.
 create or replace function app.claim_limits(out amount_limit_cents bigint, out today date)
 language sql stable security definer set search_path = app, pg_catalog, pg_temp as $$
     select claim_amount_limit_cents, (now() at time zone timezone)::date
@@ -31,8 +32,8 @@ language sql stable security definer set search_path = app, pg_catalog, pg_temp 
 $$;
 alter function app.claim_limits owner to claims_auth_definer;
 
--- What is wrong with a submission, by wire name; {} when nothing is. Runs as the caller: a patient that is not there and one the
--- caller may not see are the same.
+-- The errors of a claim by API field; {} if there are none. It runs as the caller, so a patient that does not exist and one the caller
+-- can't see give the same error.
 create or replace function app.claim_errors(c app.claims) returns jsonb
 language sql stable set search_path = app, pg_catalog, pg_temp as $$
     select coalesce(jsonb_object_agg(field, jsonb_build_array(problem)), '{}')
@@ -49,7 +50,7 @@ language sql stable set search_path = app, pg_catalog, pg_temp as $$
     where failed
 $$;
 
--- An illegal move: from, to and what this caller may do instead.
+-- Raises TRANS for an illegal change of status. The detail has both statuses, and those that the caller may choose instead.
 create or replace function app.raise_illegal_transition(old_status text, new_status text) returns void
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
@@ -60,7 +61,8 @@ begin
 end
 $$;
 
--- The row of claim_transitions that lets the caller make this move; raises 42501 where only other roles may make it.
+-- The row of claim_transitions that allows the caller this change of status. Raises 42501 if only other roles may make it, TRANS if none
+-- may.
 create or replace function app.find_transition(old_status text, new_status text) returns app.claim_transitions
 language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
 declare
@@ -102,7 +104,7 @@ begin
 end
 $$;
 
--- The requirements of a transition, as its row of claim_transitions has them. A rule without a branch here raises case_not_found.
+-- Checks the requirements of a transition, by the columns of its row in claim_transitions. A rule without a branch raises case_not_found.
 create or replace function app.check_transition(move app.claim_transitions, old_row app.claims, new_row app.claims) returns void
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
@@ -161,7 +163,7 @@ begin
     new.denial_code := case new.status
         when 'rejected' then new.denial_code when 'approved' then null else old.denial_code end;
     perform check_transition(move, old, new);
-    -- Handing a claim in is not working on it.
+    -- Submitting a draft does not count as working on the claim.
     new.status_by := case when old.status <> 'draft' then context.required_id(current_user, 'user_id') end;
     if move.role <> 'system' then
         new.status_event_id := null;
@@ -180,7 +182,7 @@ begin
 end
 $$;
 
--- Written as claims_trigger_definer, who alone may add to the history.
+-- Trigger: adds the new status to claim_status_history, as claims_trigger_definer, which alone may insert there.
 create or replace function app.record_status_change() returns trigger
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 begin

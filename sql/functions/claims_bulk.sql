@@ -1,7 +1,9 @@
--- Many claims in one call: each stands alone, so one that is refused stops no other. All run as the caller, under its policies.
+-- Changes of many claims in one call. Each claim is independent: an error of one does not affect the others. All functions run as the
+-- caller, under its policies.
 
--- A refusal in the API's words: {"code", "message", "fields"}. state: the SQLSTATE it was raised with, 02000 for a row that is not
--- there to be seen. The messages are those of app/errors.py; tests/database/test_errors.py compares them.
+-- An error as the API returns it: {"code", "message", "fields"}. state: the SQLSTATE it was raised with; 02000 for a row that does not
+-- exist or that the caller can't see.
+-- The messages are those of app/errors.py; tests/database/test_errors.py compares them.
 create or replace function app.error_json(state text, detail text default null) returns jsonb
 language sql immutable
 return case state
@@ -22,8 +24,8 @@ return case state
     else jsonb_build_object('code', 'INTERNAL_ERROR', 'message', 'Something went wrong on our side.', 'fields', jsonb_build_object())
 end;
 
--- Moves each of the claims; {"updated": [ids], "failed": [{"id", "code", "message"}]}. In the order of their ids, so that two calls
--- over the same claims wait for each other instead of deadlocking.
+-- Changes the status of each claim. Returns {"updated": [ids], "failed": [{"id", "code", "message"}]}. In the order of the ids, so that two
+-- calls for the same claims wait for each other instead of deadlocking.
 create or replace function app.update_status_bulk(p_ids uuid[], p_status text, p_reason text, p_denial_reason text) returns json
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
@@ -51,15 +53,16 @@ begin
 end
 $$;
 
--- Whether a claim that stands says what the line says; what became of it since does not matter.
+-- True if an existing claim has the values of an import line. Columns that change later, such as the status, are not compared.
 create or replace function app.is_same_claim(c app.claims, line jsonb) returns boolean
 language sql stable
 return (c.patient_id, c.provider_id, c.amount_cents, c.service_date)
         = ((line ->> 'patient_id')::uuid, (line ->> 'provider_id')::uuid, (line ->> 'amount_cents')::bigint, (line ->> 'service_date')::date)
     and c.diagnosis_code = app.icd10(line ->> 'diagnosis_code') and c.notes is not distinct from line ->> 'notes';
 
--- Makes a claim of each line: {"line", "result": created|duplicate|failed, "id", "error"}. A line without a number gets, where the
--- request has a key, the one that key and line always give: sent again, it meets itself.
+-- Creates a claim for each line. Returns {"line", "result": created|duplicate|failed, "id", "error"} for each. If the request has an
+-- idempotency key, a line without a claim number gets one that is derived from the key and the line's position. If the same import is
+-- sent again, the line is found to be a duplicate.
 create or replace function app.import_claims(p_lines jsonb, p_key text) returns table (line integer, result json)
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
@@ -90,7 +93,7 @@ begin
                 when sqlstate 'INVAL' or insufficient_privilege then
                     get stacked diagnostics why = pg_exception_detail;
                     result := json_build_object('line', line, 'result', 'failed', 'id', null, 'error', error_json(sqlstate, why));
-                when unique_violation then  -- perhaps the same import at the same moment was faster
+                when unique_violation then  -- a concurrent request, perhaps the same import, has inserted the number
                     select c.* into stands from claims c where c.claim_number = number;
                     result := case when is_same_claim(stands, given)
                         then json_build_object('line', line, 'result', 'duplicate', 'id', stands.claim_id, 'error', null)

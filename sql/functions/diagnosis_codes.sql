@@ -1,6 +1,6 @@
--- Looking for a code.
+-- Search for diagnosis codes.
 
--- All of a search's words, each as a beginning: 'fem fract' finds the fracture of a femur. Null where the search has no word in it.
+-- A text search query for all words of the search, each as a prefix: 'fem fract' finds the fracture of a femur. Null if it has no words.
 create or replace function app.prefix_tsquery(search text) returns tsquery
 language sql immutable strict parallel safe
 return (

@@ -1,7 +1,8 @@
--- Running a job: its effect and its end are one transaction, and the row of job_processing_logs decides, not the queue. The queue
--- delivers at least once: a job may come again after a crash, twice at the same time, or late from a worker that was given up.
+-- Execution of jobs. The queue delivers a job at least once: again after a crash, twice at the same time, or late from a worker that was
+-- considered dead. The row of job_processing_logs ensures that it has one effect: effect and final status are one transaction.
 
--- One event's effect, once. The row is locked first: whoever comes second finds it done. Returns what became of the job.
+-- Applies an event unless its job has ended. The job's row is locked first, so a concurrent call waits and then finds it completed. Returns
+-- the job's status.
 create or replace function app.process_event_once(p_event_id uuid) returns text
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
@@ -21,9 +22,9 @@ begin
 end
 $$;
 
--- The job's event, and up to p_more others of the organization that wait first in line for their patients: a deep queue is worked
--- off in fewer transactions. One that fails is left to its own job, and so is one that would be waited for: the job itself must not
--- suffer from what goes along.
+-- Processes the job's event, and up to p_more other jobs of the organization that are the next ones of their patients, so that a long
+-- queue needs fewer transactions. If another job fails or would wait for a lock, it is left to its own delivery: it must not delay or
+-- fail this one.
 create or replace function app.process_batch(p_event_id uuid, p_more integer, out status text, out along integer)
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
@@ -46,14 +47,14 @@ begin
         begin
             perform mark_jobs_succeeded(done);
         exception when others then
-            null;  -- an earlier event of one of these patients has come in and begun meanwhile: each own job will find it done
+            null;  -- an earlier job of one of these patients has started since: each job's own delivery will find it completed
         end;
     end if;
     along := cardinality(done);
 end
 $$;
 
--- How an attempt ended that had no effect. Permanent, or the third one: the job is dead until an admin tries again.
+-- Records a failed attempt. After a permanent error, or the third attempt, the job is failed until an admin retries it.
 create or replace function app.record_job_failure(
     p_event_id uuid, p_error text, p_permanent boolean, out status text, out attempts integer)
 returns setof record
@@ -67,8 +68,8 @@ $$;
 
 grant execute on function app.process_event_once, app.process_batch, app.record_job_failure to claims_system;
 
--- A failed job once more: its log row is pending again and the job stands in the queue, in one transaction. Two who ask at once
--- are one who is asked to wait and then finds it pending. No row when the organization has no such job.
+-- Retries a failed job: sets its row to pending and enqueues it again, in one transaction. A concurrent retry waits for the row's lock
+-- and is then rejected, because the job is pending. No row if the organization has no such job.
 create or replace function app.retry_job(p_job_id uuid) returns setof app.job_processing_logs
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 declare

@@ -1,5 +1,6 @@
--- What an organization may be set to, and who is told.
+-- Rules of organizations, and their JSON.
 
+-- Trigger: rejects an unknown time zone.
 create or replace function app.check_organization() returns trigger
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
@@ -22,7 +23,7 @@ end
 $$;
 grant execute on function app.readable_settings to claims_admin, claims_processor, claims_provider, claims_patient;
 
--- A new organization is among the tenants; a login finds it there by its slug.
+-- Trigger: keeps auth.organization_lookup, where a login finds an organization by its slug.
 create or replace function app.add_organization_lookup() returns trigger
 language plpgsql security definer set search_path = auth, pg_catalog, pg_temp as $$
 begin

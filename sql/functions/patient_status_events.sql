@@ -1,7 +1,8 @@
--- What a patient status event does to the patient's claims. An event counts by when it happened (occurred_at), not by when it arrived.
+-- Effects of a patient status event on the patient's claims. The order of events is that of occurred_at, not of their arrival.
 -- Every effect returns {"updated": [ids], "skipped": [{"id", "reason"}], "failed": [{"id", "code"}]}.
 
--- An id in a body that names nothing the caller may see is an answer about that field, the same for another tenant's.
+-- Trigger: rejects an event whose patient or provider the caller can't see, or whose time is out of range. An id of another organization
+-- gives the same error as an unknown one.
 create or replace function app.check_event() returns trigger
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
@@ -20,8 +21,9 @@ begin
 end
 $$;
 
--- The event and its job are one statement: whoever inserts an event has enqueued its job, and nobody can enqueue anything else.
--- The arguments are ids only; the lock keeps the jobs of one patient in order.
+-- Trigger: adds the job of a new event to job_processing_logs and to the queue. Event and job are one statement, so every event has a
+-- job, and no role of the product can enqueue anything else. The job's arguments are ids only. Its lock keeps the jobs of one patient in
+-- order.
 create or replace function app.enqueue_event() returns trigger
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 declare
@@ -34,6 +36,7 @@ begin
 end
 $$;
 
+-- Adds a job to the queue.
 create or replace function app.defer_job(type_of_job text, p_organization_id uuid, p_event_id uuid, p_patient_id uuid) returns void
 language sql set search_path = procrastinate, pg_catalog, pg_temp as $$
     select procrastinate_defer_jobs_v1(array[row(
@@ -57,7 +60,7 @@ return case event_type
 end;
 grant execute on function app.event_job_type to claims_trigger_definer, claims_system;
 
--- The event's effect, by the type of its job. A type without a branch here raises case_not_found.
+-- Applies an event by the type of its job. A type without a branch raises case_not_found.
 create or replace function app.apply_event(e app.patient_status_events) returns jsonb
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
@@ -70,7 +73,8 @@ begin
 end
 $$;
 
--- Admission, and treatment at the provider that it names: the patient's submitted claims go under review.
+-- Admission, or treatment initiated: sets the patient's submitted claims to under_review. For a treatment, only those of the event's
+-- provider, if it has one.
 create or replace function app.process_admission(e app.patient_status_events) returns jsonb
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
@@ -88,7 +92,8 @@ begin
 end
 $$;
 
--- Discharge: the visit's open claims. What a person works on is left alone; small amounts are approved; the rest is reviewed.
+-- Discharge: processes the open claims of the visit. A claim that a user works on is skipped, one up to the automatic approval limit is
+-- approved, any other submitted one is set to under_review.
 create or replace function app.process_discharge(e app.patient_status_events) returns jsonb
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
@@ -129,9 +134,12 @@ begin
 end
 $$;
 
--- The days of the visit that a discharge closes, both included, in the organization's time zone: from the admission with the same
--- visit number, or the last one not yet discharged; without one from the first event of that visit, or else 30 days back. What was
--- cancelled bounds no visit.
+-- The first and last day of the visit that a discharge ends, both included, in the organization's time zone. The visit begins with the
+-- first of these that exists:
+-- 1. the admission with the same visit number or, if the discharge has none, the last admission without a discharge; cancelled
+--    admissions and discharges are ignored;
+-- 2. the first event with the same visit number;
+-- 3. 30 days before the discharge.
 create or replace function app.visit_days(discharge app.patient_status_events, out first_day date, out last_day date)
 language sql stable set search_path = app, pg_catalog, pg_temp as $$
     with zone as (select timezone from organizations where organization_id = organization_id()),
@@ -157,7 +165,7 @@ language sql stable set search_path = app, pg_catalog, pg_temp as $$
     select (start.at at time zone timezone)::date, (discharge.occurred_at at time zone timezone)::date from start, zone
 $$;
 
--- Cancelled admission or discharge: what the last one before it moved goes back; what was moved on since is left alone.
+-- Reverts the effects of the last admission or discharge before the cancellation. A claim whose status was changed since is skipped.
 create or replace function app.revert_event(e app.patient_status_events, undone text, moved_to text, back_to text) returns jsonb
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
@@ -181,8 +189,8 @@ begin
 end
 $$;
 
--- Whether an event of the kind undoes this one: it happened later, is of the same visit, and no other of this one's type stands in
--- between. It may have arrived first.
+-- True if an event of type `undoing` cancels this one: it occurred later, belongs to the same visit, and no other event of this one's type
+-- occurred in between. It may have arrived earlier.
 create or replace function app.is_cancelled(e app.patient_status_events, undoing text) returns boolean
 language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
 begin
@@ -198,13 +206,13 @@ begin
 end
 $$;
 
--- The claims that an event leaves alone, all for the same reason.
+-- The result of an event that skips all these claims for the same reason.
 create or replace function app.skipped_claims(claim_ids uuid[], why text) returns jsonb
 language sql immutable set search_path = app, pg_catalog, pg_temp
 return jsonb_build_object('updated', jsonb_build_array(), 'failed', jsonb_build_array(), 'skipped', (
     select coalesce(jsonb_agg(jsonb_build_object('id', id, 'reason', why)), '[]') from unnest(claim_ids) as id));
 
--- Moves claims with one statement; where that fails, one by one, so that a bad claim stops no other.
+-- Changes the status of claims with one statement. If that fails, one by one, so that a faulty claim does not affect the others.
 -- Returns {"updated": [ids], "skipped": [], "failed": [{"id", "code"}]}.
 create or replace function app.move_claims_for_event(claim_ids uuid[], new_status text, p_event_id uuid, why text default null) returns jsonb
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$

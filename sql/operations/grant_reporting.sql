@@ -1,8 +1,8 @@
--- An operator's act: a login that reads one organization (slug), by policies that compare with the id noted for it in context.reporting_logins.
--- It changes nothing. personal: it reads names, contact data and free texts, too. Repeated with other values it changes them.
--- Ends with "no rows returned" where there is no such organization, or where the login exists for another purpose.
+-- Creates a login that reads one organization (slug), or changes an existing one. Policies compare rows with the organization in
+-- context.reporting_logins. The login can't write. personal: it may also read names, contact data and free texts.
+-- Fails with "no rows returned" if there is no such organization, or if the login exists for another purpose.
 \set ON_ERROR_STOP on
-set client_min_messages = error;  -- revoking what was not granted is no news
+set client_min_messages = error;  -- no warnings about revoking what was not granted
 begin;
 select organization_id as organization from app.organizations where slug = :'slug' \gset
 select format('create role %I login', :'login') where not exists (select from pg_roles where rolname = :'login') \gexec

@@ -1,8 +1,8 @@
--- Who may do what, from the live catalog; claims_auditor will do. sql/PERMISSIONS.md is made from these statements (make permissions).
--- Rights that a role has by being a member of another stand with the other.
+-- Permissions in the live catalog. Run it as claims_auditor. `make permissions` generates sql/PERMISSIONS.md from these statements.
+-- Rights that a role inherits are listed with the role that it inherits them from.
 
 -- name: schemas
--- Who may look into which schema at all.
+-- Roles with usage on each schema.
 select n.nspname as schema, o.rolname as owner,
        array_agg(coalesce(r.rolname, 'PUBLIC') || case g.privilege_type when 'USAGE' then '' else ' (create)' end
                  order by r.rolname, g.privilege_type desc) as roles
@@ -15,9 +15,10 @@ group by n.nspname, o.rolname
 order by 1;
 
 -- name: members
--- Who can become whom; `has`: without becoming it.
+-- Memberships. `has`: the role has the other's rights; `may become`: only after `set role`.
 select m.rolname as role, m.rolcanlogin as login,
-       case when pg_has_role(m.oid, r.oid, 'usage') then 'has' else 'may become' end as how, array_agg(r.rolname order by r.rolname) as roles
+       case when pg_has_role(m.oid, r.oid, 'usage') then 'has' else 'may become' end as how,
+       array_agg(r.rolname order by r.rolname) as roles
 from pg_auth_members x
 join pg_roles m on m.oid = x.member
 join pg_roles r on r.oid = x.roleid
@@ -26,7 +27,7 @@ group by 1, 2, 3
 order by 1, 3;
 
 -- name: tables
--- How each table is closed, and what its owner has given up.
+-- Row-level security of each table, and the rights that its owner does not have.
 select n.nspname as schema, c.relname as table, o.rolname as owner,
        case when not c.relrowsecurity then 'off' when not c.relforcerowsecurity then 'not for the owner' else 'forced' end as row_security,
        exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'organization_id' and not a.attisdropped) as by_tenant,
@@ -37,7 +38,7 @@ where n.nspname in ('app', 'auth', 'context', 'procrastinate', 'schema_admin') a
 order by n.nspname, c.relname;
 
 -- name: rights
--- The grants: `all` columns, or which. The owner's own are left out.
+-- Grants on tables: `all` columns, or a list. Those of the owner are left out.
 with granted as (
     select c.oid as relation, c.relowner, g.grantee, lower(g.privilege_type) as command, null::text as name, 0 as place
     from pg_class c cross join lateral aclexplode(c.relacl) g
@@ -66,11 +67,12 @@ group by n.nspname, c.relname, r.rolname
 order by n.nspname, c.relname, r.rolname;
 
 -- name: policies
--- The rules: a row is open where one that opens says so and all that close do.
+-- Policies. A row is visible if one permissive policy and all restrictive policies allow it.
 select n.nspname as schema, c.relname as table, p.polname as policy,
        case when p.polpermissive then 'permissive' else 'restrictive' end as kind,
        case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all' end as command,
-       array(select coalesce(r.rolname, 'PUBLIC') from unnest(p.polroles) as u (oid) left join pg_roles r on r.oid = u.oid order by r.rolname)
+       array(select coalesce(r.rolname, 'PUBLIC') from unnest(p.polroles) as u (oid) left join pg_roles r on r.oid = u.oid
+             order by r.rolname)
            as roles,
        pg_get_expr(p.polqual, p.polrelid, true) as using,
        pg_get_expr(p.polwithcheck, p.polrelid, true) as check
@@ -79,7 +81,7 @@ where n.nspname in ('app', 'auth', 'context', 'procrastinate', 'schema_admin')
 order by n.nspname, c.relname, p.polpermissive, p.polname;
 
 -- name: functions
--- Who may execute which function, its owner apart; `runs as` where that is not whoever calls. A trigger's can't be called.
+-- Grants on functions, except those of the owner. `runs as`: the owner of a SECURITY DEFINER function. Trigger functions can't be called.
 select n.nspname as schema, format('%s(%s)', p.proname, oidvectortypes(p.proargtypes)) as function,
        case when p.prosecdef then o.rolname end as "runs as",
        array_agg(coalesce(r.rolname, 'PUBLIC') order by r.rolname) as roles, obj_description(p.oid, 'pg_proc') as comment

@@ -1,4 +1,4 @@
--- What an operator wants to know of the queue: `make jobs`, as an administrator. Ids, names and times; nothing of a row.
+-- State of the job queue (`make queue-status`), as an administrator. It shows ids, names and times, and no data of a row.
 \echo queue
 select task_name as job,
        count(*) filter (where status = 'todo') as waiting,
@@ -9,7 +9,7 @@ from procrastinate.procrastinate_jobs
 group by task_name
 order by task_name;
 
-\echo oldest job that could run, seconds; workers that live
+\echo oldest job that could run, seconds; live workers
 select round(oldest::numeric, 1) as oldest, workers
 from app.queue_state();
 
@@ -19,7 +19,7 @@ select id, round(extract(epoch from now()) - extract(epoch from last_heartbeat),
 from procrastinate.procrastinate_workers w
 order by id;
 
-\echo the last ten that failed
+\echo the last ten failed jobs
 select j.id, j.task_name as job, j.attempts, j.args ->> 'organization_id' as organization, j.args ->> 'event_id' as event,
        max(e.at) as at
 from procrastinate.procrastinate_jobs j

@@ -1,5 +1,5 @@
--- An operator's act: gives an account (email) its tries to log in back, before the five minutes of the throttle are over. The trail of each
--- organization that the email is a member of has it. Ends with an error where there is none.
+-- Resets the login throttle of an account (email) before its five minutes are over. The audit log of each organization of the account
+-- gets an entry. Fails if no user has the email.
 \set ON_ERROR_STOP on
-select auth.unlock(:'email') as done \gset
+select auth.unlock(:'email') as result \gset
 \echo :email may log in again

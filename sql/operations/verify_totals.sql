@@ -1,5 +1,5 @@
--- Where the tallies of statistics are not what the claims add up to: `make verify-tallies`, as an administrator. One snapshot, so it is
--- exact while others write. `select app.rebuild_claim_totals()` mends what it finds.
+-- Shows totals that differ from the sum of the claims (`make totals-verify`), as an administrator. It uses one snapshot, so it is exact
+-- while claims are written. `select app.rebuild_claim_totals()` corrects the totals.
 \set ON_ERROR_STOP on
 set row_security = off;
 select coalesce(kept.organization_id, counted.organization_id) as organization_id, coalesce(kept.scope_id, counted.scope_id) as scope_id,

@@ -1,8 +1,7 @@
--- Refuses every command that changes the schema to logins that may not become claims_owner. PostgreSQL lets any role give up what was
--- granted to it: `drop owned by claims_api` removes the API's grants, and by claims_processor the policies that name that role alone.
--- An event trigger is the only place to refuse that. It fires for DDL, GRANT, REVOKE and DROP OWNED, never for a query. It does not
--- fire for shared objects (ALTER ROLE, ALTER DATABASE). Its function belongs to the administrator, because it runs in every session
--- that changes the schema, the administrator's own included.
+-- Rejects every command that changes the schema, unless the login may become claims_owner. PostgreSQL lets any role remove its own grants:
+-- `drop owned by claims_api` removes the API's grants, and `drop owned by claims_processor` the policies that name only that role.
+-- Only an event trigger can reject that. It fires for DDL, GRANT, REVOKE and DROP OWNED, never for a query, and not for shared objects
+-- (ALTER ROLE, ALTER DATABASE). Its function belongs to the administrator, because it also runs in the administrator's sessions.
 create or replace function schema_admin.refuse_ddl() returns event_trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin

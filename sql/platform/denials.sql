@@ -1,29 +1,31 @@
--- Requests that were denied, in the trail of their organization. Of each user the first 60 of a minute have an entry each,
--- the others one together when the minute has ended: a client that asks in vain all day adds to a counter.
+-- Audit entries for denied requests (401, 403, 404 of a known user). The first 60 denials of a user in a minute get an entry each. Later
+-- ones only increment a counter and get one common entry (`more denials`) after the minute. So a client that is denied all day can't fill
+-- the audit log.
 
--- One denial; nothing where the organization has no such user. The transaction that refused it is gone, and a caller that may not come in
--- any more has no context of its own. No caller waits for the disk for one that is only counted: a crash may lose the last second's.
+-- Records one denial; does nothing if the organization has no such user. It needs a proof and no context, because the transaction of the
+-- denied request was rolled back, and a deactivated user can't begin a context. A denial that is only counted is committed
+-- asynchronously: a crash may lose those of the last second.
 create or replace function auth.record_denial(
     p_organization_id uuid, p_user_id uuid, p_request_id text, p_address text, p_entity text, p_entity_id uuid, p_outcome text,
     p_asked text, p_proof text)
 returns void
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
-    each constant integer := 60;
-    time timestamptz := clock_timestamp();
+    max_entries constant integer := 60;
+    denied_at timestamptz := clock_timestamp();
     caller users;
     ended auth.denial_counters;
-    is_one_more boolean;
-    done text;
+    is_only_counted boolean;
+    unused text;
 begin
     perform context.verify_call(
         p_proof, 'record_denial', p_organization_id::text, p_user_id::text, p_request_id, p_address, p_entity, p_entity_id::text,
         p_outcome, p_asked);
-    update auth.denial_counters d set more = d.more + 1, more_from = coalesce(d.more_from, time), more_to = time
+    update auth.denial_counters d set more = d.more + 1, more_from = coalesce(d.more_from, denied_at), more_to = denied_at
     where d.organization_id = p_organization_id and d.user_id = p_user_id
-      and d.recorded >= each and d.started_at > time - interval '1 minute';
+      and d.recorded >= max_entries and d.started_at > denied_at - interval '1 minute';
     if found then
-        done := set_config('synchronous_commit', 'off', true);
+        unused := set_config('synchronous_commit', 'off', true);
         return;
     end if;
     perform context.establish(p_organization_id);
@@ -32,23 +34,26 @@ begin
         return;
     end if;
     delete from auth.denial_counters d
-    where d.organization_id = p_organization_id and d.user_id = p_user_id and d.started_at <= time - interval '1 minute'
+    where d.organization_id = p_organization_id and d.user_id = p_user_id and d.started_at <= denied_at - interval '1 minute'
     returning d.* into ended;
     perform auth.record_more_denials(ended);
-    -- Once more which one it is: another denial of the same user may have come in between.
-    insert into auth.denial_counters as d (organization_id, user_id, started_at, recorded) values (p_organization_id, p_user_id, time, 1)
+    -- Checks the limit again, because another denial of the same user may have been recorded since the update above.
+    insert into auth.denial_counters as d (organization_id, user_id, started_at, recorded)
+    values (p_organization_id, p_user_id, denied_at, 1)
     on conflict (organization_id, user_id) do update set
-        recorded = least(d.recorded + 1, each), more = d.more + (d.recorded >= each)::integer,
-        more_from = case when d.recorded >= each then coalesce(d.more_from, time) end, more_to = case when d.recorded >= each then time end
-    returning d.more > 0 into is_one_more;
-    if not is_one_more then
-        perform context.establish(p_organization_id, p_user_id, p_role => caller.role, p_request_id => p_request_id, p_address => p_address);
+        recorded = least(d.recorded + 1, max_entries), more = d.more + (d.recorded >= max_entries)::integer,
+        more_from = case when d.recorded >= max_entries then coalesce(d.more_from, denied_at) end,
+        more_to = case when d.recorded >= max_entries then denied_at end
+    returning d.more > 0 into is_only_counted;
+    if not is_only_counted then
+        perform context.establish(
+            p_organization_id, p_user_id, p_role => caller.role, p_request_id => p_request_id, p_address => p_address);
         perform write_audit_entry('denied', p_entity, p_entity_id, null, p_outcome, p_asked::jsonb);
     end if;
 end
 $$;
 
--- The entry for those of a minute that had none of their own.
+-- Writes the common entry for the denials of an ended minute that have no entry of their own; nothing if there are none.
 create or replace function auth.record_more_denials(p_ended auth.denial_counters) returns void
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
@@ -65,13 +70,14 @@ begin
 end
 $$;
 
--- The same for up to p_at_most minutes that have ended, of whichever user; how many. A worker calls it every few seconds, for users
--- that are denied nothing any more. It waits for no other: a denial that is under way, or another worker, does it by itself.
+-- Closes up to p_at_most ended minutes of any users: writes their common entries and removes their counters. Returns how many. A worker
+-- calls it every few seconds, for users without further denials. It skips locked counters: the transaction that locks one, a new denial
+-- or another worker, closes it.
 create or replace function app.flush_denials(p_at_most integer) returns integer
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' as $$
 declare
     ended auth.denial_counters;
-    closed integer := 0;
+    flushed integer := 0;
 begin
     for ended in
         delete from auth.denial_counters d where d.ctid = any (array(
@@ -80,9 +86,9 @@ begin
         returning d.*
     loop
         perform auth.record_more_denials(ended);
-        closed := closed + 1;
+        flushed := flushed + 1;
     end loop;
-    return closed;
+    return flushed;
 end
 $$;
 

@@ -1,21 +1,21 @@
--- How the database says no to a client: an SQLSTATE of its own, and details that name fields as the wire does.
+-- Errors that a client receives: an own SQLSTATE, and a detail with the messages by field, named as in the API: {"field": ["message"]}.
 
--- What was sent does not fit: 400.
+-- Raises INVAL (400) for invalid input; does nothing if problems is empty.
 create or replace function app.raise_invalid(problems jsonb) returns void
 language plpgsql as $$
 begin
     if problems <> '{}' then
-        raise exception using errcode = 'INVAL', message = 'fields do not fit', detail = problems::text;
+        raise exception using errcode = 'INVAL', message = 'invalid fields', detail = problems::text;
     end if;
 end
 $$;
 
--- What was sent would fit another state of things: 409.
+-- Raises CLASH (409) for input that is valid but conflicts with the current state; does nothing if problems is empty.
 create or replace function app.raise_conflict(problems jsonb) returns void
 language plpgsql as $$
 begin
     if problems <> '{}' then
-        raise exception using errcode = 'CLASH', message = 'not in this state', detail = problems::text;
+        raise exception using errcode = 'CLASH', message = 'conflict with the current state', detail = problems::text;
     end if;
 end
 $$;

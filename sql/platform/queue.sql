@@ -1,14 +1,15 @@
--- What jobs, operators and readiness may know and do of the queue. Its rows carry ids of every tenant and stand outside row-level
--- security, so product roles and jobs get to it through these functions alone.
+-- Access to the job queue (schema procrastinate) for jobs, workers, operators and the readiness check. The queue has no row-level security
+-- and its rows hold ids of all organizations, so product roles and jobs use it through these functions only.
 
--- Jobs of the context's organization that could run now, locked until the end of the transaction: those whose patient has nothing
--- before them. One that failed before runs by itself. Said so that claims_jobs_organization (sql/deploy/queue.sql), which gives the oldest
--- first, is the only way to them: a plan made while nothing waits would read the whole queue for each of them.
+-- Returns up to p_at_most jobs of the context's organization that can run now, and locks them until the end of the transaction. A job can
+-- run if no earlier job of its patient is waiting or running. Jobs that failed before are left out and run alone. The planner settings
+-- and the spelling of the conditions force the index claims_jobs_organization (sql/deploy/queue.sql), which returns the oldest first. A
+-- plan cached while the queue was empty would read the whole queue for each job.
 create or replace function app.ready_jobs(p_at_most integer) returns table (id bigint, event_id uuid)
 language plpgsql security definer set search_path = procrastinate, pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off as $$
 begin
-    perform context.required_id(current_user);  -- no tenant table is asked here
+    perform context.required_id(current_user);  -- verifies the context, because no policy of a tenant table does it here
     return query
     select j.id, (j.args ->> 'event_id')::uuid
     from procrastinate_jobs j
@@ -24,7 +25,8 @@ begin
 end
 $$;
 
--- They are done. Two steps, as a worker would: the queue's own trigger writes each down.
+-- Marks jobs of the context's organization as succeeded. In two steps, like a worker, because the queue's trigger records each change of
+-- status as an event.
 create or replace function app.mark_jobs_succeeded(p_ids bigint[]) returns void
 language plpgsql security definer set search_path = procrastinate, pg_catalog, pg_temp as $$
 begin
@@ -36,10 +38,12 @@ begin
 end
 $$;
 
--- Jobs that nobody works on any more stand in the queue again: of workers whose last heartbeat is p_stalled_after old, and those that
--- began p_overdue_after ago, longer than any job may take (maintenance: eleven minutes, since sealing may take ten): their worker lives, but
--- could not say how they ended. Where the next of its kind stands in the queue already (queueing_lock), the lost one has failed.
--- Never by reading what is kept, whatever was there when it was planned: it is asked every second.
+-- Requeues abandoned jobs and returns how many. A job is abandoned if
+-- 1. its worker has sent no heartbeat for p_stalled_after, or
+-- 2. it started more than p_overdue_after ago, longer than any job may run. Its worker lives, but could not report the result. The limit of
+--    maintenance jobs is eleven minutes, because sealing may take ten.
+-- If a job with the same queueing_lock is already waiting, the abandoned one is marked failed instead.
+-- Sequential scans are off, because this runs every second and must not read the finished jobs, whatever the queue held at planning.
 create or replace function app.rescue_jobs(p_stalled_after interval, p_overdue_after interval) returns integer
 language plpgsql set search_path = procrastinate, pg_catalog, pg_temp set enable_seqscan = off as $$
 declare
@@ -63,13 +67,13 @@ begin
 end
 $$;
 
--- Up to p_at_most jobs that ended so many hours ago go from the queue; how many went. Found by when they were enqueued, which is before
--- they ended (claims_events_deferred): what must be kept anyway is not read.
+-- Deletes up to p_at_most jobs from the queue that ended that many hours ago; returns how many. It finds them by the time they were
+-- enqueued, which is before they ended. So the index claims_events_deferred excludes younger jobs, and they are not read.
 create or replace function app.delete_old_jobs(p_completed_hours integer, p_failed_hours integer, p_at_most integer) returns integer
 language plpgsql set search_path = procrastinate, pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
 declare
-    forgotten integer;
+    deleted integer;
 begin
     delete from procrastinate_jobs where id = any (array(
         select ended.id
@@ -82,13 +86,13 @@ begin
             for update skip locked) ended
         where e.type = 'deferred' and e.at < now() - make_interval(hours => least(p_completed_hours, p_failed_hours))
         order by e.at limit p_at_most));
-    get diagnostics forgotten = row_count;
-    return forgotten;
+    get diagnostics deleted = row_count;
+    return deleted;
 end
 $$;
 
--- For how many seconds the oldest job that could run has been waiting, 0 when none is; and how many workers live. For readiness, which
--- may not see the queue.
+-- The waiting time of the oldest job that could run, in seconds (0 if there is none), and the number of live workers. For the readiness
+-- check, which may not read the queue.
 create or replace function app.queue_state(out oldest double precision, out workers bigint)
 language sql stable security definer set search_path = procrastinate, pg_catalog, pg_temp as $$
     select (select coalesce(max(extract(epoch from now() - greatest(e.at, j.scheduled_at))), 0)

@@ -1,20 +1,20 @@
--- The counters behind rate limits and the login throttle, shared by every API process. The API signs each call (p_proof): SQL injected
--- into a request can neither spend another user's tries nor give its own ones back.
+-- Counters of the rate limits and the login throttle, shared by all API processes. The API signs each call (p_proof), so SQL injected
+-- into a request can neither use up another user's attempts nor refund its own.
 
--- A subject as the counters keep it. Lowered as credentials are, here and not in Python: two spellings of one email are one subject in
--- every locale.
+-- The key of a subject, e.g. an email or an address, in auth.rate_limits. Lower case is made here and not in Python, in the same way as for
+-- credentials, so that two spellings of one email have one counter in every locale.
 create or replace function auth.rate_limit_key(p_subject text) returns bytea
 language sql immutable
 return sha256(convert_to(lower(p_subject), 'UTF8'));
 
--- The start of a window, as the API is told it.
+-- The start of a window as the API gets it: microseconds since 1970.
 create or replace function auth.window_start(p_started_at timestamptz) returns bigint
 language sql immutable
 return (extract(epoch from p_started_at) * 1000000)::bigint;
 
--- Takes up to p_want of what is left of p_limit for the subject in its window of p_seconds, which begins with its first call.
--- granted: how many were given; remaining: what the window has left; reset_after: seconds until it begins anew; window_start: its start, in
--- microseconds since 1970.
+-- Consumes up to p_want of the subject's remaining attempts: p_limit in a window of p_seconds, which begins with the first call.
+-- granted: how many were consumed; remaining: how many the window has left; reset_after: seconds until the window ends;
+-- window_start: microseconds since 1970.
 create or replace function auth.consume_rate_limit(
     p_subject text, p_want integer, p_limit integer, p_seconds integer, p_proof text,
     out granted integer, out remaining integer, out reset_after double precision, out window_start bigint)
@@ -36,15 +36,16 @@ begin
 end
 $$;
 
--- A right password gives back the try it took, to the account and to the address, each in the window that it was taken of. It clears none of
--- the wrong ones: a user who registers an organization under another person's email knows a right password for that email.
+-- Refunds the attempt of a login with the correct password, to the account and to the address, each in the window that it was consumed
+-- from. It refunds no failed attempt: a user who registers an organization under another person's email has a correct password for that
+-- email.
 create or replace function auth.refund_rate_limit(
     p_account text, p_address text, p_account_window bigint, p_address_window bigint, p_proof text)
 returns void
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp as $$
 begin
     perform context.verify_call(p_proof, 'refund_rate_limit', p_account, p_address, p_account_window::text, p_address_window::text);
-    -- The address first, as auth.consume_rate_limit is called: in the other order the two could wait for each other.
+    -- The address first, in the order in which the API calls auth.consume_rate_limit. The other order could deadlock.
     update auth.rate_limits set used = greatest(used - 1, 0)
     where subject = auth.rate_limit_key(p_address) and auth.window_start(started_at) = p_address_window;
     update auth.rate_limits set used = greatest(used - 1, 0)
@@ -52,16 +53,16 @@ begin
 end
 $$;
 
--- For an operator (make unlock): the account's tries are given back, and the trail of each of its organizations says so. Raises where the
--- email has no membership.
+-- Resets the login throttle of an account, for an operator (make unlock). The audit log of each of its organizations gets an entry.
+-- Raises if no user has the email.
 create or replace function auth.unlock(p_email text) returns void
 language plpgsql security definer set search_path = app, pg_catalog, pg_temp set app.mac = '' set app.organization_id = '' as $$
 declare
-    freed auth.credentials;
+    membership auth.credentials;
 begin
-    for freed in select c.* from auth.credentials c where c.email = lower(p_email) loop
-        perform context.establish(freed.organization_id, p_role => session_user::text);
-        perform write_audit_entry('execute', 'users', u.user_id, null, 'unlocked') from users u where u.email = freed.email;
+    for membership in select c.* from auth.credentials c where c.email = lower(p_email) loop
+        perform context.establish(membership.organization_id, p_role => session_user::text);
+        perform write_audit_entry('execute', 'users', u.user_id, null, 'unlocked') from users u where u.email = membership.email;
     end loop;
     if not found then
         raise exception 'no user has that email';
@@ -70,7 +71,7 @@ begin
 end
 $$;
 
--- Windows that ended long ago, some at a time; every login sweeps a little (auth.open_session).
+-- Deletes up to 1,000 counters that are older than a day. Each login calls it (auth.open_session).
 create or replace function auth.delete_expired_rate_limits() returns void
 language sql security definer set search_path = app, pg_catalog, pg_temp as $$
     with over as materialized (

@@ -1,16 +1,17 @@
--- How values look on the wire.
+-- JSON of the API's responses: a function for each resource, and for times and amounts.
 
+-- A time in UTC with microseconds, as RFC 3339 has it.
 create or replace function app.to_rfc3339(at timestamptz) returns text
 language sql stable parallel safe
 return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 
--- Whole cents as major units with two decimals.
+-- An amount in the currency's main unit, with two decimals.
 create or replace function app.from_cents(cents bigint) returns numeric
 language sql immutable parallel safe
 return cents * 0.01;
 
--- A row of named columns: what json_build_object would make of a list of names and values costs half as much again, and lists are
--- made of it.
+-- The type of app.claim_json's rows: row_to_json over named columns. json_build_object costs half as much again, and lists have many
+-- claims.
 drop type if exists app.claim_response;
 create type app.claim_response as (
     id uuid, "claimNumber" text, "patientId" uuid, "providerId" uuid, "diagnosisCode" text, amount numeric, "approvedAmount" numeric,
@@ -148,7 +149,7 @@ return json_build_object(
 grant execute on function app.to_rfc3339, app.from_cents, app.claim_json, app.provider_json, app.patient_json, app.event_json, app.audit_json,
     app.diagnosis_code_json, app.settings_json, app.organization_json
     to claims_admin, claims_processor, claims_provider, claims_patient;
-grant execute on function app.to_rfc3339 to claims_auth_definer;  -- entries of the trail hold times as the wire has them
+grant execute on function app.to_rfc3339 to claims_auth_definer;  -- audit entries contain times in the API's format
 
--- Everybody may see themselves among the users, and the jobs of the events they see; to list either is the admins' alone.
+-- Only admins list users and jobs. Other roles read their own user and the jobs of their events in other ways.
 grant execute on function app.user_json, app.job_json, app.invitation_json to claims_admin;

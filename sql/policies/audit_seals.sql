@@ -1,4 +1,4 @@
--- audit_seals: claims_audit_sealer adds and compares; nobody else reads, and nobody changes or removes, the owner neither.
+-- audit_seals: only claims_audit_sealer reads and inserts, to seal and verify. No role may update or delete, not even the owner.
 select schema_admin.isolate('app.audit_seals');
 revoke update, delete, truncate on app.audit_seals from claims_owner;
 grant select on app.audit_seals to claims_audit_sealer;

@@ -1,4 +1,4 @@
--- care_relationships: admins see, make and end all; a provider and a patient see their own. Most are made by triggers
+-- care_relationships: admins read, create and delete all; providers and patients read their own. Most are created by triggers
 -- (claims_trigger_definer).
 select schema_admin.isolate('app.care_relationships');
 grant select on app.care_relationships to claims_admin, claims_provider, claims_patient;

@@ -1,5 +1,5 @@
--- claim_total_changes: whoever reads tallies reads what is not in them yet. The trigger on claims adds, the fold takes away
--- (claims_trigger_definer).
+-- claim_total_changes: roles that read claim_totals read the changes that are not applied yet. The trigger on claims inserts, and
+-- app.apply_total_changes deletes (both claims_trigger_definer).
 select schema_admin.isolate('app.claim_total_changes');
 grant select on app.claim_total_changes to claims_admin, claims_provider;
 grant select, insert, delete on app.claim_total_changes to claims_trigger_definer;

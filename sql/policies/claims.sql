@@ -1,12 +1,14 @@
--- claims: admins see all of their organization; processors what is assigned to them; providers and patients their own.
--- claims_auth_definer hands out what nobody works on yet (sql/functions/claims_assignment.sql).
--- Drafts are the provider's and the admin's alone. Nobody deletes: a claim is evidence. Which status may follow which is
--- claim_transitions' to say, not a policy's.
--- claims_trigger_definer reads claims only in app.record_access, after it has added an entry to audit_logs, whose policies check the context.
--- claims_context is for the roles that see the whole organization. The others' own policies compare a verified user, provider or patient id
--- instead, and a foreign key ties that id to one organization. Both would double the cost of every reference to the table (audit 022).
+-- claims: admins read all claims of their organization; processors those assigned to them; providers and patients their own. Processors and
+-- patients see no drafts. No role may delete, because claims are evidence. claim_transitions, not a policy, defines the changes of status.
+-- claims_auth_definer assigns unassigned claims (sql/functions/claims_assignment.sql). claims_trigger_definer reads claims only in
+-- app.record_access, after inserting an audit entry; the policies of audit_logs verify the context.
+--
+-- claims_context applies to roles that see the whole organization: they must match the verified organization id. Processors, providers and
+-- patients do not need it. Their own policies compare a verified user, provider or patient id, and a foreign key ties that id to one
+-- organization. Checking both would double the cost of every reference to the table. Audit check 022 accepts only these two forms.
 select schema_admin.isolate('app.claims',
-    context_roles => '{claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_auth_definer, claims_reporting}',
+    context_roles => '{claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_auth_definer, '
+                     'claims_reporting}',
     match_roles => '{claims_admin, claims_system, claims_auth_definer, claims_reporting}');
 grant select on app.claims to claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
 grant insert (claim_number, patient_id, provider_id, diagnosis_code, amount_cents, service_date, status, notes)
@@ -44,6 +46,7 @@ create policy claims_patient_select on app.claims for select to claims_patient
            and context.matches(patient_id, (select context.verified_id(current_user, 'patient_id'))) and context.differs(status, 'draft'));
 create policy claims_system_select on app.claims for select to claims_system using (true);
 create policy claims_system_update on app.claims for update to claims_system using (true);
+-- app.assign_next_claim finds an unassigned claim, and returns it once it is assigned to the caller.
 create policy claims_auth_definer_select on app.claims for select to claims_auth_definer
     using (assigned_to is null and status in ('submitted', 'pending_info', 'appealed')
            or assigned_to = context.variable('user_id')

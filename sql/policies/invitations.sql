@@ -1,5 +1,5 @@
--- invitations: admins invite, read and withdraw; who holds a token joins through auth.accept_invitation (claims_auth_definer). The token's
--- hash is nobody's to read but claims_auth_definer's.
+-- invitations: admins create, read and withdraw invitations. auth.accept_invitation (claims_auth_definer) accepts one by its token. Only
+-- claims_auth_definer may read the hashes of tokens.
 select schema_admin.isolate('app.invitations');
 grant select (organization_id, invitation_id, email, role, provider_id, patient_id, created_at, expires_at, accepted_at)
     on app.invitations to claims_admin;

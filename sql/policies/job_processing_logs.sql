@@ -1,5 +1,5 @@
--- job_processing_logs: who sees an event sees how its job fares; jobs themselves (claims_system) write it. The trigger adds a row, and
--- app.retry_job puts a failed one back (claims_trigger_definer).
+-- job_processing_logs: a role that can read an event can read the status of its job. Jobs (claims_system) update it. The trigger on events
+-- inserts a row, and app.retry_job resets a failed one (both claims_trigger_definer).
 select schema_admin.isolate('app.job_processing_logs');
 grant select on app.job_processing_logs to claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
 grant update (status, attempts, error, result, started_at, finished_at) on app.job_processing_logs to claims_system;

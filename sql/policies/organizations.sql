@@ -1,8 +1,9 @@
--- organizations: admins and processors read all of their own; providers and patients its name only (column grants).
--- Admins change its name, slug and settings; suspending it is an operator's act.
--- claims_context_definer reads organizations before there is a context.
+-- organizations: admins and processors read all columns of their organization; providers and patients its name only (column grants). Admins
+-- update name, slug and settings. Only an operator suspends an organization.
+-- claims_context_definer reads organizations before there is a context, so organizations_requires_context is not for it.
 select schema_admin.isolate('app.organizations',
-    context_roles => '{claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_auth_definer, claims_reporting}');
+    context_roles => '{claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_auth_definer, '
+                     'claims_reporting}');
 grant select on app.organizations to claims_admin, claims_processor, claims_system, claims_auth_definer;
 grant select (organization_id, slug, name) on app.organizations to claims_provider, claims_patient;
 grant select (organization_id, suspended_at) on app.organizations to claims_context_definer;

@@ -1,7 +1,8 @@
--- patient_status_events: who sees a patient sees what happened to it. Admins report for all of the organization, a provider
--- for patients in its care. An event is never changed: it is cancelled by another one.
+-- patient_status_events: a role that can read a patient can read the patient's events. Admins add events for all patients, providers for
+-- patients in their care. An event is never updated; a later event cancels it.
 select schema_admin.isolate('app.patient_status_events');
-grant select on app.patient_status_events to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_auth_definer;
+grant select on app.patient_status_events
+    to claims_admin, claims_processor, claims_provider, claims_patient, claims_system, claims_auth_definer;
 grant insert (patient_id, provider_id, event_type, occurred_at, visit_number, facility, notes, idempotency_key)
     on app.patient_status_events to claims_admin, claims_provider;
 grant select (organization_id, event_id, patient_id, provider_id, event_type, occurred_at, created_at)

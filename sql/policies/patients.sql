@@ -1,5 +1,5 @@
--- patients: admins see all of the organization's; processors those of the claims assigned to them; providers those in their care;
--- a patient itself. Admins and providers register one; a provider's comes into its care (sql/functions/care_relationships.sql).
+-- patients: admins read all of the organization; processors those of claims assigned to them; providers those in their care; patients
+-- themselves. Admins and providers add patients; a trigger adds a provider's patient to its care (sql/functions/care_relationships.sql).
 select schema_admin.isolate('app.patients');
 grant select on app.patients to claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
 grant insert (member_number, first_name, last_name, date_of_birth, email, phone) on app.patients to claims_admin, claims_provider;
@@ -22,6 +22,7 @@ create policy patients_patient_select on app.patients for select to claims_patie
     using (patient_id = context.variable('patient_id')
            and context.matches(patient_id, (select context.verified_id(current_user, 'patient_id'))));
 create policy patients_admin_insert on app.patients for insert to claims_admin with check (true);
+-- The trigger that adds the care relationship needs a provider id.
 create policy patients_provider_insert on app.patients for insert to claims_provider
     with check ((select context.required_id(current_user, 'provider_id')) is not null);
 create policy patients_admin_update on app.patients for update to claims_admin using (true);

@@ -1,5 +1,5 @@
--- providers: everybody who works with claims sees all of the organization's; a patient those of its own claims and care.
--- Only admins add one; they correct every one, a provider itself (its NPI apart).
+-- providers: admins, processors and providers read all of the organization; patients those of their claims and care. Admins add and update
+-- providers; a provider updates itself, except its NPI.
 select schema_admin.isolate('app.providers');
 grant select on app.providers to claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
 grant insert (npi, name, specialty, email) on app.providers to claims_admin;

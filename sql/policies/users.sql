@@ -1,6 +1,6 @@
--- users: admins see all of their organization and change their roles, everybody else sees themselves.
--- claims_context_definer reads whom a context is entered for; claims_auth_definer lets in whoever logs in or joins.
--- claims_context_definer reads users before there is a context.
+-- users: admins read all users of their organization and change their roles; other users read themselves. claims_auth_definer logs users in
+-- and creates them.
+-- claims_context_definer reads the user before there is a context, so users_requires_context is not for it.
 select schema_admin.isolate('app.users',
     context_roles => '{claims_admin, claims_processor, claims_provider, claims_patient, claims_auth_definer}');
 grant select on app.users to claims_admin, claims_processor, claims_provider, claims_patient, claims_auth_definer;

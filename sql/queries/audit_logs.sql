@@ -1,6 +1,6 @@
 -- name: list_newest
 -- written out: limit
--- What the caller may see of the trail, newest first.
+-- The audit entries that the caller may see, newest first.
 select json_build_array(a.at, a.audit_id), audit_json(a)
 from audit_logs a
 where true
@@ -17,7 +17,7 @@ offset :offset -- if :offset
 ;
 
 -- name: count
--- As many as list_newest would show, counted no further than 10,001.
+-- The number of rows of list_newest, up to 10,001.
 select count(*)
 from (
     select
@@ -33,10 +33,10 @@ from (
 ) as counted;
 
 -- name: record_reading
--- Reading the trail is itself an entry of it; a row always.
+-- Records that the caller reads the audit log; always one row.
 select record_access('read', 'audit_logs');
 
 -- name: record_denial
--- Before the answer goes out that says no.
+-- Records a denied request, before its response is sent.
 -- signed: tenant user_id request_id address entity entity_id outcome asked
 select auth.record_denial(:tenant, :user_id, :request_id, :address, :entity, :entity_id, :outcome, :asked, :proof);

@@ -1,5 +1,5 @@
 -- name: create
--- A new claim; triggers check it, write its first history row and make the care relationship.
+-- Creates a claim; triggers validate it and add its first history row and the care relationship.
 insert into claims as c (claim_number, patient_id, provider_id, diagnosis_code, amount_cents, service_date, status, notes)
 values (coalesce(:claim_number, new_claim_number()), :patient_id, :provider_id, :diagnosis_code, :amount_cents,
         :service_date, :status, :notes)
@@ -8,7 +8,7 @@ returning claim_json(c), c.version;
 -- name: list
 -- written out: limit status
 -- sorts: created_at timestamptz, service_date date, amount_cents bigint
--- Whatever the caller's policies let through. At most limit + 1 rows, so that a next page shows.
+-- The claims that the caller may see. At most limit + 1 rows: one more shows that there is a next page.
 select json_build_array(c.@sort, c.claim_id), claim_json(c)
 from claims c
 where true
@@ -35,7 +35,7 @@ offset :offset -- if :offset
 
 -- name: count
 -- written out: status
--- As many as list would show, counted no further than 10,001.
+-- The number of rows of list, up to 10,001.
 select count(*)
 from (
     select
@@ -60,8 +60,8 @@ from (
 ) as counted;
 
 -- name: get
--- One claim with its history, oldest first; no row when it is missing or hidden from the caller. Reading it is recorded.
--- One more field before the closing brace: merged as jsonb it took 48 us more.
+-- One claim with its history, oldest first; no row if it does not exist or the caller may not see it. The read is recorded.
+-- The history is inserted before the closing brace of the text: merging as jsonb takes 48 us more.
 select (left(claim_json(c)::text, -1) || ',"statusHistory":' || coalesce((
     select json_agg(json_build_object(
         'from', h.from_status,
@@ -78,13 +78,13 @@ from claims c, record_access('read', 'claims', c.claim_id, c.patient_id)
 where c.claim_id = :claim_id;
 
 -- name: exists
--- A row when the caller may see the claim: tells an older version (412) from none (404).
+-- One row if the caller may see the claim: distinguishes another version (412) from no claim (404).
 select 1
 from claims c
 where c.claim_id = :claim_id;
 
 -- name: update_status
--- One claim to another status; whether that is legal is the trigger's to say. `notes` may go along.
+-- Changes the status of a claim, and its notes if given. A trigger rejects illegal changes.
 update claims as c
 set status = :status, status_reason = :reason, denial_reason = :denial_reason, denial_code = :denial_code,
     approved_cents = :approved_cents
@@ -94,7 +94,7 @@ and c.version = any (:versions) -- if :versions
 returning claim_json(c), c.version;
 
 -- name: update_notes
--- Its notes only.
+-- Changes the notes of a claim.
 update claims as c
 set notes = :notes
 where c.claim_id = :claim_id
@@ -102,7 +102,7 @@ and c.version = any (:versions) -- if :versions
 returning claim_json(c), c.version;
 
 -- name: lock_unchanged
--- Nothing is to be changed: the row as it is, for whoever might change it (locking takes the same grant).
+-- Returns the claim unchanged, for a request that changes nothing. Locking needs the same grant as an update.
 select claim_json(c), c.version
 from claims c
 where c.claim_id = :claim_id
@@ -110,7 +110,7 @@ and c.version = any (:versions) -- if :versions
 for no key update;
 
 -- name: assign
--- To a processor or to nobody; whether it is one is the trigger's to say.
+-- Assigns a claim to a processor, or to no user. A trigger rejects other users.
 update claims as c
 set assigned_to = :user_id
 where c.claim_id = :claim_id
@@ -118,17 +118,18 @@ and c.version = any (:versions) -- if :versions
 returning claim_json(c), c.version;
 
 -- name: assign_next
--- The oldest open claim that nobody works on, now the caller's; no row when there is none.
+-- Assigns the oldest open, unassigned claim to the caller; no row if there is none.
 select claim_json(c), c.version
 from assign_next_claim() c
 where c.claim_id is not null;
 
 -- name: update_status_bulk
--- Each claim for itself; those that stay name what kept them.
+-- Changes the status of each claim independently; the result has the error of each that was not changed.
 select update_status_bulk(:claim_ids, :status, :reason, :denial_reason);
 
 -- name: stats
--- Counts and sums over what the caller's policies let through: of claims' tallies, or of the claims themselves for who sees few.
+-- Counts and sums of the claims that the caller may see: from the totals for admins and providers; from the claims for other roles, which
+-- see few.
 with seen as (
     select status, count, cents, decided, approved, timed, seconds
     from claim_totals_by_status(:service_date_from, :service_date_to)
@@ -154,10 +155,10 @@ from claim_statuses() as s (status)
 left join seen on seen.status = s.status;
 
 -- name: import_lines
--- Each line for itself: its number, and what became of it.
+-- Imports each line independently: the line's number and its result.
 select line, result
 from import_claims(:lines::jsonb, :key);
 
 -- name: record_export
--- Into the trail, before the first row goes out.
+-- Records an export, before its first row is sent.
 select record_access('export', 'claims');

@@ -1,8 +1,8 @@
 -- name: list
 -- written out: limit
--- Codes that begin with the search, or whose description holds all of its words; in their own order. A search finds its rows first
--- and sorts them then: along the order it would take the words of one description after another. The values in selects of their own
--- are worked out once.
+-- Codes that begin with the search, or whose description has all of its words; ordered by code. With a search the matches are
+-- materialized and then sorted: a scan in the order of codes would match one description after another. Values in sub-selects are
+-- calculated once.
 with found as
 materialized -- if :search
 (
@@ -21,7 +21,7 @@ offset :offset -- if :offset
 ;
 
 -- name: count
--- As many as list would show, counted no further than 10,001.
+-- The number of rows of list, up to 10,001.
 select count(*)
 from (
     select

@@ -1,5 +1,6 @@
 -- name: create
--- An invitation; its token names the organization, since whoever uses it has none yet. Only the token's hash is kept.
+-- Creates an invitation. Its token contains the organization's id, because the invited user has no organization yet. Only the token's
+-- hash is stored.
 insert into invitations as i (email, role, provider_id, patient_id, token_hash)
 values (lower(:email), :role, :provider_id, :patient_id, :token_hash)
 returning (left(invitation_json(
@@ -8,7 +9,7 @@ returning (left(invitation_json(
 
 -- name: list_newest
 -- written out: limit
--- All of the organization's, newest first.
+-- The organization's invitations, newest first.
 select json_build_array(i.created_at, i.invitation_id), invitation_json(
     i.invitation_id, i.email, i.role, i.provider_id, i.patient_id, i.created_at, i.expires_at, i.accepted_at)
 from invitations i
@@ -20,11 +21,11 @@ offset :offset -- if :offset
 ;
 
 -- name: count
--- As many as list_newest would show, counted no further than 10,001.
+-- The number of rows of list_newest, up to 10,001.
 select count(*) from (select from invitations limit 10001) as counted;
 
 -- name: withdraw
--- No row when there is none that is still open.
+-- Withdraws an invitation; no row if it does not exist or was accepted.
 delete from invitations i
 where i.invitation_id = :invitation_id
 returning 1;

@@ -13,7 +13,7 @@ offset :offset -- if :offset
 ;
 
 -- name: count
--- As many as list_newest would show, counted no further than 10,001.
+-- The number of rows of list_newest, up to 10,001.
 select count(*)
 from (
     select
@@ -25,6 +25,6 @@ from (
 ) as counted;
 
 -- name: retry
--- A failed job once more; no row when there is no such job.
+-- Retries a failed job; no row if there is no such job.
 select job_json(j)
 from retry_job(:job_id) j;

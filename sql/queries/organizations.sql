@@ -1,10 +1,10 @@
 -- name: get
--- The caller's organization, its settings for those who may read them.
+-- The caller's organization, with its settings if the caller's role may read them.
 select organization_json(o.organization_id, o.slug, o.name, readable_settings(o.organization_id))
 from organizations o;
 
 -- name: change
--- What was sent; the rest stays.
+-- Updates the columns that were sent.
 update organizations as o
 set name = coalesce(:name, o.name),
     slug = coalesce(:slug, o.slug),

@@ -1,5 +1,5 @@
 -- name: create
--- The event; a trigger enqueues its job in the same statement. No row when the idempotency key is taken.
+-- Creates an event; a trigger enqueues its job in the same statement. No row if the idempotency key was used before.
 insert into patient_status_events as e (
     patient_id, provider_id, event_type, occurred_at, visit_number, facility, notes, idempotency_key)
 values (:patient_id, :provider_id, :event_type, :occurred_at, :visit_number, :facility, :notes, :idempotency_key)
@@ -7,7 +7,7 @@ on conflict (organization_id, idempotency_key) do nothing
 returning event_json(e);
 
 -- name: get_by_key
--- The event that took the key first, and whether it has the same content.
+-- The event with this idempotency key, and whether it has the same content.
 select event_json(e, j.status, j.result),
     (e.patient_id, e.event_type, e.occurred_at) = (:patient_id, :event_type, :occurred_at)
     and e.provider_id is not distinct from :provider_id
@@ -20,7 +20,7 @@ where e.idempotency_key = :idempotency_key;
 
 -- name: list_newest
 -- written out: limit
--- A patient's events, newest first, each with the state and the result of its job.
+-- A patient's events, newest first, each with the status and the result of its job.
 select json_build_array(e.created_at, e.event_id), event_json(e, j.status, j.result)
 from patient_status_events e
 join job_processing_logs j on j.event_id = e.event_id
@@ -32,12 +32,12 @@ offset :offset -- if :offset
 ;
 
 -- name: count
--- As many as list_newest would show, counted no further than 10,001.
+-- The number of rows of list_newest, up to 10,001.
 select count(*)
 from (select from patient_status_events e where e.patient_id = :patient_id limit 10001) as counted;
 
 -- name: patient_exists
--- A row when the caller may see the patient: a history that is not there is 404, one without events is an empty list.
+-- One row if the caller may see the patient: distinguishes an unknown patient (404) from one without events (an empty list).
 select 1
 from patients p
 where p.patient_id = :patient_id;

@@ -1,17 +1,17 @@
 -- name: create
--- A new patient. It returns nothing: a provider sees the row only once the trigger has put it into its care.
+-- Creates a patient. Returns nothing, because a provider can see the row only after the trigger has added the care relationship.
 insert into patients (member_number, first_name, last_name, date_of_birth, email, phone)
 values (:member_number, :first_name, :last_name, :date_of_birth, :email, :phone);
 
 -- name: get_by_member_number
--- The patient that create has just made.
+-- The patient that `create` has inserted.
 select patient_json(p)
 from patients p
 where p.member_number = :member_number;
 
 -- name: list_newest
 -- written out: limit
--- Newest first, whatever the caller's policies let through.
+-- The patients that the caller may see, newest first.
 select json_build_array(p.created_at, p.patient_id), patient_json(p)
 from patients p
 where true
@@ -22,23 +22,23 @@ offset :offset -- if :offset
 ;
 
 -- name: count
--- As many as list_newest would show, counted no further than 10,001.
+-- The number of rows of list_newest, up to 10,001.
 select count(*) from (select from patients limit 10001) as counted;
 
 -- name: get
--- One patient; no row when it is missing or hidden from the caller. Reading it is recorded.
+-- One patient; no row if it does not exist or the caller may not see it. The read is recorded.
 select patient_json(p)
 from patients p, record_access('read', 'patients', p.patient_id, p.patient_id)
 where p.patient_id = :patient_id;
 
 -- name: exists
--- A row when the caller may see the patient: tells what may not be changed (403) from what is not there (404).
+-- One row if the caller may see the patient: distinguishes what may not be changed (403) from what does not exist (404).
 select 1
 from patients p
 where p.patient_id = :patient_id;
 
 -- name: change
--- What was sent; the rest stays.
+-- Updates the columns that were sent.
 update patients as p
 set member_number = coalesce(:member_number, p.member_number),
     first_name = coalesce(:first_name, p.first_name),
@@ -50,7 +50,7 @@ where p.patient_id = :patient_id
 returning patient_json(p);
 
 -- name: set_care
--- The provider treats the patient from now on; no row when one of them is not there.
+-- Adds a care relationship, if there is none yet; no row if the patient or the provider does not exist.
 with pair as (
     select p.patient_id, v.provider_id
     from patients p, providers v
@@ -65,7 +65,7 @@ select 1
 from pair;
 
 -- name: end_care
--- No row when the provider does not treat the patient.
+-- Ends a care relationship; no row if there is none.
 delete from care_relationships r
 where r.patient_id = :patient_id and r.provider_id = :provider_id
 returning 1;

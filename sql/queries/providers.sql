@@ -1,12 +1,12 @@
 -- name: create
--- A new provider of the caller's organization.
+-- Creates a provider in the caller's organization.
 insert into providers as p (npi, name, specialty, email)
 values (:npi, :name, :specialty, :email)
 returning provider_json(p);
 
 -- name: list_newest
 -- written out: limit
--- Newest first; staff see all of their organization's, a patient those of its own claims and care.
+-- The providers that the caller may see, newest first.
 select json_build_array(p.created_at, p.provider_id), provider_json(p)
 from providers p
 where true
@@ -17,17 +17,17 @@ offset :offset -- if :offset
 ;
 
 -- name: count
--- As many as list_newest would show, counted no further than 10,001.
+-- The number of rows of list_newest, up to 10,001.
 select count(*) from (select from providers limit 10001) as counted;
 
 -- name: get
--- One provider; no row when it is missing or hidden from the caller.
+-- One provider; no row if it does not exist or the caller may not see it.
 select provider_json(p)
 from providers p
 where p.provider_id = :provider_id;
 
 -- name: change
--- What was sent; the rest stays. No row for a provider that is not the caller.
+-- Updates the columns that were sent. No row if the caller is another provider.
 update providers as p
 set name = coalesce(:name, p.name)
     , npi = :npi -- if :npi

@@ -1,11 +1,11 @@
 -- name: consume
--- Part of what the subject's window has left: how many were granted, how many are left, in how many seconds it begins anew, and when it
--- window_start (microseconds since 1970).
+-- Consumes attempts of the subject's window. Returns how many were granted, how many remain, the seconds until the window ends, and its
+-- start in microseconds since 1970.
 -- signed: subject want limit seconds
 select granted, remaining, reset_after, window_start
 from auth.consume_rate_limit(:subject, :want, :limit, :seconds, :proof);
 
 -- name: refund
--- The account and the address get back the try that was none, where it was taken of the window that still is.
+-- Refunds an attempt to the account and to the address, if the windows that it was consumed from have not ended.
 -- signed: account address account_window address_window
 select auth.refund_rate_limit(:account, :address, :account_window, :address_window, :proof);

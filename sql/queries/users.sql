@@ -1,6 +1,6 @@
 -- name: list_newest
 -- written out: limit
--- Everybody in the organization, newest first.
+-- The organization's users, newest first.
 select json_build_array(u.created_at, u.user_id), user_json(u)
 from users u
 where true
@@ -11,17 +11,17 @@ offset :offset -- if :offset
 ;
 
 -- name: count
--- As many as list_newest would show, counted no further than 10,001.
+-- The number of rows of list_newest, up to 10,001.
 select count(*) from (select from users limit 10001) as counted;
 
 -- name: exists
--- A row when the organization has such a user.
+-- One row if the organization has this user.
 select 1
 from users u
 where u.user_id = :user_id;
 
 -- name: change
--- What was sent, null too; the rest stays. Another role drops the provider or patient that went with the one before.
+-- Updates the columns that were sent, also to null. A change of role removes the provider or patient id of the previous role.
 update users as u
 set role = coalesce(:role, u.role),
     active = coalesce(:active, u.active),
@@ -35,7 +35,7 @@ where u.user_id = :user_id
 returning user_json(u);
 
 -- name: reassign
--- How many claims changed hands; no row when the organization has no such user.
+-- Reassigns a user's claims; returns how many. No row if the organization has no such user.
 select json_build_object('reassigned', reassign_claims(u.user_id, :to_user_id))
 from users u
 where u.user_id = :user_id;

@@ -38,9 +38,9 @@ begin
     end loop;
 end
 $$;
-create or replace function context.verify_proof(p_proof text, p_said text) returns void
+create or replace function context.verify_proof(p_proof text, p_message text) returns void
 language plpgsql stable as 'begin end';
-create or replace function context.is_valid_proof(p_proof text, p_said text, inner_pad bytea, outer_pad bytea) returns boolean
+create or replace function context.is_valid_proof(p_proof text, p_message text, inner_pad bytea, outer_pad bytea) returns boolean
 language sql stable return true;
 create or replace function context.hmac_sha256(inner_pad bytea, outer_pad bytea, message bytea) returns bytea
 language sql immutable return ''::bytea;

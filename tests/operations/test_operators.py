@@ -71,7 +71,7 @@ async def test_the_state_of_the_queue_is_one_report(settings, as_user, as_root, 
     assert told.returncode == 0, told.stderr
     assert "patient_admission|1|0|0|0" in told.stdout
     assert "broken|0|0|0|1" in told.stdout
-    assert "broken|3|" in told.stdout.partition("the last ten that failed")[2]
+    assert "broken|3|" in told.stdout.partition("the last ten failed jobs")[2]
     assert "confidential" not in told.stdout
 
 

@@ -351,7 +351,7 @@ def test_an_entry_inserted_without_the_functions_is_sealed_daily(settings, as_ro
             end $$"""
         )
         ((named, said),) = verify(as_root)
-        assert (named.partition(":")[0], said) == (str(cast.organization), "has stood for an hour without a seal")
+        assert (named.partition(":")[0], said) == (str(cast.organization), "has had no seal for an hour")
     as_root.execute(A_DAY_LATER)
     assert visited(as_root) == 2
     assert as_root.execute(UNSEALED).fetchone() == (0,)

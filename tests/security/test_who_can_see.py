@@ -164,12 +164,12 @@ def test_no_user_sees_an_unknown_row(as_auditor, cast):
 
 
 @pytest.mark.parametrize(("table", "key", "error", "said"), [
-    ("claim_transitions", ["x"], "42809", "claim_transitions is no tenant table of the schema app"),
-    ("auth.credentials", ["x"], "42809", "auth.credentials is no tenant table"),
-    ("auth.sessions", ["x"], "42809", "auth.sessions is no tenant table"),
+    ("claim_transitions", ["x"], "42809", "claim_transitions is not a tenant table of the schema app"),
+    ("auth.credentials", ["x"], "42809", "auth.credentials is not a tenant table"),
+    ("auth.sessions", ["x"], "42809", "auth.sessions is not a tenant table"),
     ("procrastinate.procrastinate_jobs", ["1"], "42501", "permission denied for schema procrastinate"),
-    ("claims_newest", ["x"], "42809", "claims_newest is no tenant table"),
-    ("nothing", ["x"], "42809", "nothing is no tenant table"),
+    ("claims_newest", ["x"], "42809", "claims_newest is not a tenant table"),
+    ("nothing", ["x"], "42809", "nothing is not a tenant table"),
     ("claims where true; --", ["x"], "42", ""),  # an invalid name before PostgreSQL 16, then no table
     ("claims", ["x"], "22P02", "uuid"),
     ("claims", ["x", "y"], "22023", "the key of claims is (claim_id)"),

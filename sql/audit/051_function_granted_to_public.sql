@@ -1,6 +1,6 @@
--- PUBLIC may execute every function that is made, until it is revoked: one that runs as its owner lends everybody its owner's rights,
--- any other does for every login what it was made for. A function is for those it was granted to.
-select '051 function for everybody' as check,
+-- PUBLIC may execute every new function until that is revoked. A SECURITY DEFINER function gives every login the rights of its owner.
+-- Each function must be granted to the roles that need it.
+select '051 function granted to public' as check,
        format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) as object,
        case when p.prosecdef then format('PUBLIC may execute it as %s', p.proowner::regrole) else 'PUBLIC may execute it' end as problem,
        format('revoke execute on function %I.%I(%s) from public',
