@@ -11,6 +11,7 @@ PUBLISHED_NAMES = {
     "SkippedClaim": "Skipped",
     "FailedClaim": "NotDone",
     "TokenPair": "Tokens",
+    "ClaimTotal": "Tally",
 }
 """Schema names of structs that were renamed. Generated clients use the names that the document had first."""
 REF = "#/components/schemas/{name}"

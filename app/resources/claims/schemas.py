@@ -201,7 +201,7 @@ class BulkResult(ResponseBody):
     failed: list[NotMoved]
 
 
-class Tally(ResponseBody):
+class ClaimTotal(ResponseBody):
     """Number of claims, and the sum of their amounts."""
 
     count: int
@@ -210,7 +210,7 @@ class Tally(ResponseBody):
 
 ByStatus = msgspec.defstruct(
     "ByStatus",
-    [(status, Tally) for status in CLAIM_STATUSES],
+    [(status, ClaimTotal) for status in CLAIM_STATUSES],
     bases=(ResponseBody,),
     rename={status: status for status in CLAIM_STATUSES},
 )
@@ -224,7 +224,7 @@ class Stats(ResponseBody):
     """
 
     by_status: ByStatus  # type: ignore[valid-type]
-    total: Tally
+    total: ClaimTotal
     approval_rate: Annotated[float, Meta(ge=0, le=1)] | None
     average_processing_hours: Annotated[float, Meta(ge=0)] | None
 

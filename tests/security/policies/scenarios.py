@@ -72,7 +72,8 @@ CALLS = [
         app.revert_event(null,null,null,null) app.visit_days(null)"""),
     ("worker owner", "app.delete_old_jobs(null,null,null) app.rescue_jobs(null,null)"),
     ("alma trigger_definer", "app.retry_job(null)"),
-    ("alma owner", "app.job_json(null) app.invitation_json(null,null,null,null,null,null,null,null) app.reassign_claims(null,null) app.user_json(null)"),
+    ("alma owner", "app.job_json(null) app.invitation_json(null,null,null,null,null,null,null,null) "
+        "app.reassign_claims(null,null) app.user_json(null)"),
     ("alma pia owner", "app.update_status_bulk(null,null,null,null)"),
     ("alma ana owner", "app.import_claims(null,null) app.is_same_claim(null,null)"),
     ("alma pia ana system owner", "app.error_json(null)"),
@@ -83,7 +84,8 @@ CALLS = [
     ("alma pia ana tom trigger_definer", "app.record_access(null,null)"),
     ("alma pia ana tom owner", """
         app.prefix_tsquery('') app.audit_json(null) app.claim_json(null) app.diagnosis_code_json(null)
-        app.event_json(null) app.from_cents(null) app.organization_json(null,null,null,null) app.readable_settings(null) app.patient_json(null)
+        app.event_json(null) app.from_cents(null) app.organization_json(null,null,null,null)
+        app.readable_settings(null) app.patient_json(null)
         app.provider_json(null) app.settings_json(null) app.claim_totals_by_status(null,null)"""),
     ("alma pia ana tom owner auth_definer", "app.to_rfc3339(null)"),
     ("alma pia ana tom system auth_definer", "app.appeal_window_days() app.claim_limits()"),
