@@ -1,6 +1,6 @@
--- A login that is or can become the owner, a definer role, a superuser or a BYPASSRLS role bypasses every policy. A login that is an
--- operator can act as any user, because context.required_id does not verify its settings. Checked are our logins and the members of our
--- roles.
+-- A login that is or can become the owner, a definer role, a superuser or a BYPASSRLS role bypasses every policy. One that can become
+-- claims_check_<role> could alter the functions of who_can_see, which that role owns. A login that is an operator can act as any user,
+-- because context.required_id does not verify its settings. Checked are our logins and the members of our roles.
 -- Left out: other superusers, who are administrators.
 with ours as (
     select oid from pg_roles
@@ -25,7 +25,7 @@ found (login, problem, remedy) as (
     from logins l join pg_roles r on r.oid <> l.oid and pg_has_role(l.oid, r.oid, 'member')
     where not l.rolsuper  -- a superuser is a member of everything
       and (r.rolname in ('claims_owner', 'claims_auth_definer', 'claims_context_definer', 'claims_trigger_definer', 'claims_audit_sealer')
-           or r.rolname like 'claims\_as\_%' or r.rolsuper or r.rolbypassrls)
+           or r.rolname like 'claims\_check\_%' or r.rolsuper or r.rolbypassrls)
     union all
     select l.rolname, 'is an operator, which needs no signature',
            format('revoke claims_operator from %I, or from the role in between', l.rolname)

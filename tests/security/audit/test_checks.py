@@ -339,6 +339,7 @@ FAULTS = {
         Fault("grant claims_operator to claims_auditor", "claims_auditor", "revoke claims_operator from claims_auditor"),
         Fault("grant claims_operator to claims_provider", "claims_api", "revoke claims_operator from claims_provider"),
         Fault("grant claims_trigger_definer to claims_worker", "claims_worker", "revoke claims_trigger_definer from claims_worker"),
+        Fault("grant claims_check_admin to claims_auditor", "claims_auditor", "revoke claims_check_admin from claims_auditor"),
         Fault(
             "create role audit_between noinherit in role claims_auth_definer; grant audit_between to claims_auditor",
             "claims_auditor",
