@@ -52,7 +52,8 @@ chaos: .venv/.installed-dev ## Kill, freeze and cut off what runs under load, an
 
 pooler: .venv/.installed-dev ## Run the API's tests through PgBouncer in transaction mode, if it is installed
 	@POOLER_MODULES="http/test_api http/test_idempotency http/test_idempotency_races http/test_access \
-		resources/test_claims resources/test_claim_lists resources/test_claim_work resources/test_patients resources/test_users \
+		resources/test_claims resources/test_claim_lists resources/test_claim_work resources/test_patients resources/test_providers \
+		resources/test_organizations resources/test_users resources/test_invitations \
 		security/test_isolation security/test_forgery \
 		security/attacks/test_ids security/attacks/test_login security/attacks/test_indirect_access" $(BIN)/python -m pytest tests/database/test_pooler.py
 

@@ -1,4 +1,4 @@
-"""The two lock files: production imports nothing that only development installs."""
+"""The two lock files: production imports no package that only development installs."""
 
 import os
 import re
@@ -81,11 +81,11 @@ def imports(names: list[str], blocked: set[str]) -> subprocess.CompletedProcess[
     return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
 
 
-def test_the_runtime_lock_has_what_the_product_needs_and_no_more():
+def test_the_runtime_lock_has_the_packages_of_the_product_and_no_more():
     assert set(pins("requirements.lock")) == closure(PROJECT["dependencies"])
 
 
-def test_the_development_lock_has_what_is_added_and_includes_the_other():
+def test_the_development_lock_has_the_other_packages_and_includes_the_runtime_lock():
     both = closure(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"])
     assert set(pins("requirements-dev.lock")) == both - set(pins("requirements.lock"))
     assert "-r requirements.lock\n" in (ROOT / "requirements-dev.lock").read_text()
@@ -99,7 +99,7 @@ def test_production_imports_no_development_package(blocked):
 
 
 @pytest.mark.parametrize("name", ["psutil", "pytest", "z3", "app.dev.postgres"])
-def test_the_block_holds(blocked, name):
+def test_the_block_is_in_force(blocked, name):
     assert imports([name], set()).returncode == 0
     run = imports([name], blocked)
     assert run.returncode == 1

@@ -5,9 +5,8 @@ import json
 import msgspec
 
 from app.resources.audit_logs import AuditEntry
-from tests.resources.test_diagnosis_codes import walk
-from tests.resources.test_patients import problem
 from tests.support.cast import PASSWORD, PASSWORD_HASH
+from tests.support.responses import problem, walk
 
 
 async def audit_log(user, **filters):

@@ -1,8 +1,10 @@
 """Servers and databases of the tests."""
 
+import asyncio
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,3 +121,13 @@ def load_all_codes(connection: psycopg.Connection[Any]) -> None:
     """Loads every diagnosis code into the test's database; the template has a few."""
     connection.execute("truncate app.diagnosis_codes")
     reference_data.load_diagnosis_codes(connection)
+
+
+async def until_two_wait_for_a_lock(as_root: psycopg.Connection[Any]) -> None:
+    """Waits until two backends wait for a lock, so that their requests run at the same moment."""
+    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    deadline = time.monotonic() + 5
+    while as_root.execute(waiting).fetchone() != (2,):
+        assert time.monotonic() < deadline, "two backends did not wait for a lock"
+        await asyncio.sleep(0.01)
+        as_root.execute("select pg_stat_clear_snapshot()")  # a transaction sees no backend that started later
