@@ -44,7 +44,7 @@ contract: .venv/.installed-dev ## Try the running API against its own contract, 
 	@CONTRACT_EXAMPLES=$${CONTRACT_EXAMPLES:-50} CONTRACT_PHASES=examples,coverage,fuzzing,stateful \
 		$(BIN)/python -m pytest -s tests/http/test_contract.py
 
-policy-mutation-test: .venv/.installed-dev ## Change each policy, grant and function in turn, and print which check or test notices it
+policy-mutation-test: .venv/.installed-dev ## Change each policy, grant and function, one at a time, and print which check or test finds it
 	@$(BIN)/python -m pytest -q -s tests/security/policies/test_mutants.py
 
 chaos: .venv/.installed-dev ## Kill, freeze and cut off what runs under load, and look for anything lost or doubled (CHAOS_SECONDS, CHAOS_SEED)
@@ -57,7 +57,7 @@ pooler: .venv/.installed-dev ## Run the API's tests through PgBouncer in transac
 		security/test_isolation security/test_forgery \
 		security/attacks/test_ids security/attacks/test_login security/attacks/test_indirect_access" $(BIN)/python -m pytest tests/database/test_pooler.py
 
-slow-clients: .venv/.installed-dev ## Ask for /health while 1,000 half-open and 100 slow connections are held (HALF_OPEN, TRICKLES)
+slow-clients: .venv/.installed-dev ## Request /health during 1,000 half-open and 100 slow connections (HALF_OPEN, TRICKLES)
 	@HALF_OPEN=$${HALF_OPEN:-1000} TRICKLES=$${TRICKLES:-100} $(BIN)/python -m pytest -q -s tests/http/test_connection_limits.py -k health_responds
 
 plans: .venv/.installed-dev ## Judge the plans of every statement over 300,000 claims (PLANS_CLAIMS)

@@ -40,11 +40,6 @@ def test_policies_are_in_policy_files_alone():
     assert tables == created | {"auth", "context"}
 
 
-@pytest.mark.parametrize("resource", RESOURCES)
-def test_a_resource_has_one_word_in_every_folder(resource):
-    assert (ROOT / "sql" / "queries" / f"{resource}.sql").exists()
-
-
 def test_handlers_are_short():
     for resource in RESOURCES:
         for node in ast.walk(ast.parse(module(resource).read_text())):

@@ -132,11 +132,11 @@ async def test_the_next_window_starts_at_zero(settings, as_root, cast):
         as_root.execute(back, [1])
         assert passed(await ask(fresh, headers, 6)) == 5
         for lease in old._transport.app.state.user_limits._leases.values():
-            lease.ends = 0.0  # as its second passes
+            lease.ends_at = 0.0  # as its second passes
         assert passed(await ask(old, headers, 1)) == 0  # the new window is shared by both, too
         as_root.execute(back, [WINDOW_S])
         for lease in old._transport.app.state.user_limits._leases.values():
-            lease.ends = 0.0
+            lease.ends_at = 0.0
         assert passed(await ask(old, headers, 1)) == 1
 
 
