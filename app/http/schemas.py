@@ -30,6 +30,15 @@ class RequestBody(Struct, forbid_unknown_fields=True, rename="camel", kw_only=Tr
         fields = ((name, getattr(self, name)) for name in self.__struct_fields__)
         return {name: value for name, value in fields if name != "organization_id" and value is not msgspec.UNSET}
 
+    def columns(self) -> dict[str, Any]:
+        """The sent fields as columns of the table; in most tables these have the same names."""
+        return self.sent_fields()
+
+    def insert_params(self) -> dict[str, Any]:
+        """The parameters of a statement that inserts `@columns`: the columns, and their names as `columns`."""
+        columns = self.columns()
+        return columns | {"columns": tuple(columns)}
+
     def update_params(self) -> dict[str, Any]:
         """Every field, None if it was not sent, and `set_<field>` for each that was sent, because null is also a change."""
         sent = self.sent_fields()

@@ -58,7 +58,7 @@ class Patient(ResponseBody):
 @post("/api/patients")
 async def create_patient(data: JSONBody[NewPatient], db: Db) -> Response[Envelope[Patient]]:
     """Create a patient. A patient created by a provider is in that provider's care."""
-    return await db.created(queries.create, queries.get_by_member_number, **data.sent_fields())
+    return await db.created(queries.create, queries.get_by_member_number, **data.insert_params())
 
 
 @get("/api/patients", options=RouteOptions(paged=True))

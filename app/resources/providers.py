@@ -52,7 +52,7 @@ class Provider(ResponseBody):
 @post("/api/providers")
 async def create_provider(data: JSONBody[NewProvider], db: Db) -> Response[Envelope[Provider]]:
     """Create a provider. Its NPI is unique in the organization."""
-    return await db.created(queries.create, **data.sent_fields())
+    return await db.created(queries.create, **data.insert_params())
 
 
 @get("/api/providers", options=RouteOptions(paged=True))

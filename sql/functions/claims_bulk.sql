@@ -53,12 +53,12 @@ begin
 end
 $$;
 
--- True if an existing claim has the values of an import line. Columns that change later, such as the status, are not compared.
+-- True if an existing claim has the values of an import line, so that writing them again would change nothing. The status is not compared,
+-- because it changes later.
 create or replace function app.is_same_claim(c app.claims, line jsonb) returns boolean
 language sql stable
-return (c.patient_id, c.provider_id, c.amount_cents, c.service_date)
-        = ((line ->> 'patient_id')::uuid, (line ->> 'provider_id')::uuid, (line ->> 'amount_cents')::bigint, (line ->> 'service_date')::date)
-    and c.diagnosis_code = app.icd10(line ->> 'diagnosis_code') and c.notes is not distinct from line ->> 'notes';
+return jsonb_populate_record(c, line - array['status', 'claim_number']
+    || jsonb_build_object('diagnosis_code', app.icd10(line ->> 'diagnosis_code'))) is not distinct from c;
 
 -- Creates a claim for each line. Returns {"line", "result": created|duplicate|failed, "id", "error"} for each. If the request has an
 -- idempotency key, a line without a claim number gets one that is derived from the key and the line's position. If the same import is
@@ -84,10 +84,7 @@ begin
             result := json_build_object('line', line, 'result', 'duplicate', 'id', stands.claim_id, 'error', null);
         else
             begin
-                insert into claims (claim_number, patient_id, provider_id, diagnosis_code, amount_cents, service_date, status, notes)
-                values (number, (given ->> 'patient_id')::uuid, (given ->> 'provider_id')::uuid, given ->> 'diagnosis_code',
-                        (given ->> 'amount_cents')::bigint, (given ->> 'service_date')::date, given ->> 'status', given ->> 'notes')
-                returning claim_id into made;
+                made := insert_claim(given || jsonb_build_object('claim_number', number));
                 result := json_build_object('line', line, 'result', 'created', 'id', made, 'error', null);
             exception
                 when sqlstate 'INVAL' or insufficient_privilege then

@@ -1,4 +1,4 @@
--- JSON of the API's responses: a function for each resource, and for times and amounts.
+-- JSON of the API's responses: a function for each resource, and for times and amounts. That of claims is in functions/claims_fields.sql.
 
 -- A time in UTC with microseconds, as RFC 3339 has it.
 create or replace function app.to_rfc3339(at timestamptz) returns text
@@ -9,22 +9,6 @@ return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 create or replace function app.from_cents(cents bigint) returns numeric
 language sql immutable parallel safe
 return cents * 0.01;
-
--- The type of app.claim_json's rows: row_to_json over named columns. json_build_object costs half as much again, and lists have many
--- claims.
-drop type if exists app.claim_response;
-create type app.claim_response as (
-    id uuid, "claimNumber" text, "patientId" uuid, "providerId" uuid, "diagnosisCode" text, amount numeric, "approvedAmount" numeric,
-    "serviceDate" date, status text, notes text, "denialReason" text, "denialCode" text, "assignedTo" uuid, "submittedAt" text,
-    "processedAt" text, "paidAt" text, "createdAt" text, "updatedAt" text, version integer);
-alter type app.claim_response owner to claims_owner;
-
-create or replace function app.claim_json(c app.claims) returns json
-language sql stable parallel safe
-return row_to_json(row(
-    c.claim_id, c.claim_number, c.patient_id, c.provider_id, c.diagnosis_code, from_cents(c.amount_cents), from_cents(c.approved_cents),
-    c.service_date, c.status, c.notes, c.denial_reason, c.denial_code, c.assigned_to, to_rfc3339(c.submitted_at), to_rfc3339(c.processed_at),
-    to_rfc3339(c.paid_at), to_rfc3339(c.created_at), to_rfc3339(c.updated_at), c.version)::claim_response);
 
 create or replace function app.provider_json(p app.providers) returns json
 language sql stable parallel safe
@@ -146,7 +130,7 @@ return json_build_object(
     'expiresAt', to_rfc3339(p_expires_at),
     'acceptedAt', to_rfc3339(p_accepted_at));
 
-grant execute on function app.to_rfc3339, app.from_cents, app.claim_json, app.provider_json, app.patient_json, app.event_json, app.audit_json,
+grant execute on function app.to_rfc3339, app.from_cents, app.provider_json, app.patient_json, app.event_json, app.audit_json,
     app.diagnosis_code_json, app.settings_json, app.organization_json
     to claims_admin, claims_processor, claims_provider, claims_patient;
 grant execute on function app.to_rfc3339 to claims_auth_definer;  -- audit entries contain times in the API's format

@@ -1,15 +1,19 @@
--- name: list_newest
--- written out: limit
--- The audit entries that the caller may see, newest first.
-select json_build_array(a.at, a.audit_id), audit_json(a)
-from audit_logs a
-where true
+-- fragment: filters
+-- The filters of list_newest and count.
 and a.actor_user_id = :actor_user_id -- if :actor_user_id
 and a.action = :action -- if :action
 and a.entity = :entity -- if :entity
 and a.entity_id = :entity_id -- if :entity_id
 and a.at >= :at_from -- if :at_from
 and a.at <= :at_to -- if :at_to
+
+-- name: list_newest
+-- written out: limit
+-- The audit entries that the caller may see, newest first.
+select json_build_array(a.at, a.audit_id), audit_json(a)
+from audit_logs a
+where true
+-- use: filters
 and (a.at, a.audit_id) < ((select (:after::json ->> 0)::timestamptz), (select (:after::json ->> 1)::uuid)) -- if :after
 order by a.at desc, a.audit_id desc
 limit :limit + 1
@@ -23,12 +27,7 @@ from (
     select
     from audit_logs a
     where true
-    and a.actor_user_id = :actor_user_id -- if :actor_user_id
-    and a.action = :action -- if :action
-    and a.entity = :entity -- if :entity
-    and a.entity_id = :entity_id -- if :entity_id
-    and a.at >= :at_from -- if :at_from
-    and a.at <= :at_to -- if :at_to
+    -- use: filters
     limit 10001
 ) as counted;
 

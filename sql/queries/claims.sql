@@ -1,17 +1,12 @@
 -- name: create
--- Creates a claim; triggers validate it and add its first history row and the care relationship.
-insert into claims as c (claim_number, patient_id, provider_id, diagnosis_code, amount_cents, service_date, status, notes)
-values (coalesce(:claim_number, new_claim_number()), :patient_id, :provider_id, :diagnosis_code, :amount_cents,
-        :service_date, :status, :notes)
+-- Creates a claim with the columns of NewClaim, as far as the caller may insert them. Triggers validate it and add its first history row and
+-- the care relationship. To call insert_claim, as imports do, would cost 4% of a create, and 13% if roles alternate on a connection.
+insert into claims as c (@columns)
+values (@values)
 returning claim_json(c), c.version;
 
--- name: list
--- written out: limit status
--- sorts: created_at timestamptz, service_date date, amount_cents bigint
--- The claims that the caller may see. At most limit + 1 rows: one more shows that there is a next page.
-select json_build_array(c.@sort, c.claim_id), claim_json(c)
-from claims c
-where true
+-- fragment: filters
+-- The filters of list and count.
 and c.status = :status -- if :status
 and c.status = any (:statuses) -- if :statuses
 and c.patient_id = :patient_id -- if :patient_id
@@ -27,6 +22,15 @@ and c.diagnosis_code = icd10(:diagnosis_code) -- if :diagnosis_code
 and c.created_at >= :created_from -- if :created_from
 and c.created_at <= :created_to -- if :created_to
 and c.claim_number ^@ :claim_number -- if :claim_number
+
+-- name: list
+-- written out: limit status
+-- sorts: created_at timestamptz, service_date date, amount_cents bigint
+-- The claims that the caller may see. At most limit + 1 rows: one more shows that there is a next page.
+select json_build_array(c.@sort, c.claim_id), claim_json(c)
+from claims c
+where true
+-- use: filters
 and (c.@sort, c.claim_id) @after ((select (:after::json ->> 0)::@type), (select (:after::json ->> 1)::uuid)) -- if :after
 order by c.@sort @direction, c.claim_id @direction
 limit :limit + 1
@@ -41,21 +45,7 @@ from (
     select
     from claims c
     where true
-    and c.status = :status -- if :status
-    and c.status = any (:statuses) -- if :statuses
-    and c.patient_id = :patient_id -- if :patient_id
-    and c.provider_id = :provider_id -- if :provider_id
-    and c.assigned_to is null and :unassigned -- if :unassigned
-    and c.assigned_to = current_setting('app.user_id')::uuid and :mine -- if :mine
-    and c.assigned_to = :assigned_to::uuid -- if :assigned_to
-    and c.service_date >= :service_date_from -- if :service_date_from
-    and c.service_date <= :service_date_to -- if :service_date_to
-    and c.amount_cents >= :amount_min -- if :amount_min
-    and c.amount_cents <= :amount_max -- if :amount_max
-    and c.diagnosis_code = icd10(:diagnosis_code) -- if :diagnosis_code
-    and c.created_at >= :created_from -- if :created_from
-    and c.created_at <= :created_to -- if :created_to
-    and c.claim_number ^@ :claim_number -- if :claim_number
+    -- use: filters
     limit 10001
 ) as counted;
 

@@ -1,3 +1,8 @@
+-- fragment: filters
+-- The filters of list and count.
+and (d.code ~>=~ (select icd10(:search)) and d.code ~<~ (select icd10(:search) || '~') -- if :search
+    or to_tsvector('english', d.description) @@ (select prefix_tsquery(:search))) -- if :search
+
 -- name: list
 -- written out: limit
 -- Codes that begin with the search, or whose description has all of its words; ordered by code. With a search the matches are
@@ -9,8 +14,7 @@ materialized -- if :search
     select d.*
     from diagnosis_codes d
     where true
-    and (d.code ~>=~ (select icd10(:search)) and d.code ~<~ (select icd10(:search) || '~') -- if :search
-        or to_tsvector('english', d.description) @@ (select prefix_tsquery(:search))) -- if :search
+    -- use: filters
     and (d.code, d.valid_from) > ((select :after::json ->> 0), (select (:after::json ->> 1)::date)) -- if :after
 )
 select json_build_array(d.code, d.valid_from), diagnosis_code_json(d)
@@ -27,7 +31,6 @@ from (
     select
     from diagnosis_codes d
     where true
-    and (d.code ~>=~ (select icd10(:search)) and d.code ~<~ (select icd10(:search) || '~') -- if :search
-        or to_tsvector('english', d.description) @@ (select prefix_tsquery(:search))) -- if :search
+    -- use: filters
     limit 10001
 ) as counted;

@@ -1,7 +1,7 @@
 -- name: create
 -- Creates a patient. Returns nothing, because a provider can see the row only after the trigger has added the care relationship.
-insert into patients (member_number, first_name, last_name, date_of_birth, email, phone)
-values (:member_number, :first_name, :last_name, :date_of_birth, :email, :phone);
+insert into patients (@columns)
+values (@values);
 
 -- name: get_by_member_number
 -- The patient that `create` has inserted.

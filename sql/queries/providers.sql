@@ -1,7 +1,7 @@
 -- name: create
 -- Creates a provider in the caller's organization.
-insert into providers as p (npi, name, specialty, email)
-values (:npi, :name, :specialty, :email)
+insert into providers as p (@columns)
+values (@values)
 returning provider_json(p);
 
 -- name: list_newest

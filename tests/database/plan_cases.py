@@ -288,6 +288,11 @@ def audit_log_filters(rows: dict[str, Any]) -> Iterator[Params]:
     yield from [{"actor_user_id": rows["processor_id"]} | times, {"entity": "claims", "action": "create"} | times]
 
 
+def inserted(row: Params) -> Params:
+    """The parameters of a statement that inserts the row."""
+    return row | {"columns": tuple(row)}
+
+
 def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[statements.Statement, Params]]:
     """Every statement that runs as one of the product's roles, each time with all of its parameters."""
     rows = person.rows
@@ -295,10 +300,11 @@ def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[statem
     claims, patients, providers, users = load("claims"), load("patients"), load("providers"), load("users")
     yield from claim_lists(rows, in_every_order=in_every_order)
     new = {
-        "claim_number": None, "patient_id": rows["patient_id"], "provider_id": rows["provider_id"], "diagnosis_code": "I10",
+        "patient_id": rows["patient_id"], "provider_id": rows["provider_id"], "diagnosis_code": "I10",
         "amount_cents": 100, "service_date": rows["service_date"], "status": "submitted", "notes": None,
     }  # fmt: skip
-    yield claims.create, new
+    yield claims.create, inserted(new)
+    yield claims.create, inserted(new | {"claim_number": "New"})
     one = {"claim_id": rows["claim_id"]}
     for query in (claims.get, claims.exists):
         yield query, one
@@ -343,7 +349,7 @@ def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[statem
         "email": None,
         "phone": None,
     }
-    yield patients.create, person_
+    yield patients.create, inserted(person_)
     yield patients.get_by_member_number, {"member_number": "M-10"}
     yield from ((query, patient) for query in (patients.get, patients.exists))
     yield patients.change, {**person_, **patient, "set_email": True, "set_phone": True}
@@ -351,7 +357,7 @@ def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[statem
     yield patients.end_care, patient | {"provider_id": rows["provider_id"]}
     provider = {"provider_id": rows["provider_id"]}
     fields = {"npi": None, "name": "New", "specialty": None, "email": None}
-    yield providers.create, fields | {"npi": "1234567893"}
+    yield providers.create, inserted(fields | {"npi": "1234567893"})
     yield providers.get, provider
     yield providers.change, provider | fields | {"set_specialty": True, "set_email": None}
     user = {"user_id": rows["other_user_id"]}

@@ -55,14 +55,15 @@ def create_claim(here: RunningApi, admin: psycopg.Connection[Any]) -> str:
         "select u.organization_id, u.user_id, s.session_id from app.users u join auth.sessions s using (user_id)"
     )
     caller = Caller(*who.fetchone(), "admin")  # type: ignore[misc]
-    new = {"claim_number": None, "patient_id": here.patient, "provider_id": here.provider, "diagnosis_code": "E11.9",
+    new = {"patient_id": here.patient, "provider_id": here.provider, "diagnosis_code": "E11.9",
            "amount_cents": 12550, "service_date": "2026-01-05", "status": "submitted", "notes": None}  # fmt: skip
+    create = statements.load("claims").create.text({"columns": tuple(new)})
     mogrify = psycopg.ClientCursor(admin).mogrify
     context = signer.sign_context(caller, request_id="load", address="", source="api", read_only=False)
     context |= {"proof": context["proof"](0)}
     texts = (
         mogrify(BEGIN_CONTEXT, context),
-        mogrify(statements.load("claims").create.text(new).rstrip().rstrip(";"), new),
+        mogrify(create.rstrip().rstrip(";"), new),
     )
     return "\\startpipeline\n" + "".join(" ".join(one.split()) + ";\n" for one in texts) + "\\endpipeline\n"
 

@@ -28,7 +28,7 @@ queries = statements.load("claims")
 @post("/api/claims", options=RouteOptions(etag=True))
 async def create_claim(data: JSONBody[NewClaim], db: Db) -> Response[Envelope[Claim]]:
     """Create a claim. It is submitted at once, unless it is a draft."""
-    return await db.created(queries.create, **data.columns())
+    return await db.created(queries.create, **data.insert_params())
 
 
 @get("/api/claims", options=RouteOptions(query=ClaimFilter, paged=True))

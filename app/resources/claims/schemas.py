@@ -45,10 +45,13 @@ class NewClaim(RequestBody):
     draft: bool = False
 
     def columns(self) -> dict[str, Any]:
-        """The claim as columns of the table."""
-        given = self.sent_fields()
-        status = "draft" if given.pop("draft") else "submitted"
-        return given | {"amount_cents": to_cents(given.pop("amount")), "status": status}
+        """The claim as columns of the table, for a create and for an import line. Without a claim number the column's default is used."""
+        columns = self.sent_fields()
+        columns["amount_cents"] = to_cents(columns.pop("amount"))
+        columns["status"] = "draft" if columns.pop("draft") else "submitted"
+        if columns["claim_number"] is None:
+            del columns["claim_number"]
+        return columns
 
 
 class ClaimChange(RequestBody):

@@ -75,7 +75,7 @@ CALLS = [
     ("alma owner", "app.job_json(null) app.invitation_json(null,null,null,null,null,null,null,null) "
         "app.reassign_claims(null,null) app.user_json(null)"),
     ("alma pia owner", "app.update_status_bulk(null,null,null,null)"),
-    ("alma ana owner", "app.import_claims(null,null) app.is_same_claim(null,null)"),
+    ("alma ana owner", "app.import_claims(null,null) app.insert_claim(null) app.is_same_claim(null,null)"),
     ("alma pia ana system owner", "app.error_json(null)"),
     ("pia auth_definer", "app.assign_next_claim()"),
     ("alma pia ana tom auth_definer", """
