@@ -3,6 +3,7 @@
 Migrations run once. All other files under sql/ describe a state: they run again, all of them, whenever one has changed.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from app.database.schema_files import MIGRATIONS, ROOT, SQL, digest, state_files
 from app.database.server_version import UnsafeDatabase, warn_if_outdated
 from app.operations.catalog_diff import APPLIED_AND_NOW, name_changes
 from app.operations.context_keys import refuse_key_lockout, store_keys, unknown_keys
+from app.operations.psql import database_url
 from app.operations.reference_data import load_claim_transitions, load_diagnosis_codes
 from app.operations.shared_roles import refuse_rename_under_others
 
@@ -154,7 +156,10 @@ def _yoyo_url(settings: Settings) -> str:
 
 def main(arguments: list[str]) -> int:
     """Returns the exit status: 0 if the schema is as expected, 1 if --check found differences, 2 if the step cannot run."""
-    settings = read_settings(need=("database_url",))
+    environ = dict(os.environ)
+    if arguments == ["--check"]:
+        environ["DATABASE_URL"] = database_url()
+    settings = read_settings(environ, need=("database_url",))
     try:
         if arguments == ["--check"]:
             differences = check(settings)

@@ -34,7 +34,7 @@ def socket_url(socket: Path, database: str = "postgres", user: str = "postgres")
 
 def main(arguments: list[str]) -> None:
     """Replaces this process by psql. Exits with status 2 and a message if there is no program or no server."""
-    program, url = _program(), _url()
+    program, url = _program(), database_url()
     os.execv(program, [program, url, *arguments])
 
 
@@ -45,7 +45,8 @@ def _program() -> str:
     raise _refusal(f"no psql in {folder or 'PATH'}: install PostgreSQL's client, or set POSTGRES_BIN to its folder")
 
 
-def _url() -> str:
+def database_url() -> str:
+    """DATABASE_URL, or the URL of the server of a running `make run`; exits with 2 and one line if there is neither."""
     if url := os.environ.get("DATABASE_URL"):
         return url
     socket = socket_folder(Path(os.environ.get("DATA_DIR") or ".data") / "postgres")

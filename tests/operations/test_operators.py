@@ -114,6 +114,10 @@ def test_psql_without_a_url_reaches_the_server_of_make_run(run_psql, tmp_path):
     try:
         assert run_psql("show data_directory") == (0, f"{server.data}\n", "")
         assert run_psql("show data_directory", DATA_DIR=str(tmp_path / ".data")) == (0, f"{server.data}\n", "")
+        command = [sys.executable, "-m", "app.operations.migrate", "--check"]
+        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(migrate.ROOT)}
+        checked = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
+        assert (checked.returncode, checked.stdout) == (1, "the schema was never applied\n")
     finally:
         server.stop("immediate")
         shutil.rmtree(tmp_path / ".data", ignore_errors=True)

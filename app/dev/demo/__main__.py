@@ -198,7 +198,7 @@ def run(base_url: str) -> None:
 
 def main() -> int:
     """Runs the demo; returns the exit status: 0 only if every check succeeded."""
-    base_url = os.environ.get("BASE_URL") or "http://127.0.0.1:8000"
+    base_url = os.environ.get("BASE_URL") or f"http://127.0.0.1:{os.environ.get('PORT') or 8000}"
     try:
         run(base_url)
     except httpx.ConnectError:
