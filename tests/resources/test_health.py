@@ -54,7 +54,9 @@ def operate(settings, slug, at):
 
 @pytest.mark.parametrize("slug", ["nowhere", "north' or 'a'='a"])
 def test_suspending_an_unknown_organization_is_an_error(settings, as_root, slug):
-    assert operate(settings, slug, "now()").returncode != 0
+    done = operate(settings, slug, "now()")
+    assert done.returncode != 0
+    assert done.stderr.startswith(f"no organization has the slug '{slug.replace(chr(39), chr(39) * 2)}'\n")
     assert as_root.execute("select count(*) from organizations where suspended_at is not null").fetchone() == (0,)
 
 
