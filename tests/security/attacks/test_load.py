@@ -144,7 +144,7 @@ async def test_an_upgrade_with_an_invalid_transfer_encoding_gets_a_response(fram
 
 async def test_a_body_that_continues_after_its_response_frees_its_connection():
     """At 500 bytes a second, without a token, such bodies used up every connection of the process."""
-    async with serving(changed(connections=10, min_body_rate=500.0)) as to:
+    async with serving(changed(connections=10, min_body_bytes_per_s=500.0)) as to:
         to.app.early = True  # like a 401
         clients = [await to.connect() for _ in range(10)]
         for client in clients:
