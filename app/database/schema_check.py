@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 
 from app.database.connection import Rows, Statements
-from app.database.schema_files import digest
+from app.database.schema_files import VERSION, digest
 from app.database.server_version import UnsafeDatabase, warn_if_outdated
 
 Fetch = Callable[[Statements], Awaitable[list[Rows]]]
@@ -14,8 +14,11 @@ Fetch = Callable[[Statements], Awaitable[list[Rows]]]
 
 DIFFERENCES = """
 select s.files, s.catalog = schema_admin.fingerprint(),
-       to_jsonb(s) ->> 'cluster' = (select c.system_identifier::text from pg_control_system() c)
+       to_jsonb(s) ->> 'cluster' = (select c.system_identifier::text from pg_control_system() c),
+       coalesce((to_jsonb(s) ->> 'version')::integer, 0), coalesce((to_jsonb(s) ->> 'compatible_version')::integer, 0),
+       coalesce((to_jsonb(s) ->> 'changing_until')::timestamptz > now(), false)
 from schema_admin.state s"""
+"""to_jsonb, because earlier versions did not have all of these columns."""
 
 LOGIN_RIGHTS = """
 select current_setting('server_version_num')::integer, session_user::text, array_remove(array[
@@ -33,6 +36,7 @@ where r.rolname = session_user"""
 
 
 NEVER_APPLIED = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction)
+NEVER_APPLIED_TEXT = "the schema was never applied"
 BY_HAND = "tables, policies, grants, functions, roles or settings were changed by hand"
 
 
@@ -45,13 +49,19 @@ async def differences(fetch: Fetch) -> list[str]:
     return compare(rows[0] if rows else None)
 
 
-def compare(row: tuple[Any, ...] | None) -> list[str]:
-    """The differences according to a row of DIFFERENCES; None if there is no row."""
+def compare(row: tuple[Any, ...] | None, *, exactly: bool = False) -> list[str]:
+    """The differences according to a row of DIFFERENCES; None if there is no row.
+
+    A newer schema that supports the version of this code is none, nor is a catalog that a schema step is changing now. exactly: both
+    are differences.
+    """
     if row is None:
-        return ["the schema was never applied"]
-    changes = [] if row[0] == digest() else ["it was applied from other files"]
-    changes += [] if row[1] else [BY_HAND]
-    return changes + ([] if row[2] else ["it was copied from another server"])
+        return [NEVER_APPLIED_TEXT]
+    files, is_catalog_expected, is_same_cluster, version, compatible_version, is_changing = row
+    is_supported = not exactly and compatible_version <= VERSION < version
+    changes = [] if files == digest() or is_supported else ["it was applied from other files"]
+    changes += [] if is_catalog_expected or (is_changing and not exactly) else [BY_HAND]
+    return changes + ([] if is_same_cluster else ["it was copied from another server"])
 
 
 async def check_database(fetch: Fetch) -> None:

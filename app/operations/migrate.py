@@ -1,34 +1,37 @@
 """`python -m app.operations.migrate`: brings the database to the schema of this code in one deploy step. `--check` only compares.
 
-Migrations run once. All other files under sql/ describe a state: they run again, all of them, whenever one has changed.
+Migrations run once. All other files under sql/ describe a state: each runs again whenever it has changed.
 """
 
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import psycopg
 from procrastinate.schema import SchemaManager
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import UndefinedColumn
 from yoyo import get_backend, read_migrations
 
 from app.config import Settings, read_settings
 from app.database.pool import connection_problem
-from app.database.schema_check import BY_HAND, DIFFERENCES, NEVER_APPLIED, compare
-from app.database.schema_files import MIGRATIONS, ROOT, SQL, digest, state_files
+from app.database.schema_check import BY_HAND, DIFFERENCES, NEVER_APPLIED, NEVER_APPLIED_TEXT, compare
+from app.database.schema_files import COMPATIBLE_VERSION, MIGRATIONS, RENAME, ROLES, SCHEMA_ADMIN, VERSION, digest
 from app.database.server_version import UnsafeDatabase, warn_if_outdated
+from app.operations.apply_files import LOCK_TIMEOUT_MS, AppliedFiles, apply_files, retry_locks, run_file
 from app.operations.catalog_diff import APPLIED_AND_NOW, name_changes
 from app.operations.context_keys import refuse_key_lockout, store_keys, unknown_keys
 from app.operations.psql import database_url
-from app.operations.reference_data import load_claim_transitions, load_diagnosis_codes
 from app.operations.shared_roles import refuse_rename_under_others
 
 LOCK = 0x636C61696D73
 """The key of the advisory lock of the schema step: "claims" in ASCII."""
+BEGIN_CHANGING = "update schema_admin.state set changing_until = now() + interval '10 minutes'"
+NOTE_FACTS = "select schema_admin.note_facts()"
 
 
 @contextmanager
@@ -38,6 +41,7 @@ def _admin(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(settings.database_url, autocommit=True, application_name="claims-schema") as connection:
         warn_if_outdated(connection.info.server_version)
         connection.execute("select pg_advisory_lock(%s)", [LOCK])
+        connection.execute(f"set lock_timeout = {LOCK_TIMEOUT_MS}")
         yield connection
 
 
@@ -58,65 +62,76 @@ def check(settings: Settings) -> list[str]:
 
 def _differences(connection: psycopg.Connection[Any]) -> list[str]:
     try:
-        return compare(connection.execute(DIFFERENCES).fetchone())
+        return compare(connection.execute(DIFFERENCES).fetchone(), exactly=True)
     except NEVER_APPLIED:
-        return compare(None)
+        return compare(None, exactly=True)
 
 
 def apply(settings: Settings) -> None:
-    """Brings the database to the schema of this code. Applies nothing if there are no differences.
+    """Brings the database to the schema of this code. Applies only files that differ, and nothing if there are no differences.
 
-    Raises UnsafeDatabase if running processes sign with a key that TOKEN_KEYS no longer has, unless settings.force is set.
+    Processes of the previous version may run meanwhile. Raises UnsafeDatabase, unless settings.force is set, if running processes sign
+    with a key that TOKEN_KEYS no longer has, or if the schema is newer than this code.
     """
     with _admin(settings) as connection:
         if not settings.force:
             refuse_key_lockout(connection, settings)
             refuse_rename_under_others(connection)
-        if _differences(connection):
-            _run(connection, SQL / "deploy" / "rename.sql")
-            _run(connection, SQL / "deploy" / "roles.sql")
-            connection.execute("set role claims_owner")
-            _run(connection, SQL / "deploy" / "schema_admin.sql")
-            migrate(settings)
-            connection.execute("set search_path = procrastinate")
-            if connection.execute("select to_regclass('procrastinate_jobs')").fetchone() == (None,):
-                connection.execute(SchemaManager.get_schema().encode())
-            connection.execute("reset role")
-            apply_state_files(connection)
+            _refuse_downgrade(connection)
+        if differences := _differences(connection):
+            was_expected = not {BY_HAND, NEVER_APPLIED_TEXT} & set(differences)
+            _set_changing(connection, changing=True)
+            try:
+                _apply_all(settings, connection, all_differ=not was_expected)
+            except BaseException:
+                if was_expected:  # else a change by hand would be recorded as expected
+                    _set_changing(connection, changing=False)
+                raise
         _passwords(connection, settings)
         store_keys(connection, settings)
 
 
-def _run(connection: psycopg.Connection[Any], path: Path) -> None:
-    try:
-        connection.execute(path.read_bytes())
-    except psycopg.Error as error:
-        error.add_note(str(path.relative_to(ROOT)))
-        raise
+def _refuse_downgrade(connection: psycopg.Connection[Any]) -> None:
+    """Raises UnsafeDatabase if the schema is newer: the files of this code would replace newer ones, and leave newer tables."""
+    with suppress(*NEVER_APPLIED):
+        row = connection.execute(DIFFERENCES).fetchone()
+        if row and row[3] > VERSION:
+            raise UnsafeDatabase(
+                f"schema: it has version {row[3]}, this code version {VERSION}. Run the schema step of the newer code, or FORCE=1."
+            )
 
 
-def apply_state_files(connection: psycopg.Connection[Any]) -> None:
-    """Applies functions, policies, grants and reference data in one transaction, so that no request sees an intermediate state.
-
-    Runs as the administrator, who may set the owners of definer functions. All other objects belong to claims_owner afterwards.
-    """
+def _apply_all(settings: Settings, connection: psycopg.Connection[Any], *, all_differ: bool) -> None:
+    applied = AppliedFiles(connection, all_differ=all_differ)
+    first = [path for path in (RENAME, ROLES, SCHEMA_ADMIN) if applied.differs(path)]
+    for path in first:
+        connection.execute("set role claims_owner" if path == SCHEMA_ADMIN else "reset role")
+        retry_locks(connection, path.name, partial(run_file, connection, path))
+    connection.execute("reset role")
+    retry_locks(connection, "migrations", partial(migrate, settings))
+    if connection.execute("select to_regclass('procrastinate.procrastinate_jobs')").fetchone() == (None,):
+        connection.execute("set role claims_owner; set search_path = procrastinate")
+        connection.execute(SchemaManager.get_schema().encode())
+        connection.execute("reset role")
+    apply_files(connection, applied)
     with connection.transaction():
+        for path in first:
+            applied.record(path)
         connection.execute(
-            "set local lock_timeout = '10s'; set local search_path = app; set local check_function_bodies = off"
+            "insert into schema_admin.state (files, catalog, version, compatible_version) values (%s, '', %s, %s) on conflict (one) "
+            "do update set files = excluded.files, applied_at = excluded.applied_at, version = excluded.version, "
+            "compatible_version = excluded.compatible_version",
+            [digest(), VERSION, COMPATIBLE_VERSION],
         )
-        for path in state_files():
-            _run(connection, path)
-        load_claim_transitions(connection)
-        load_diagnosis_codes(connection)
-        connection.execute(
-            "insert into schema_admin.state (files, catalog) values (%s, '') on conflict (one) "
-            "do update set files = excluded.files, applied_at = excluded.applied_at",
-            [digest()],
-        )
-        connection.execute(
-            "select schema_admin.note_cluster()"
-        )  # changes a default, so it runs before the facts are stored
-        connection.execute("select schema_admin.note_facts()")
+        # Changes a default, so it runs before the facts are stored.
+        connection.execute("select schema_admin.note_cluster()")
+        connection.execute(NOTE_FACTS)
+
+
+def _set_changing(connection: psycopg.Connection[Any], *, changing: bool) -> None:
+    """Tells running processes that the catalog may change now, or stores its facts as the expected ones."""
+    with suppress(*NEVER_APPLIED, UndefinedColumn):
+        connection.execute(BEGIN_CHANGING if changing else NOTE_FACTS)
 
 
 def _passwords(connection: psycopg.Connection[Any], settings: Settings) -> None:
@@ -149,7 +164,8 @@ def _yoyo_url(settings: Settings) -> str:
         key: str(value) for key, value in conninfo_to_dict(settings.database_url or "").items() if value is not None
     }
     user, password, name = parts.pop("user", "postgres"), parts.pop("password", ""), parts.pop("dbname", "postgres")
-    parts |= {"options": "-c role=claims_owner -c row_security=off", "schema": "schema_admin"}
+    options = f"-c role=claims_owner -c row_security=off -c lock_timeout={LOCK_TIMEOUT_MS}"
+    parts |= {"options": options, "schema": "schema_admin"}
     login = quote(user, safe="") + (":" + quote(password, safe="") if password else "")
     return f"postgresql+psycopg://{login}@/{quote(name, safe='')}?{urlencode(parts)}"
 

@@ -2,7 +2,6 @@
 -- is conditional on the old name, so it changes nothing on a new database or when it runs again.
 -- Function bodies that are stored as text keep the old names until their files run. Until then a statement that fires a trigger fails.
 set client_min_messages = warning;
-set lock_timeout = '10s';  -- requests queue behind a rename that waits for its lock
 
 -- Roles belong to the whole server, so an upgrade of another database may have renamed them already. If a schema step of the old version
 -- has created an old role again since, its objects in this database are reassigned to the new role. The old role remains while another
@@ -63,7 +62,7 @@ begin
 end
 $$;
 
--- Functions: those that a default, a check, a trigger or a policy uses can't be dropped and created again (deploy/drop_functions.sql).
+-- Functions: those that a default, a check, a trigger or a policy uses can't be dropped and created again (schema_admin.drop_functions).
 do $$
 declare
     renamed record;
@@ -218,5 +217,4 @@ end
 $$;
 -- Replaced by close_table.
 drop function if exists schema_admin.drop_policies(regclass);
-reset lock_timeout;
 reset client_min_messages;

@@ -9,7 +9,22 @@ comment on table schema_admin.state is 'Digests of the files that the last schem
 alter table schema_admin.state add column if not exists cluster text;
 comment on column schema_admin.state.cluster is
     'System identifier of the cluster of the last schema step; after a restore into another cluster it differs from the own one.';
+alter table schema_admin.state add column if not exists version integer not null default 0;
+alter table schema_admin.state add column if not exists compatible_version integer not null default 0;
+alter table schema_admin.state add column if not exists changing_until timestamptz;
+comment on column schema_admin.state.version is 'Version of the schema that the last complete schema step applied.';
+comment on column schema_admin.state.compatible_version is 'Oldest version of the code that works with this schema.';
+comment on column schema_admin.state.changing_until is
+    'Until then a schema step may be changing the catalog, so processes do not compare it. Null after the step.';
 grant select on schema_admin.state to claims_api, claims_worker, claims_auditor;
+
+create table if not exists schema_admin.applied_files (
+    path text primary key,
+    digest text not null,
+    functions text[] not null
+);
+comment on table schema_admin.applied_files is
+    'Files that were applied, with the functions that each defines. A schema step applies a file if its digest differs.';
 
 -- Records this cluster's identifier. If the database was restored from another cluster, audit entries get a new cluster_epoch, because
 -- transaction ids of two clusters can't be compared.
@@ -27,6 +42,109 @@ begin
         insert into auth.unsealed_entries (organization_id) select t.organization_id from auth.organization_lookup t;
     end if;
     update schema_admin.state set cluster = here where cluster is distinct from here;
+end
+$$;
+
+-- Functions of the schemas app, auth and context with the place of their row in pg_proc, which changes whenever a function is replaced or
+-- granted. The schema step compares the places before and after a file to learn which functions the file defines.
+create or replace function schema_admin.functions() returns table (name text, place tid)
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select p.oid::regprocedure::text, p.ctid
+    from pg_proc p where p.pronamespace in ('app'::regnamespace, 'auth'::regnamespace, 'context'::regnamespace)
+$$;
+
+-- Resets functions to the state of new ones: owned by claims_owner, granted to no other role. The files that follow grant them again.
+-- names: null resets all functions.
+create or replace function schema_admin.reset_functions(names text[] default null) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    existing record;
+begin
+    for existing in
+        select f.name, array(
+            select distinct case g.grantee when 0 then 'public' else g.grantee::regrole::text end
+            from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
+            where p.oid = f.name::regprocedure and g.grantee <> p.proowner) as grantees
+        from schema_admin.functions() f where names is null or f.name = any (names)
+    loop
+        if existing.grantees <> '{}' then
+            execute format('revoke execute on function %s from %s', existing.name, array_to_string(existing.grantees, ', '));
+        end if;
+        execute format('alter function %s owner to claims_owner', existing.name);
+    end loop;
+end
+$$;
+
+-- Gives functions that belong to the administrator who created them to claims_owner, so that none runs with an administrator's rights, and
+-- revokes the right that PostgreSQL grants PUBLIC on each new function.
+create or replace function schema_admin.adopt_functions() returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    created record;
+begin
+    for created in
+        select f.name, p.proowner = session_user::regrole as is_administrators, exists (
+            select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g where g.grantee = 0) as is_public
+        from schema_admin.functions() f join pg_proc p on p.oid = f.name::regprocedure
+    loop
+        if created.is_administrators then
+            execute format('alter function %s owner to claims_owner', created.name);
+        end if;
+        if created.is_public then
+            execute format('revoke execute on function %s from public', created.name);
+        end if;
+    end loop;
+end
+$$;
+
+-- Drops functions that no file defines, for example those with earlier arguments. A function that a default, a check, a trigger or a policy
+-- uses remains. names: null drops all that no file of applied_files defines.
+create or replace function schema_admin.drop_functions(names text[] default null) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    existing record;
+    dropped boolean := true;
+begin
+    while dropped loop
+        dropped := false;
+        for existing in
+            select f.name from schema_admin.functions() f
+            where (f.name = any (names)
+                   or names is null and not exists (select from schema_admin.applied_files a where f.name = any (a.functions)))
+              and not exists (
+                select from pg_depend d
+                where d.refclassid = 'pg_proc'::regclass and d.refobjid = f.name::regprocedure)
+        loop
+            execute format('drop function %s', existing.name);
+            dropped := true;
+        end loop;
+    end loop;
+end
+$$;
+
+-- Creates a composite type, or creates it again if its attributes differ. Functions that depend on the type are dropped with it; the file
+-- that calls this creates them again. attributes: quoted as PostgreSQL quotes them, separated by ', '.
+create or replace function schema_admin.define_type(type_name text, attributes text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    current_attributes text := (
+        select string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' order by a.attnum)
+        from pg_type t join pg_attribute a on a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+        where t.oid = to_regtype(type_name));
+    dependent regprocedure;
+begin
+    if current_attributes is not distinct from attributes then
+        return;
+    end if;
+    for dependent in
+        select d.objid from pg_depend d
+        where d.classid = 'pg_proc'::regclass and d.refclassid = 'pg_type'::regclass and d.refobjid = to_regtype(type_name)
+    loop
+        execute format('drop function %s', dependent);
+    end loop;
+    execute format('drop type if exists %s', type_name);
+    execute format('create type %s as (%s)', type_name, attributes);
+    execute format('alter type %s owner to claims_owner', type_name);
 end
 $$;
 
@@ -272,7 +390,7 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
     delete from schema_admin.facts_applied;
     insert into schema_admin.facts_applied select schema_admin.facts();
-    update schema_admin.state set catalog = (
+    update schema_admin.state set changing_until = null, catalog = (
         select md5(string_agg(f.fact, e'\n' order by f.fact collate "C")) from schema_admin.facts_applied f);
 end
 $$;

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from app.config import read_settings
+from app.database.schema_files import SQL
 from app.operations import migrate
 from app.operations.catalog_diff import APPLIED_AND_NOW, MAX_LINES, name_changes
 from tests.support.databases import settings_for
@@ -36,7 +37,7 @@ def test_up_down_up(empty):
     with psycopg.connect(empty.database_url, autocommit=True) as admin:
         first = admin.execute(DUMP).fetchone()
         admin.execute("drop schema app cascade; drop schema auth cascade; drop schema context cascade")
-        admin.execute((migrate.SQL / "deploy" / "roles.sql").read_bytes())
+        admin.execute((SQL / "deploy" / "roles.sql").read_bytes())
         admin.execute("delete from schema_admin._yoyo_migration")
         migrate.migrate(empty)
         up = admin.execute(DUMP).fetchone()

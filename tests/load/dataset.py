@@ -21,6 +21,7 @@ import psycopg
 from psycopg import sql
 
 from app.config import Settings
+from app.database.schema_files import MIGRATIONS
 from app.dev.postgres import Embedded
 from app.operations import migrate
 from tests.load.baseline import ACTING
@@ -91,7 +92,7 @@ def _folder(claims: int) -> Iterator[Path]:
     """The folder for the data set of these files, or a temporary one."""
     if kept := os.environ.get("BENCH_DIR"):
         # Functions and policies are replaced at every start; only what defines the rows is part of the key.
-        made_from = [DATA, *sorted(migrate.MIGRATIONS.glob("*.sql"))]
+        made_from = [DATA, *sorted(MIGRATIONS.glob("*.sql"))]
         key = hashlib.sha256(b"".join(path.read_bytes() for path in made_from)).hexdigest()[:12]
         folder = Path(kept) / f"claims-{claims}-{key}"
         folder.mkdir(parents=True, exist_ok=True)

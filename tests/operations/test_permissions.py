@@ -4,7 +4,7 @@ import re
 
 import psycopg
 
-from app.operations import migrate
+from app.database.schema_files import SQL
 from app.operations.permissions import document, read
 from app.operations.permissions_labels import LABELS, RESTRICTIVE
 
@@ -18,7 +18,7 @@ def squeezed(text):
 
 
 def test_the_committed_document_is_what_a_database_grants(as_root):
-    assert (migrate.SQL / "PERMISSIONS.md").read_text() == written(as_root), "run make permissions"
+    assert (SQL / "PERMISSIONS.md").read_text() == written(as_root), "run make permissions"
 
 
 def test_the_auditor_reads_the_same(settings, as_root):
@@ -101,4 +101,4 @@ def test_every_tenant_table_is_closed_to_every_role(as_root):
 
 
 def test_its_lines_are_readable():
-    assert max(map(len, (migrate.SQL / "PERMISSIONS.md").read_text().splitlines())) <= 150
+    assert max(map(len, (SQL / "PERMISSIONS.md").read_text().splitlines())) <= 150

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from app.database.context import BEGIN_CONTEXT
+from app.database.schema_files import MIGRATIONS, SQL
 from app.dev.postgres import binaries
 from app.operations import migrate
 from tests.http.test_end_to_end import worker  # noqa: F401
@@ -375,7 +376,7 @@ def test_entries_older_than_the_markers_are_sealed(settings, as_root, entries, c
     for file in ("0031-unsealed-entries.rollback.sql", "0031-unsealed-entries.sql"):
         with as_root.transaction():
             as_root.execute("set local role claims_owner")
-            as_root.execute((migrate.MIGRATIONS / file).read_bytes())
+            as_root.execute((MIGRATIONS / file).read_bytes())
     as_root.execute("update schema_admin.state set files = 'of yesterday'")
     migrate.apply(settings)
     assert migrate.check(settings) == []
@@ -434,7 +435,7 @@ def test_the_script_for_psql_names_its_findings(settings, as_root, entries, cast
     def run(**environ):
         command = [binaries() / "psql", settings.database_url, "-qXAt", "-F", " | ", "-v", "ON_ERROR_STOP=1"]
         environ = os.environ | {"PGOPTIONS": "-c role=claims_auditor"} | environ
-        file = migrate.SQL / "operations" / "verify_audit.sql"
+        file = SQL / "operations" / "verify_audit.sql"
         done = subprocess.run([*command, "-f", file], env=environ, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -17,6 +17,7 @@ from psycopg.types.string import TextLoader
 
 from app.database import statements
 from app.database.context import BEGIN_CONTEXT
+from app.database.schema_files import SQL
 from app.dev.postgres import binaries
 from app.operations import migrate
 from tests.http.test_end_to_end import worker  # noqa: F401
@@ -123,7 +124,7 @@ def verify(settings):
         settings.database_url,
         "-qXAt",
         "-f",
-        migrate.SQL / "operations" / "verify_totals.sql",
+        SQL / "operations" / "verify_totals.sql",
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from app.operations import migrate
+from app.database.schema_files import ROOT
 from tests.support.databases import url_for
 
 READS = [
@@ -54,7 +54,7 @@ def make(settings) -> Callable[..., subprocess.CompletedProcess[str]]:
             target,
             *(f"{name.upper()}={value}" for name, value in words.items()),
         ]
-        return subprocess.run(command, env=environ, cwd=migrate.ROOT, capture_output=True, text=True)
+        return subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True)
 
     return run
 

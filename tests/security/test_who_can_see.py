@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from app.operations import migrate
+from app.database.schema_files import MIGRATIONS
 from tests.security.test_isolation import TABLES
 from tests.support.cast import ROLE
 
@@ -274,7 +274,7 @@ def test_the_list_of_tenants_is_maintained(as_root, as_role, cast, other):
     with as_root.transaction(force_rollback=True):  # a database that had organizations before the list
         as_root.execute("set local role claims_owner")
         for name in ("0021-organization-lookup.rollback.sql", "0021-organization-lookup.sql"):
-            as_root.execute((migrate.MIGRATIONS / name).read_bytes())
+            as_root.execute((MIGRATIONS / name).read_bytes())
         as_root.execute("reset role")
         assert as_root.execute(listed).fetchone() == as_root.execute(real).fetchone()
     with pytest.raises(psycopg.errors.InsufficientPrivilege):

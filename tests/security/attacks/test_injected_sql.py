@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from app.database import statements
+from app.database.schema_files import SQL
 from app.operations import migrate
 from tests.security.policies.scenarios import SETS
 from tests.security.test_forgery import attempt
@@ -283,7 +284,7 @@ def test_the_schema_step_removes_a_logins_own_settings(settings, as_root):
             injected.execute(f"alter role claims_api in database {database} set {name} = {value}")
     assert at_login() == ("claims_patient", "claims_patient", "0", "on", "pg_catalog")  # control
     as_root.execute("select pg_advisory_lock(%s)", [migrate.LOCK])  # roles belong to the server
-    as_root.execute((migrate.SQL / "deploy" / "roles.sql").read_bytes())
+    as_root.execute((SQL / "deploy" / "roles.sql").read_bytes())
     as_root.execute("select pg_advisory_unlock(%s)", [migrate.LOCK])
     assert at_login() == before == ("claims_api", "none", "5s", "off", "app")
 

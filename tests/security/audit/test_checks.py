@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
-from app.operations import migrate
+from app.database.schema_files import ROOT, SQL
 from tests.support.clients import until
 
-CHECKS = sorted((migrate.SQL / "audit").glob("[0-9]*.sql"))
+CHECKS = sorted((SQL / "audit").glob("[0-9]*.sql"))
 
 
 class Fault(NamedTuple):
@@ -591,7 +591,7 @@ def test_make_audit_prints_the_findings_and_fails(settings, as_root):
         # Not as a part of the `make test` that may be running this.
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
         environ["DATABASE_URL"] = settings.database_url
-        run = subprocess.run(call, cwd=migrate.ROOT, env=environ, capture_output=True, text=True)
+        run = subprocess.run(call, cwd=ROOT, env=environ, capture_output=True, text=True)
         return run.returncode, run.stdout + run.stderr
 
     assert audit() == (0, f"healthy: {len(CHECKS)} checks, no finding\n")

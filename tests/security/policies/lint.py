@@ -25,11 +25,12 @@ from pgrls.verify import build_verification, render_text
 from psycopg.conninfo import make_conninfo
 
 from app.config import Settings
+from app.database.schema_files import ROOT
 from app.dev.postgres import Embedded
 from app.operations import migrate
 from tests.security.policies.rules import tenant_policy, written_out
 
-CONFIG_FILE = migrate.ROOT / "pgrls.toml"
+CONFIG_FILE = ROOT / "pgrls.toml"
 CONFIG = load_config(CONFIG_FILE)
 IDENTITY = frozenset(CONFIG.rule_options["SEC021"]["identity_columns"])
 SHARED = frozenset(CONFIG.rule_options["OUR_SEC007"]["allowlist"])

@@ -14,7 +14,7 @@ from itertools import chain
 import psycopg
 import pytest
 
-from app.operations import migrate
+from app.database.schema_files import SQL
 from tests.security.policies.matrix import ROLES, Guard, add_rows, all_probes
 from tests.security.policies.mutants import EQUIVALENT, KINDS, Mutant
 from tests.security.policies.probes import TENANT_TABLES, Probe
@@ -43,7 +43,7 @@ class Audit:
     """The checks of sql/audit; the one with the last finding runs first."""
 
     def __init__(self) -> None:
-        self._checks = sorted((migrate.SQL / "audit").glob("[0-9]*.sql"))
+        self._checks = sorted((SQL / "audit").glob("[0-9]*.sql"))
 
     def failures(self, guard: Guard) -> Iterator[str]:
         for path in self._checks:
