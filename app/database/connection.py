@@ -36,7 +36,7 @@ RESET = "select context.reset_session()"
 CANCEL_INTERVAL_S, MAX_CANCELS = 1.0, 30
 """Interval between two cancel requests for a call, and their number before the connection is closed."""
 STALE_PLAN_STATES = ("0A000", "26000")
-"""The cached plan no longer matches the table, or the prepared statement is missing. The connection is replaced."""
+"""The plan no longer matches the table, or the prepared statement is missing. The call is sent again, then the connection replaced."""
 COPYING = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
 BINARY = pq.Format.BINARY
 """The format of results. psycopg loads it in C, including JSON as bytes; JSON as text would need a Python call for each value."""
@@ -62,8 +62,8 @@ class Call:
     """Statements for one round trip, and the future rows of each."""
 
     __slots__ = (
-        "admission", "connection", "disconnected", "keep_connection", "key", "records_cost", "result", "sent_at", "statements",
-        "ticks",
+        "admission", "can_repeat", "connection", "disconnected", "keep_connection", "key", "records_cost", "result", "sent_at",
+        "statements", "ticks",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +87,8 @@ class Call:
         self.records_cost = False
         """Whether its duration is a measurement of its statement's cost."""
         self.sent_at = 0.0
+        self.can_repeat = False
+        """Whether it may be sent again after a stale plan: it began its transaction itself, so it had no effect."""
         self.ticks = 0
         """Ticks of the pool since the call began to wait; once sent, ticks since then."""
 
@@ -136,10 +138,18 @@ class Connection:
 
     def send(self, call: Call) -> None:
         """Sends the call's statements. Raises if a value cannot be sent; then no statement is sent."""
+        call.can_repeat = self.is_idle
+        self._send(call)
+
+    def _send(self, call: Call, *, first: Sequence[str] = ()) -> None:
+        """first: statements without parameters that precede the call's; their rows are not part of its result."""
+        preceding = [self._prepare_values(text, {}) for text in first]
         prepared = [self._prepare_values(text, params) for text, params in call.statements]
         self._call = call
         call.connection = self
         try:
+            for statement in preceding:
+                self._send_statement(*statement, wanted=False)
             if self._resets_before and not self._keeps_connection:
                 self._send_statement(*self._reset_statement, wanted=False)
             for statement in prepared:
@@ -234,20 +244,29 @@ class Connection:
             self._resetting = False
             self._stale |= error is not None
         elif error:
+            self._stale |= error.sqlstate in STALE_PLAN_STATES
+            if error.sqlstate in STALE_PLAN_STATES and call.can_repeat and not call.result.done():
+                return self._repeat(call)
             call.fail(error)
-            self._stale = error.sqlstate in STALE_PLAN_STATES
             # The reset was part of the failed transaction, so it was skipped or rolled back.
             if self._resets_after and not self._keeps_connection and not self._stale:
                 return self._reset()
         elif not call.result.done():
             call.result.set_result(rows)
-        if self._stale:
+        if self._stale and not self._keeps_connection:
             self.close()
         elif self._cancelling:
             self._ended.set()
         elif not self._keeps_connection:
             self._free(self)
         return None
+
+    def _repeat(self, call: Call) -> None:
+        """Sends the call once more, with statements that are prepared anew. A change of the schema makes all plans stale at once."""
+        call.can_repeat = False
+        self._prepared.clear()
+        self._keeps_connection = False
+        self._send(call, first=() if self.is_idle else ["rollback"])
 
     def _reset(self) -> None:
         self._resetting = True

@@ -56,7 +56,7 @@ def run_file(connection: Connection, path: Path) -> None:
     try:
         connection.execute(path.read_bytes())
     except psycopg.Error as error:
-        error.add_note(str(path.relative_to(ROOT)))
+        error.add_note(_name(path))
         raise
 
 

@@ -260,16 +260,51 @@ async def test_statements_are_kept_prepared_up_to_a_bound(pool_of, as_root):
     assert await pool.fetch([("select 0, %(n)s::integer", {"n": 7})]) == [[(0, 7)]]
 
 
-async def test_a_statement_whose_result_changed_is_prepared_again(pool_of, as_root):
+@pytest.fixture
+def change(as_root):
+    """Changes the type of a table's column, so that statements that were prepared before are stale. The tables are `one` and `two`."""
+    as_root.execute("grant usage on schema public to claims_api")
+    for table in ("one", "two"):
+        as_root.execute(
+            f"create table public.{table} (a integer); grant select, insert on public.{table} to claims_api"
+        )
+        as_root.execute(f"insert into public.{table} values (1)")
+    return lambda table, type_: as_root.execute(f"alter table public.{table} alter a type {type_}")
+
+
+def read(table: str):
+    return [(f"select a from public.{table}", {})]
+
+
+async def test_a_call_with_a_stale_plan_is_sent_again(pool_of, change, as_root):
+    """Once for each connection; all of them have stale plans at the same time."""
+    pool = await pool_of(4)
+    await asyncio.gather(*(pool.fetch([*read("one"), ("select pg_sleep(0.1)", {})]) for _ in range(4)))
+    change("one", "text")
+    insert = ("insert into public.one values ('2') returning a", {})
+    for rows in await asyncio.gather(*(pool.fetch([*read("one"), insert]) for _ in range(12))):
+        assert rows[0][0] == ("1",)
+        assert rows[1] == [("2",)]
+    count = "select count(*) from public.one where a = '2'"
+    assert as_root.execute(count).fetchone() == (12,)  # each had its effect once
+
+
+async def test_a_call_inside_a_transaction_is_not_sent_again(pool_of, change, as_root):
+    """What came before it in the transaction is undone, so only the caller could repeat all of it."""
     pool = await pool_of(1)
-    as_root.execute("create table public.changing (a integer); grant select on public.changing to claims_api")
-    as_root.execute("grant usage on schema public to claims_api; insert into public.changing values (1)")
-    asked = [("select a from public.changing", {})]
-    assert await pool.fetch(asked) == [[(1,)]]
-    as_root.execute("alter table public.changing alter a type text")
-    with pytest.raises(psycopg.errors.FeatureNotSupported):
-        await pool.fetch(asked)
-    assert await pool.fetch(asked) == [[("1",)]]
+    await pool.fetch(read("one"))
+    change("one", "text")
+    async with pool.transaction() as transaction:  # the first call begins the transaction, so it may be repeated
+        assert await transaction.run(read("one")) == [[("1",)]]
+        await transaction.commit([("insert into public.one values ('2')", {})])
+    assert await pool.fetch(read("two")) == [[(1,)]]
+    async with pool.transaction() as transaction:
+        await transaction.run([("insert into public.one values ('3')", {})])
+        change("two", "text")
+        with pytest.raises(psycopg.errors.FeatureNotSupported):
+            await transaction.run(read("two"))
+    assert await pool.fetch(read("two")) == [[("1",)]]
+    assert as_root.execute("select a from public.one order by a").fetchall() == [("1",), ("2",)]
 
 
 async def test_ten_thousand_concurrent_calls_each_get_their_own_result(pool_of, casts, as_root):
