@@ -147,7 +147,8 @@ class Load:
 
     async def run(self) -> None:
         """Runs until stop(), and until every request has its response."""
-        limits = httpx.Limits(max_connections=100, max_keepalive_connections=100, keepalive_expiry=2)
+        # The API drops idle connections of an address beyond a hundred.
+        limits = httpx.Limits(max_connections=40, keepalive_expiry=2)
         async with (
             httpx.AsyncClient(timeout=20, limits=limits, headers=self._headers) as client,
             asyncio.TaskGroup() as group,
