@@ -1,5 +1,9 @@
 """who_can_see evaluates the real policies: its result for a row equals what each user sees, and by which policy."""
 
+import os
+import subprocess
+import sys
+
 import psycopg
 import pytest
 from psycopg import sql
@@ -225,6 +229,24 @@ def test_the_call_needs_no_search_path(as_auditor, cast, path):
 def test_an_administrator_may_call_it_as_well(as_root, cast):
     as_root.execute("reset search_path")
     assert len(who_can_see(as_root, "claims", cast.anas_claim)) == 4
+
+
+@pytest.mark.parametrize(("table", "key", "policy"), [
+    ("claims", "{claim}", "claims_provider_select"),
+    ("care_relationships", "{provider} {patient}", "care_relationships_provider_select"),
+])  # fmt: skip
+def test_the_command_prints_users_and_policies(settings, cast, table, key, policy):
+    """The script of `make who-can-see`."""
+    words = {"claim": cast.anas_claim, "provider": cast.ana_provider, "patient": cast.tom_patient}
+    script = str(migrate.SQL / "operations" / "who_can_see.sql")
+    arguments = ["-qXAt", "-v", f"table={table}", "-v", f"key={key.format(**words)}", "-f", script]
+    printed = subprocess.run(
+        [sys.executable, "-m", "app.operations.psql", *arguments],
+        env=os.environ | {"DATABASE_URL": settings.database_url},
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert f"{cast.organization}|{cast.ana}|ana@north.test|provider|{{{policy}}}" in printed.splitlines()
+    assert "ben@north.test" not in printed
 
 
 def test_a_role_that_reads_any_column_reads_the_key(as_root):
