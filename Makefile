@@ -145,3 +145,7 @@ audit-verify: .venv/.installed ## Compare the audit log with its seals, and with
 totals-verify: .venv/.installed ## Compare the totals of statistics with the claims; fails if they differ
 	@found=$$($(PSQL) -qXAt -v ON_ERROR_STOP=1 -f sql/operations/verify_totals.sql) || exit 2; \
 	if [ -n "$$found" ]; then printf '%s\n' "$$found"; exit 1; fi; echo "verified: the totals equal the sums of the claims"
+
+.PHONY: who-can-see
+who-can-see: .venv/.installed ## List the users who can read a row, with the policies that let them (TABLE=claims KEY=id)
+	@$(PSQL) -qXv table='$(TABLE)' -v key='$(KEY)' -f sql/operations/who_can_see.sql

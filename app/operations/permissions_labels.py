@@ -76,7 +76,8 @@ HEAD = """# Permissions
 
 The permissions of all roles. `make permissions` writes this file from the catalog of a database, and a test compares it
 with a fresh database. Two statements for claims_auditor in psql: `\\i sql/operations/permissions.sql` shows the same facts,
-and `select * from who_can_see('claims', '<claim_id>');` lists the users who can read that row.
+and `select * from app.who_can_see('claims', '<claim_id>');` lists the users who can read that row, with the policies that
+let them.
 
 A cell of a table contains the rows that a role may access:
 

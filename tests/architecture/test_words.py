@@ -24,7 +24,15 @@ PLACES = {
     "sql": ["sql/**/*.sql"],
     "migrations": ["migrations/*"],
     "tests": ["tests/**/*", "conftest.py", "pgrls.toml"],
-    "documents": ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "DECISIONS.md", "sql/README.md", "Makefile"],
+    "documents": [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "DECISIONS.md",
+        "sql/README.md",
+        "sql/TABLES.md",
+        "Makefile",
+    ],
 }
 """Texts that are written by hand."""
 EXCLUDED = {

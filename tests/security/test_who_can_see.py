@@ -1,4 +1,8 @@
-"""who_can_see evaluates the real policies: its result for a row equals what each user sees through the API."""
+"""who_can_see evaluates the real policies: its result for a row equals what each user sees, and by which policy."""
+
+import os
+import subprocess
+import sys
 
 import psycopg
 import pytest
@@ -14,30 +18,42 @@ VARIABLES = [f"app.{name}" for name in ("organization_id", "user_id", "session_i
 OURS = [
     "who_can_see",
     "tenant_key",
-    "row_visible",
-    "row_visible_as_admin",
-    "row_visible_as_processor",
-    "row_visible_as_provider",
-    "row_visible_as_patient",
+    "row_policies",
+    "row_policies_as_admin",
+    "row_policies_as_processor",
+    "row_policies_as_provider",
+    "row_policies_as_patient",
 ]
 UNSEEN = {"idempotency_keys", "audit_seals"}
 """Tables that no product role reads."""
+
+
+PERMISSIVE = "select polname from pg_policy where polrelid = %s::regclass and polpermissive and polcmd in ('r', '*')"
 
 
 @pytest.fixture
 def as_auditor(settings):
     with psycopg.connect(settings.database_url, autocommit=True) as connection:
         connection.execute("set session authorization claims_auditor")
-        connection.execute("set search_path = app")  # as the login itself has it
         yield connection
 
 
-def who_can_see(connection, table, *key):
-    """(organization, user, role) of every user who could see the row."""
-    call = sql.SQL("select * from who_can_see({}, {})").format(
-        sql.Literal(table), sql.SQL(", ").join(sql.Literal(str(one)) for one in key)
+def call(connection, columns, table, *key):
+    """These columns of the rows that who_can_see returns."""
+    statement = sql.SQL("select {} from app.who_can_see({}, {})").format(
+        sql.SQL(columns), sql.Literal(table), sql.SQL(", ").join(sql.Literal(str(value)) for value in key)
     )
-    return connection.execute(call).fetchall()
+    return connection.execute(statement).fetchall()
+
+
+def who_can_see(connection, table, *key):
+    """(organization, user, role) of every user who can read the row."""
+    return call(connection, "organization_id, user_id, role", table, *key)
+
+
+def policies_by_email(connection, table, *key):
+    """The policies that let each user read the row, by the user's email."""
+    return dict(call(connection, "email, policies", table, *key))
 
 
 def key_of(as_root, table):
@@ -79,6 +95,8 @@ def test_it_returns_what_each_user_really_sees(as_root, as_auditor, as_role, cas
         [casts["north"].tom_patient, casts["north"].ana_provider],
     )
     ana.commit()
+    emails = {(casts[t].organization, casts[t].ids[n]): casts[t].emails[casts[t].ids[n]] for n, t in PEOPLE}
+    permissive = {name for (name,) in as_root.execute(PERMISSIVE, [f"app.{table}"]).fetchall()}
     columns = key_of(as_root, table)
     keys = rows_of(as_root, table, columns)
     assert len(keys) >= 2  # control: of both tenants
@@ -90,15 +108,149 @@ def test_it_returns_what_each_user_really_sees(as_root, as_auditor, as_role, cas
             for name, tenant in PEOPLE
             if really_sees(asking[name, tenant], table, columns, key)
         }
-        said = who_can_see(as_auditor, table, *key)
-        assert set(said) == expected, key
-        assert len(said) == len(expected)
+        rows = call(as_auditor, "organization_id, user_id, role, email, policies", table, *key)
+        assert {row[:3] for row in rows} == expected, key
+        assert len(rows) == len(expected)
+        for organization, user, _, email, policies in rows:
+            assert email == emails[organization, user]
+            assert policies, (key, email)
+            assert set(policies) <= permissive, (key, email)  # none is "(not evaluated)"
         outcomes |= {who in expected for who in {(casts[t].organization, casts[t].ids[n], ROLE[n]) for n, t in PEOPLE}}
     assert outcomes == ({False} if table in UNSEEN else {True, False})
 
 
+def test_each_role_is_let_in_by_its_own_policy(as_auditor, cast, other):
+    seen = policies_by_email(as_auditor, "claims", cast.anas_claim)
+    assert seen == {
+        "alma@north.test": ["claims_admin_select"],
+        "pia@north.test": ["claims_processor_select"],
+        "ana@north.test": ["claims_provider_select"],
+        "tom@north.test": ["claims_patient_select"],
+    }
+    # Control: the other organization's users of the same names and roles read the other organization's claim.
+    theirs = policies_by_email(as_auditor, "claims", other.anas_claim)
+    assert theirs == {email.replace("north", "south"): policies for email, policies in seen.items()}
+    # Control: ben and tina, who do not read that claim, read the one of their own, which is assigned to no processor.
+    assert policies_by_email(as_auditor, "claims", cast.bens_claim) == {
+        "alma@north.test": ["claims_admin_select"],
+        "ben@north.test": ["claims_provider_select"],
+        "tina@north.test": ["claims_patient_select"],
+    }
+
+
+def test_a_policy_over_another_table_is_evaluated(as_root, as_auditor, cast):
+    def seen():
+        return policies_by_email(as_auditor, "patients", cast.tom_patient)
+
+    assert seen() == {
+        "alma@north.test": ["patients_admin_select"],
+        "pia@north.test": ["patients_processor_select"],  # by a claim that is assigned to her
+        "ana@north.test": ["patients_provider_select"],  # by care_relationships
+        "tom@north.test": ["patients_patient_select"],
+    }
+    as_root.execute("update claims set assigned_to = %s where claim_id = %s", [cast.paul, cast.anas_claim])
+    as_root.execute("delete from care_relationships where patient_id = %s", [cast.tom_patient])
+    assert {email for email, _ in seen().items()} == {"alma@north.test", "paul@north.test", "tom@north.test"}
+    assert seen()["paul@north.test"] == ["patients_processor_select"]
+
+
+def test_every_policy_that_lets_a_user_in_is_named(as_root, cast):
+    """All permissive policies of the role, of PUBLIC, and for all commands, in the order of their names; not those that exclude the row."""
+    as_root.execute("create policy claims_b on claims to public using (amount_cents = 12550)")
+    as_root.execute(
+        "create policy claims_a on claims for select to claims_provider, claims_admin using (status <> 'paid')"
+    )
+    as_root.execute("create policy claims_c on claims for select to claims_patient using (true)")
+    as_root.execute("create policy claims_d on claims for select to claims_provider using (status = 'paid')")
+    as_root.execute("create policy claims_e on claims for update to claims_provider using (true)")
+    as_root.execute("create policy claims_f on claims for select to claims_provider")
+    seen = policies_by_email(as_root, "claims", cast.anas_claim)
+    assert seen["ana@north.test"] == ["claims_a", "claims_b", "claims_provider_select"]
+    assert seen["ben@north.test"] == ["claims_a", "claims_b"]
+    assert seen["tom@north.test"] == ["claims_b", "claims_c", "claims_patient_select"]
+    as_root.execute("alter policy claims_a on claims using (status = 'paid')")
+    as_root.execute("alter policy claims_d on claims using (status <> 'paid')")
+    assert policies_by_email(as_root, "claims", cast.anas_claim)["ben@north.test"] == ["claims_b", "claims_d"]
+
+
+def test_restrictive_policies_remain_in_force_while_a_policy_is_tried(as_root, cast):
+    as_root.execute("create policy claims_open on claims for select to claims_provider using (true)")
+    seen = policies_by_email(as_root, "claims", cast.anas_claim)
+    assert seen["ana@north.test"] == ["claims_open", "claims_provider_select"]
+    assert seen["ben@north.test"] == ["claims_open"]
+    assert not any(email.endswith("@south.test") for email in seen)
+    as_root.execute(
+        "create policy claims_less on claims as restrictive for select to claims_provider using (status = 'paid')"
+    )
+    less = policies_by_email(as_root, "claims", cast.anas_claim)
+    assert {"ana@north.test", "ben@north.test"}.isdisjoint(less)
+    assert less.keys() == seen.keys() - {"ana@north.test", "ben@north.test"}
+
+
+def test_without_row_level_security_no_policy_is_named(as_root, cast):
+    assert policies_by_email(as_root, "claims", cast.anas_claim)["ana@north.test"] == [
+        "claims_provider_select"
+    ]  # control
+    as_root.execute("alter table claims disable row level security")
+    seen = policies_by_email(as_root, "claims", cast.anas_claim)
+    assert seen["ana@north.test"] == seen["ben@south.test"] == []
+
+
+def test_a_policy_over_a_column_that_the_role_cannot_read_is_marked(as_root, cast):
+    as_root.execute(
+        "revoke select on claims from claims_provider; grant select (claim_id) on claims to claims_provider"
+    )
+    seen = policies_by_email(as_root, "claims", cast.anas_claim)
+    assert seen["ana@north.test"] == ["claims_provider_select (not evaluated)"]
+    assert "ben@north.test" not in seen
+    assert seen["pia@north.test"] == ["claims_processor_select"]  # control
+
+
+def test_row_security_off_hides_no_user(as_auditor, as_role, cast):
+    expected = policies_by_email(as_auditor, "claims", cast.anas_claim)
+    assert len(expected) == 4
+    as_auditor.execute("set row_security = off")
+    assert policies_by_email(as_auditor, "claims", cast.anas_claim) == expected
+    assert as_auditor.execute("show row_security").fetchone() == ("off",)
+    # Control: a statement that policies restrict fails with this setting.
+    ana = as_role("ana")
+    assert ana.execute("select from claims").rowcount == 1
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+        ana.execute("set row_security = off; select from claims")
+
+
+@pytest.mark.parametrize("path", ["app", "public", "pg_catalog", "''"])
+def test_the_call_needs_no_search_path(as_auditor, cast, path):
+    as_auditor.execute(f"set search_path = {path}")
+    for table in ("claims", "app.claims"):
+        assert len(who_can_see(as_auditor, table, cast.anas_claim)) == 4
+
+
+def test_an_administrator_may_call_it_as_well(as_root, cast):
+    as_root.execute("reset search_path")
+    assert len(who_can_see(as_root, "claims", cast.anas_claim)) == 4
+
+
+@pytest.mark.parametrize(("table", "key", "policy"), [
+    ("claims", "{claim}", "claims_provider_select"),
+    ("care_relationships", "{provider} {patient}", "care_relationships_provider_select"),
+])  # fmt: skip
+def test_the_command_prints_users_and_policies(settings, cast, table, key, policy):
+    """The script of `make who-can-see`."""
+    words = {"claim": cast.anas_claim, "provider": cast.ana_provider, "patient": cast.tom_patient}
+    script = str(migrate.SQL / "operations" / "who_can_see.sql")
+    arguments = ["-qXAt", "-v", f"table={table}", "-v", f"key={key.format(**words)}", "-f", script]
+    printed = subprocess.run(
+        [sys.executable, "-m", "app.operations.psql", *arguments],
+        env=os.environ | {"DATABASE_URL": settings.database_url},
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert f"{cast.organization}|{cast.ana}|ana@north.test|provider|{{{policy}}}" in printed.splitlines()
+    assert "ben@north.test" not in printed
+
+
 def test_a_role_that_reads_any_column_reads_the_key(as_root):
-    """Otherwise it could read a row that row_visible_as_... does not find."""
+    """Otherwise it could read a row that row_policies_as_... does not find."""
     asked = 0
     for table in TABLES:
         for role in ("claims_admin", "claims_processor", "claims_provider", "claims_patient"):
@@ -192,8 +344,8 @@ def test_only_the_auditor_may_call_it(as_root, as_role, settings, cast):
     shadows = {f"claims_check_{name}" for name in ("admin", "processor", "provider", "patient")}
     assert set(may) == (
         {("who_can_see", "claims_auditor"), ("tenant_key", "claims_auth_definer")}
-        | {(name, "claims_auth_definer") for name in OURS if name.startswith("row_visible_as")}
-        | {("row_visible", role) for role in shadows}
+        | {(name, "claims_auth_definer") for name in OURS if name.startswith("row_policies_as")}
+        | {("row_policies", role) for role in shadows}
     )
     for connection in (
         as_role("alma"),
@@ -203,8 +355,8 @@ def test_only_the_auditor_may_call_it(as_root, as_role, settings, cast):
         with connection:
             for call in (
                 f"select * from app.who_can_see('claims', '{cast.anas_claim}')",
-                "select app.row_visible_as_admin('app.claims', '{}')",
-                "select app.row_visible('app.claims', '{}')",
+                "select app.row_policies_as_admin('app.claims', '{}')",
+                "select app.row_policies('app.claims', '{}')",
                 "select app.tenant_key('claims')",
             ):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
@@ -226,12 +378,12 @@ def test_no_login_becomes_an_owner_of_the_functions(as_root, as_role):
     assert len(as_root.execute(members + "where r.rolname = 'claims_admin'").fetchall()) == 2
     assert as_root.execute(OWNED).fetchall() == []
     with as_root.transaction(force_rollback=True):
-        as_root.execute("alter function row_visible_as_admin owner to claims_admin")
-        assert as_root.execute(OWNED).fetchall() == [("function row_visible_as_admin(regclass,jsonb)",)]
+        as_root.execute("alter function row_policies_as_admin owner to claims_admin")
+        assert as_root.execute(OWNED).fetchall() == [("function row_policies_as_admin(regclass,jsonb)",)]
         # Control: rights of an owner.
-        as_root.execute("set local role claims_admin; drop function row_visible_as_admin")
-    for statement in ("drop function app.row_visible_as_admin", "alter function app.row_visible_as_admin security invoker",
-                      "grant execute on function app.row_visible_as_admin to claims_provider", "set role claims_check_admin"):  # fmt: skip
+        as_root.execute("set local role claims_admin; drop function row_policies_as_admin")
+    for statement in ("drop function app.row_policies_as_admin", "alter function app.row_policies_as_admin security invoker",
+                      "grant execute on function app.row_policies_as_admin to claims_provider", "set role claims_check_admin"):  # fmt: skip
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             as_role("alma").execute(statement)
 

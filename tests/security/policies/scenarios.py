@@ -58,8 +58,8 @@ CALLS = [
     ("auth_definer worker auditor", "app.audit_heads()"),
     ("auth_definer audit_sealer", "app.audit_head() app.seal_organization(null,null,null) app.verify_organization(null)"),
     ("audit_sealer owner", "app.add_seal(null,null,null,null,null) app.cluster_epoch() app.audit_hash(null) app.seal_digest(null,null)"),
-    ("as_alma as_pia as_ana as_tom owner", "app.row_visible(null,null)"),
-    *((f"as_{who} auth_definer", f"app.row_visible_as_{role}(null,null)") for who, role in (
+    ("as_alma as_pia as_ana as_tom owner", "app.row_policies(null,null)"),
+    *((f"as_{who} auth_definer", f"app.row_policies_as_{role}(null,null)") for who, role in (
         ("alma", "admin"), ("pia", "processor"), ("ana", "provider"), ("tom", "patient"))),
     ("trigger_definer owner", "app.defer_job(null,null,null,null) app.claim_contribution(null,null)"),
     ("trigger_definer system owner", "app.event_job_type('')"),
@@ -352,8 +352,9 @@ SCENARIOS = [
     Probe("auditor", "select from app.verify_audit_logs()", "0"),
     Probe("auditor", "select from app.verify_audit_logs()", "1",
         "update app.audit_seals set digest = 'x' where organization_id = '{organization}'"),
-    # Callers that can see a row: alma, pia, ana, tom.
+    # Callers that can see a row: alma, pia, ana, tom. Each by one policy; of ana's it is her provider's.
     Probe("auditor", "select from app.who_can_see('claims', '{anas_claim}')", "4"),
+    Probe("auditor", "select from app.who_can_see('claims', '{anas_claim}') where policies = '{{claims_provider_select}}'", "1"),
     Probe("auditor", "select from app.who_can_see('auth.sessions', '{alma}')", "42809"),
     # Functions within a context.
     *(Probe(who, f"select from {call}", "1") for who, calls in (
