@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from app.database.schema_files import MIGRATIONS
+from app.database.schema_files import MIGRATIONS, SQL
 from tests.security.test_isolation import TABLES
 from tests.support.cast import ROLE
 
@@ -238,7 +238,7 @@ def test_an_administrator_may_call_it_as_well(as_root, cast):
 def test_the_command_prints_users_and_policies(settings, cast, table, key, policy):
     """The script of `make who-can-see`."""
     words = {"claim": cast.anas_claim, "provider": cast.ana_provider, "patient": cast.tom_patient}
-    script = str(migrate.SQL / "operations" / "who_can_see.sql")
+    script = str(SQL / "operations" / "who_can_see.sql")
     arguments = ["-qXAt", "-v", f"table={table}", "-v", f"key={key.format(**words)}", "-f", script]
     printed = subprocess.run(
         [sys.executable, "-m", "app.operations.psql", *arguments],
