@@ -290,7 +290,7 @@ async def test_a_call_with_a_stale_plan_is_sent_again(pool_of, change, as_root):
 
 
 async def test_a_call_inside_a_transaction_is_not_sent_again(pool_of, change, as_root):
-    """What came before it in the transaction is undone, so only the caller could repeat all of it."""
+    """The calls before it are undone with the transaction, so only the caller could repeat all of them."""
     pool = await pool_of(1)
     await pool.fetch(read("one"))
     change("one", "text")
