@@ -19,7 +19,7 @@ queries = statements.load("queue")
 
 BEGIN_CONTEXT = "select set_config('role', context.begin_job(%(organization_id)s, %(event_id)s), true)"
 BATCH_SIZE = 50
-"""Other ready events of the organization that a job processes in the same transaction."""
+"""Other ready events that a job processes in the same transaction: of its patient, and of the organization's other patients each."""
 MAX_DELIVERIES = 20
 """A job fails permanently after this many deliveries, because it may crash its worker each time."""
 PERMANENT = ("22", "23", "28", "42", "IN", "TR", "CL", "P0")
@@ -52,17 +52,22 @@ class Retry(procrastinate.BaseRetryStrategy):
 
 
 async def process_batch(job: Job, organization_id: str, event_id: str) -> str:
-    """Applies the event's effect as claims_system in its organization, in one round trip; returns the job's status.
+    """Applies the event's effect as claims_system in its organization; returns the job's status.
 
-    Queues deliver at least once. The effect and the status `completed` are one transaction, which first locks the row in
-    job_processing_logs. A second delivery therefore finds the job completed.
+    Each part of the effect is one transaction in one round trip, and most events have one part. Queues deliver at least once. The
+    effect and the job's progress are one transaction, which first locks the row in job_processing_logs. A second delivery therefore
+    finds the job completed, or continues after its last part.
     """
     params = {"organization_id": UUID(organization_id), "event_id": UUID(event_id)}
     if job.attempts >= MAX_DELIVERIES:
         return await _record_failure(params, "interrupted too often", permanent=True)
     try:
-        # After a failure the event runs alone, because another event of its batch may have been the cause.
-        ((status, _),) = await _run(params, queries.process, more=0 if job.attempts else BATCH_SIZE)
+        status, is_followed = "processing", False
+        while status == "processing":
+            # After a failure the event runs alone, because another event of its batch may have been the cause.
+            ((status, _, is_followed),) = await _run(params, queries.process, more=0 if job.attempts else BATCH_SIZE)
+        if is_followed and job.id:
+            app.wake_after(job.id)
     except psycopg.Error as error:
         if is_connection_lost(error):
             raise Interrupted from None

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, LiteralString
 
 import procrastinate
@@ -46,6 +46,15 @@ class Connector(PsycopgConnector):
     """
 
     work: Pool
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._wake: Callable[[], None] | None = None
+        self._followed: set[int] = set()
+
+    def wake_after(self, job_id: int) -> None:
+        """Makes the worker fetch jobs as soon as this job has ended. The next job of its patient waits for its lock until then."""
+        self._followed.add(job_id)
 
     async def open_async(self, pool: psycopg_pool.AsyncConnectionPool[Any] | None = None) -> None:
         """Opens both pools. Raises UnsafeDatabase if a check fails or no connection succeeds within START_TIMEOUT_S."""
@@ -99,18 +108,32 @@ class Connector(PsycopgConnector):
             await on_notification(channel=channel, payload=INSERTED)
 
         async def wake(*, channel: str, payload: str) -> None:  # noqa: ARG001
+            wake_soon(channel)
+
+        def wake_soon(channel: str = "") -> None:
             nonlocal pending
             if pending is None or pending.done():
                 pending = loop.create_task(wake_later(channel))
 
+        self._wake = wake_soon
         try:
             await super().listen_notify(wake, channels)
         finally:
+            self._wake = None
             if pending:
                 pending.cancel()
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
         """Retries once if the connection breaks. If a job's final status is lost, the patient's next jobs wait until it is rescued."""
+        try:
+            await self._execute_with_retry(query, **arguments)
+        finally:
+            if (job_id := arguments.get("job_id")) in self._followed:
+                self._followed.discard(job_id)
+                if self._wake:
+                    self._wake()
+
+    async def _execute_with_retry(self, query: LiteralString, **arguments: Any) -> None:
         try:
             return await super().execute_query_async(query, **arguments)
         except exceptions.ConnectorException as error:
@@ -158,6 +181,10 @@ class App(procrastinate.App):
     def pool(self) -> Pool:
         """The pool for the statements of jobs."""
         return self.connector.work  # type: ignore[attr-defined]
+
+    def wake_after(self, job_id: int) -> None:
+        """Makes the worker fetch jobs as soon as this job has ended."""
+        self.connector.wake_after(job_id)  # type: ignore[attr-defined]
 
     @property
     def queue_pool(self) -> psycopg_pool.AsyncConnectionPool[Any]:

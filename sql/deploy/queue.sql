@@ -6,7 +6,7 @@ revoke all on all functions in schema procrastinate from public;
 grant select, insert, update, delete on all tables in schema procrastinate to claims_worker;
 grant usage, select on all sequences in schema procrastinate to claims_worker;
 grant execute on all functions in schema procrastinate to claims_worker;
-grant insert, select, update (status, attempts) on procrastinate.procrastinate_jobs to claims_trigger_definer;
+grant insert, select, update (status, attempts, scheduled_at, lock) on procrastinate.procrastinate_jobs to claims_trigger_definer;
 grant insert, select (job_id, type, at) on procrastinate.procrastinate_events to claims_trigger_definer;
 grant usage on all sequences in schema procrastinate to claims_trigger_definer;
 grant select on procrastinate.procrastinate_workers to claims_trigger_definer;

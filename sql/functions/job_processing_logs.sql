@@ -1,56 +1,76 @@
 -- Execution of jobs. The queue delivers a job at least once: again after a crash, twice at the same time, or late from a worker that was
 -- considered dead. The row of job_processing_logs ensures that it has one effect: effect and final status are one transaction.
 
--- Applies an event unless its job has ended. The job's row is locked first, so a concurrent call waits and then finds it completed. Returns
--- the job's status.
+-- Applies an event, or its next part, unless its job has ended. The job's row is locked first, so a concurrent call waits and then finds
+-- it completed. Returns the job's status: processing if another part follows. A copy of an event that was applied has no effect.
 create or replace function app.process_event_once(p_event_id uuid) returns text
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
     job job_processing_logs;
     event patient_status_events;
+    part record;
 begin
     select * into job from job_processing_logs j where j.event_id = p_event_id for update;
     if job.status in ('completed', 'failed') then
         return job.status;
     end if;
     select * into event from patient_status_events e where e.event_id = p_event_id;
+    if was_applied(event) then
+        select skipped_claims('{}', '') as effect, null::timestamptz as last_at, null::uuid as last_id into part;
+    else
+        select * into part from apply_event(event, job.last_claim_created_at, job.last_claim_id);
+    end if;
     update job_processing_logs j
-    set status = 'completed', attempts = j.attempts + 1, error = null, result = apply_event(event),
-        started_at = now(), finished_at = clock_timestamp()
-    where j.event_id = p_event_id;
-    return 'completed';
+    set status = case when part.last_id is null then 'completed' else 'processing' end,
+        attempts = j.attempts + (part.last_id is null)::integer, error = null, result = add_effect(j.result::jsonb, part.effect),
+        last_claim_created_at = coalesce(part.last_at, j.last_claim_created_at), last_claim_id = coalesce(part.last_id, j.last_claim_id),
+        started_at = case j.status when 'processing' then j.started_at else now() end,
+        finished_at = case when part.last_id is null then clock_timestamp() end
+    where j.event_id = p_event_id
+    returning j.status into job.status;
+    return job.status;
 end
 $$;
 
--- Processes the job's event, and up to p_more other jobs of the organization that are the next ones of their patients, so that a long
--- queue needs fewer transactions. If another job fails or would wait for a lock, it is left to its own delivery: it must not delay or
--- fail this one.
-create or replace function app.process_batch(p_event_id uuid, p_more integer, out status text, out along integer)
+-- Processes the job's event, and up to p_more other jobs of the organization: those that follow in the patient's own order, and as many
+-- that are the next ones of their patients, so that a long queue needs fewer transactions. If another job fails, would wait for a lock or
+-- needs several parts, it is left to its own delivery: it must not delay or fail this one. While the status is processing, the caller
+-- calls again. is_followed: the patient has another job, which can run as soon as this one has ended.
+create or replace function app.process_batch(
+    p_event_id uuid, p_more integer, out status text, out along integer, out is_followed boolean)
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
+    p_patient_id uuid := (select e.patient_id from patient_status_events e where e.event_id = p_event_id);
     waiting record;
     done bigint[] := '{}';
+    is_line_stopped boolean := false;
 begin
     status := process_event_once(p_event_id);
-    if p_more > 0 then
+    if status = 'processing' then
+        perform renew_job_start(p_patient_id);
+    elsif p_more > 0 then
         set local lock_timeout = '50ms';
-        for waiting in select w.* from ready_jobs(p_more) w loop
+        for waiting in select w.* from ready_jobs(p_patient_id, p_more) w loop
             exit when clock_timestamp() > now() + interval '1 second';
+            continue when waiting.is_successor and is_line_stopped;
             begin
                 perform context.switch_event(waiting.event_id);
-                perform process_event_once(waiting.event_id);
+                if process_event_once(waiting.event_id) = 'processing' then
+                    raise exception using errcode = 'PARTS';
+                end if;
                 done := done || waiting.id;
             exception when others or query_canceled then
-                null;
+                is_line_stopped := is_line_stopped or waiting.is_successor;
             end;
         end loop;
         begin
-            perform mark_jobs_succeeded(done);
+            perform mark_jobs_succeeded(p_patient_id, done);
         exception when others then
             null;  -- an earlier job of one of these patients has started since: each job's own delivery will find it completed
         end;
     end if;
     along := cardinality(done);
+    is_followed := status <> 'processing' and release_successor(p_patient_id);
 end
 $$;
 

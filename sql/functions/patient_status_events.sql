@@ -2,7 +2,7 @@
 -- Every effect returns {"updated": [ids], "skipped": [{"id", "reason"}], "failed": [{"id", "code"}]}.
 
 -- Trigger: rejects an event whose patient or provider the caller can't see, or whose time is out of range. An id of another organization
--- gives the same error as an unknown one.
+-- gives the same error as an unknown one. Sets the sender, whose idempotency keys are its own.
 create or replace function app.check_event() returns trigger
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
@@ -17,6 +17,7 @@ begin
                 new.occurred_at not between '1900-01-01' and now() + interval '5 minutes')
         ) as checks (field, problem, failed)
         where failed));
+    new.sender_provider_id := context.verified_id(current_user, 'provider_id');
     return new;
 end
 $$;
@@ -60,61 +61,135 @@ return case event_type
 end;
 grant execute on function app.event_job_type to claims_trigger_definer, claims_system;
 
--- Applies an event by the type of its job. A type without a branch raises case_not_found.
-create or replace function app.apply_event(e app.patient_status_events) returns jsonb
+-- Visit numbers are compared without outer blanks and case, because two systems of a hospital may spell one differently.
+create or replace function app.visit_key(visit_number text) returns text
+language sql immutable
+return lower(btrim(visit_number));
+
+-- Whether two events are copies: reports of the same occurrence with different idempotency keys. A treatment also has the same provider,
+-- because its effect is on that provider's claims.
+create or replace function app.is_same_event(one app.patient_status_events, other app.patient_status_events) returns boolean
+language sql immutable set search_path = app, pg_catalog, pg_temp
+return one.patient_id = other.patient_id and one.event_type = other.event_type and one.occurred_at = other.occurred_at
+    and visit_key(one.visit_number) is not distinct from visit_key(other.visit_number)
+    and (one.event_type <> 'treatment_initiated' or one.provider_id is not distinct from other.provider_id);
+
+-- The ids of an event and of its copies. A claim's status_event_id names the copy that was applied.
+create or replace function app.copies(e app.patient_status_events) returns uuid[]
+language sql stable set search_path = app, pg_catalog, pg_temp as $$
+    select array_agg(c.event_id) from patient_status_events c
+    where c.patient_id = e.patient_id and c.occurred_at = e.occurred_at and is_same_event(c, e)
+$$;
+
+-- Whether a copy of the event was applied before.
+create or replace function app.was_applied(e app.patient_status_events) returns boolean
+language sql stable set search_path = app, pg_catalog, pg_temp as $$
+    select exists (select from job_processing_logs j
+                   where j.event_id = any (copies(e)) and j.event_id <> e.event_id and j.status = 'completed')
+$$;
+
+-- How many claims one transaction changes. Changing one takes up to a millisecond, and a statement of the worker three seconds at most.
+create or replace function app.claims_of_a_part() returns integer
+language sql immutable
+return 500;
+
+-- Applies the next part of an event, by the type of its job: to at most claims_of_a_part() claims of the patient, in the order of their
+-- creation, after the last claim of the part before. last_id is null after the last part. A type without a branch raises case_not_found.
+create or replace function app.apply_event(
+    e app.patient_status_events, after_at timestamptz, after_id uuid, out effect jsonb, out last_at timestamptz, out last_id uuid)
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
+declare
+    job_type text := event_job_type(e.event_type);
+    first_day date;
+    last_day date;
+    reverted uuid[];
+    claim_ids uuid[];
 begin
-    case event_job_type(e.event_type)
-    when 'patient_admission', 'treatment_initiated' then return process_admission(e);
-    when 'patient_discharge' then return process_discharge(e);
-    when 'admission_cancelled' then return revert_event(e, 'admission', 'under_review', 'submitted');
-    when 'discharge_cancelled' then return revert_event(e, 'discharge', 'approved', 'under_review');
+    case job_type
+    when 'patient_admission', 'treatment_initiated' then
+        reverted := array(select unnest(event_ids) from discharges_of_visit(e));
+    when 'patient_discharge' then
+        select v.first_day, v.last_day into first_day, last_day from visit_of(e) v;
+    when 'admission_cancelled' then
+        reverted := cancelled_events(e, 'admission');
+    when 'discharge_cancelled' then
+        reverted := cancelled_events(e, 'discharge');
     end case;
+    with part as (
+        select c.claim_id, c.created_at from claims c
+        where c.patient_id = e.patient_id and (after_id is null or (c.created_at, c.claim_id) > (after_at, after_id))
+          and case job_type
+              when 'patient_admission' then c.status = 'submitted' or reverted <> '{}' and c.status in ('under_review', 'approved')
+              when 'treatment_initiated' then c.status = 'submitted' or reverted <> '{}' and c.status in ('under_review', 'approved')
+              when 'patient_discharge' then c.status in ('submitted', 'under_review')
+                  and c.service_date between first_day and last_day
+              else exists (select from claim_status_history h where h.claim_id = c.claim_id and h.event_id = any (reverted))
+              end
+        order by c.created_at, c.claim_id
+        limit claims_of_a_part())
+    select array_agg(p.claim_id order by p.claim_id),
+           case when count(*) = claims_of_a_part() then max(p.created_at) end,
+           case when count(*) = claims_of_a_part() then (array_agg(p.claim_id order by p.created_at desc, p.claim_id desc))[1] end
+    into claim_ids, last_at, last_id from part p;
+    claim_ids := coalesce(claim_ids, '{}');
+    perform from claims c where c.claim_id = any (claim_ids) order by c.claim_id for update;
+    effect := case job_type
+        when 'patient_discharge' then process_discharge(e, claim_ids, first_day, last_day)
+        when 'admission_cancelled' then revert_event(e, reverted, claim_ids, 'under_review', 'submitted', 'the admission was cancelled')
+        when 'discharge_cancelled' then revert_event(e, reverted, claim_ids, 'approved', 'under_review', 'the discharge was cancelled')
+        else process_admission(e, claim_ids) end;
 end
 $$;
 
--- Admission, or treatment initiated: sets the patient's submitted claims to under_review. For a treatment, only those of the event's
--- provider, if it has one.
-create or replace function app.process_admission(e app.patient_status_events) returns jsonb
+-- Admission, or treatment initiated: sets submitted claims to under_review. For a treatment, only those of the event's provider, if it has
+-- one. Discharges of the same visit that were applied before this event are applied again, because only now is the visit's first day known.
+create or replace function app.process_admission(e app.patient_status_events, claim_ids uuid[]) returns jsonb
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
-    claim_ids uuid[] := array(
+    submitted uuid[] := array(
         select c.claim_id from claims c
-        where c.patient_id = e.patient_id and c.status = 'submitted'
+        where c.claim_id = any (claim_ids) and c.status = 'submitted'
           and (e.event_type = 'admission' or c.provider_id = coalesce(e.provider_id, c.provider_id))
-        order by c.claim_id
-        for update);
+        order by c.claim_id);
+    effect jsonb;
+    discharge record;
 begin
     if e.event_type = 'admission' and is_cancelled(e, 'admission_cancelled') then
-        return skipped_claims(claim_ids, 'the admission was cancelled');
+        return skipped_claims(submitted, 'the admission was cancelled');
     end if;
-    return move_claims_for_event(claim_ids, 'under_review', e.event_id);
+    effect := move_claims_for_event(submitted, 'under_review', e.event_id);
+    for discharge in select d.* from discharges_of_visit(e) d loop
+        effect := combine_effects(effect, move_claims_for_event(array(
+            select c.claim_id from claims c
+            where c.claim_id = any (claim_ids) and c.status = 'approved' and c.status_event_id = any (discharge.event_ids)
+              and c.service_date not between discharge.first_day and discharge.last_day
+            order by c.claim_id), 'under_review', e.event_id, 'the service date is outside the visit'));
+        effect := combine_effects(effect, process_discharge(
+            (select d from patient_status_events d where d.event_id = discharge.event_id), claim_ids,
+            discharge.first_day, discharge.last_day) - 'skipped');
+    end loop;
+    return effect;
 end
 $$;
 
 -- Discharge: processes the open claims of the visit. A claim that a user works on is skipped, one up to the automatic approval limit is
 -- approved, any other submitted one is set to under_review.
-create or replace function app.process_discharge(e app.patient_status_events) returns jsonb
+create or replace function app.process_discharge(e app.patient_status_events, claim_ids uuid[], first_day date, last_day date)
+returns jsonb
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
     approve_up_to bigint := (select o.auto_approve_limit_cents from organizations o where o.organization_id = organization_id());
-    first_day date;
-    last_day date;
     small uuid[];
     large uuid[];
     alone jsonb;
-    approved jsonb;
-    reviewed jsonb;
 begin
-    select d.* into first_day, last_day from visit_days(e) d;
     with open as (
         select c.claim_id, c.status, c.amount_cents <= approve_up_to as is_small,
                c.assigned_to is not null and c.status_by is not null as in_hand
         from claims c
-        where c.patient_id = e.patient_id and c.status in ('submitted', 'under_review')
+        where c.claim_id = any (claim_ids) and c.status in ('submitted', 'under_review')
           and c.service_date between first_day and last_day
         order by c.claim_id
-        for update
     )
     select array_agg(claim_id) filter (where is_small and not in_hand),
            array_agg(claim_id) filter (where not is_small and not in_hand and status = 'submitted'),
@@ -125,86 +200,145 @@ begin
     if is_cancelled(e, 'discharge_cancelled') then
         return skipped_claims(small || large, 'the discharge was cancelled');
     end if;
-    approved := move_claims_for_event(coalesce(small, '{}'), 'approved', e.event_id);
-    reviewed := move_claims_for_event(coalesce(large, '{}'), 'under_review', e.event_id);
-    return jsonb_build_object(
-        'updated', approved -> 'updated' || (reviewed -> 'updated'),
-        'skipped', coalesce(alone, '[]'),
-        'failed', approved -> 'failed' || (reviewed -> 'failed'));
+    return combine_effects(
+        combine_effects(move_claims_for_event(coalesce(small, '{}'), 'approved', e.event_id),
+                        move_claims_for_event(coalesce(large, '{}'), 'under_review', e.event_id)),
+        jsonb_build_object('skipped', coalesce(alone, '[]')));
 end
 $$;
 
--- The first and last day of the visit that a discharge ends, both included, in the organization's time zone. The visit begins with the
--- first of these that exists:
--- 1. the admission with the same visit number or, if the discharge has none, the last admission without a discharge; cancelled
---    admissions and discharges are ignored;
--- 2. the first event with the same visit number;
--- 3. 30 days before the discharge.
-create or replace function app.visit_days(discharge app.patient_status_events, out first_day date, out last_day date)
+-- Events that begin the visit of a discharge, the likeliest first. Cancelled ones are ignored. With a visit number:
+-- 1. the last admission with the same number before the discharge, or else the first one within a day after it, because two systems may
+--    have different clocks;
+-- 2. the first other event with the same number.
+-- If that finds none, or without a number: the last admission before the discharge that no other discharge has ended. Numbers that
+-- differ are those of different visits.
+create or replace function app.visit_starts(discharge app.patient_status_events)
+returns table (event_id uuid, occurred_at timestamptz, rank integer)
 language sql stable set search_path = app, pg_catalog, pg_temp as $$
-    with zone as (select timezone from organizations where organization_id = organization_id()),
-    start as (
-        select coalesce(
-            (select max(occurred_at) from patient_status_events a
-             where a.patient_id = discharge.patient_id and a.event_type = 'admission'
-               and a.occurred_at <= discharge.occurred_at and a.visit_number = discharge.visit_number
-               and not is_cancelled(a, 'admission_cancelled')),
-            (select max(occurred_at) from patient_status_events a
-             where a.patient_id = discharge.patient_id and a.event_type = 'admission'
-               and a.occurred_at <= discharge.occurred_at and discharge.visit_number is null
-               and not is_cancelled(a, 'admission_cancelled')
-               and not exists (
-                   select from patient_status_events d
-                   where d.patient_id = a.patient_id and d.event_type = 'discharge' and d.event_id <> discharge.event_id
-                     and d.occurred_at between a.occurred_at and discharge.occurred_at
-                     and not is_cancelled(d, 'discharge_cancelled'))),
-            (select min(occurred_at) from patient_status_events e
-             where e.patient_id = discharge.patient_id and e.visit_number = discharge.visit_number
-               and e.occurred_at < discharge.occurred_at),
-            discharge.occurred_at - interval '30 days') as at)
-    select (start.at at time zone timezone)::date, (discharge.occurred_at at time zone timezone)::date from start, zone
+    (select a.event_id, a.occurred_at, 1 from patient_status_events a
+     where a.patient_id = discharge.patient_id and a.event_type = 'admission'
+       and a.occurred_at <= discharge.occurred_at + interval '1 day'
+       and visit_key(a.visit_number) = visit_key(discharge.visit_number) and not is_cancelled(a, 'admission_cancelled')
+     order by a.occurred_at > discharge.occurred_at, abs(extract(epoch from a.occurred_at - discharge.occurred_at))
+     limit 1)
+    union all
+    (select t.event_id, t.occurred_at, 2 from patient_status_events t
+     where t.patient_id = discharge.patient_id and t.event_type = 'treatment_initiated'
+       and t.occurred_at <= discharge.occurred_at + interval '1 day'
+       and visit_key(t.visit_number) = visit_key(discharge.visit_number)
+     order by t.occurred_at
+     limit 1)
+    union all
+    (select a.event_id, a.occurred_at, 3 from patient_status_events a
+     where a.patient_id = discharge.patient_id and a.event_type = 'admission' and a.occurred_at <= discharge.occurred_at
+       and (a.visit_number is null or discharge.visit_number is null) and not is_cancelled(a, 'admission_cancelled')
+       and not exists (
+           select from patient_status_events d
+           where d.patient_id = a.patient_id and d.event_type = 'discharge' and not is_same_event(d, discharge)
+             and d.occurred_at between a.occurred_at and discharge.occurred_at
+             and (d.visit_number is null or a.visit_number is null or visit_key(d.visit_number) = visit_key(a.visit_number))
+             and not is_cancelled(d, 'discharge_cancelled'))
+     order by a.occurred_at desc
+     limit 1)
+    order by 3
 $$;
 
--- Reverts the effects of the last admission or discharge before the cancellation. A claim whose status was changed since is skipped.
-create or replace function app.revert_event(e app.patient_status_events, undone text, moved_to text, back_to text) returns jsonb
+-- The visit that a discharge ends: the event that begins it, and its first and last day, both included, in the organization's time zone. If
+-- no event begins it, it begins 30 days before the discharge and start_id is null.
+create or replace function app.visit_of(discharge app.patient_status_events, out start_id uuid, out first_day date, out last_day date)
+language sql stable set search_path = app, pg_catalog, pg_temp as $$
+    select s.event_id, case when s.event_id is null then d.last_day - 30 else least(d.first_day, d.last_day) end,
+           greatest(d.first_day, d.last_day)  -- least and greatest ignore nulls
+    from organizations o
+    left join lateral (select * from visit_starts(discharge) limit 1) s on true
+    cross join lateral (
+        select (s.occurred_at at time zone o.timezone)::date as first_day,
+               (discharge.occurred_at at time zone o.timezone)::date as last_day) d
+    where o.organization_id = organization_id()
+$$;
+
+-- Discharges that were applied before their visit began by this event: with the ids of their copies, and the days of the visit.
+create or replace function app.discharges_of_visit(e app.patient_status_events)
+returns table (event_id uuid, event_ids uuid[], first_day date, last_day date)
+language sql stable set search_path = app, pg_catalog, pg_temp as $$
+    select distinct on (d.occurred_at, visit_key(d.visit_number)) d.event_id, copies(d), v.first_day, v.last_day
+    from patient_status_events d
+    join job_processing_logs j on j.event_id = d.event_id and j.status = 'completed'
+    cross join lateral visit_of(d) v
+    where d.patient_id = e.patient_id and d.event_type = 'discharge' and d.occurred_at >= e.occurred_at - interval '1 day'
+      and v.start_id = any (copies(e)) and not is_cancelled(d, 'discharge_cancelled')
+    order by d.occurred_at, visit_key(d.visit_number), j.finished_at
+$$;
+
+-- The last event of type `undone` before the cancellation, of the same visit if that is given, with its copies.
+create or replace function app.cancelled_events(e app.patient_status_events, undone text) returns uuid[]
+language sql stable set search_path = app, pg_catalog, pg_temp as $$
+    select coalesce((
+        select copies(u) from patient_status_events u
+        where u.patient_id = e.patient_id and u.event_type = undone and u.occurred_at <= e.occurred_at
+          and (e.visit_number is null or visit_key(u.visit_number) = visit_key(e.visit_number))
+        order by u.occurred_at desc, visit_key(u.visit_number) desc nulls last limit 1), '{}')
+$$;
+
+-- Cancellation: moves the claims that the cancelled event moved back. A claim whose status was changed since is skipped.
+create or replace function app.revert_event(
+    e app.patient_status_events, reverted uuid[], claim_ids uuid[], moved_to text, back_to text, why text) returns jsonb
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
-    last_one uuid := (
-        select u.event_id from patient_status_events u
-        where u.patient_id = e.patient_id and u.event_type = undone and u.occurred_at <= e.occurred_at
-          and (e.visit_number is null or u.visit_number = e.visit_number)
-        order by u.occurred_at desc limit 1);
     touched uuid[] := array(
         select c.claim_id from claims c
-        where c.patient_id = e.patient_id and c.status_event_id is distinct from last_one
+        where c.claim_id = any (claim_ids) and (c.status_event_id = any (reverted)) is not true
           and exists (select from claim_status_history h
-                      where h.claim_id = c.claim_id and h.event_id = last_one and h.to_status = moved_to)
+                      where h.claim_id = c.claim_id and h.event_id = any (reverted) and h.to_status = moved_to)
         order by c.claim_id);
 begin
-    return skipped_claims(touched, 'it was moved since') || move_claims_for_event(array(
+    return combine_effects(skipped_claims(touched, 'it was moved since'), move_claims_for_event(array(
         select c.claim_id from claims c
-        where c.patient_id = e.patient_id and c.status = moved_to and c.status_event_id = last_one
-        order by c.claim_id
-        for update), back_to, e.event_id, format('the %s was cancelled', undone)) - 'skipped';
+        where c.claim_id = any (claim_ids) and c.status = moved_to and c.status_event_id = any (reverted)
+        order by c.claim_id), back_to, e.event_id, why));
 end
 $$;
 
 -- True if an event of type `undoing` cancels this one: it occurred later, belongs to the same visit, and no other event of this one's type
--- occurred in between. It may have arrived earlier.
+-- occurred in between. It may have arrived earlier. A copy is no other event.
 create or replace function app.is_cancelled(e app.patient_status_events, undoing text) returns boolean
 language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
 begin
     return exists (
         select from patient_status_events u
         where u.patient_id = e.patient_id and u.event_type = undoing and u.occurred_at >= e.occurred_at
-          and (u.visit_number is null or u.visit_number = e.visit_number)
+          and (u.visit_number is null or visit_key(u.visit_number) = visit_key(e.visit_number))
           and not exists (
             select from patient_status_events b
-            where b.patient_id = e.patient_id and b.event_type = e.event_type and b.event_id <> e.event_id
+            where b.patient_id = e.patient_id and b.event_type = e.event_type and not is_same_event(b, e)
               and b.occurred_at between e.occurred_at and u.occurred_at
-              and (u.visit_number is null or b.visit_number = u.visit_number)));
+              and (b.occurred_at > e.occurred_at or visit_key(b.visit_number) > visit_key(e.visit_number) or e.visit_number is null)
+              and (u.visit_number is null or visit_key(b.visit_number) = visit_key(u.visit_number))));
 end
 $$;
+
+-- The effects of two steps on the same claims as one: {"updated": [ids], "skipped": [...], "failed": [...]}, each entry once.
+create or replace function app.combine_effects(one jsonb, other jsonb) returns jsonb
+language sql immutable set search_path = app, pg_catalog, pg_temp
+return (
+    select jsonb_object_agg(kind, coalesce((
+        select jsonb_agg(distinct entry) from jsonb_array_elements(coalesce(one -> kind, '[]') || coalesce(other -> kind, '[]')) as entry),
+        '[]'))
+    from unnest(array['updated', 'skipped', 'failed']) as kind);
+
+-- Adds the effect of a part to the result of a job: of each kind a count, and the first 1,000 entries.
+create or replace function app.add_effect(result jsonb, effect jsonb) returns jsonb
+language sql immutable set search_path = app, pg_catalog, pg_temp
+return (
+    select jsonb_object_agg(kind, listed) || jsonb_object_agg(kind || 'Count', counted)
+    from unnest(array['updated', 'skipped', 'failed']) as kind
+    cross join lateral (select coalesce(result -> kind, '[]') as before, coalesce(effect -> kind, '[]') as added) e
+    cross join lateral (select
+        case when jsonb_array_length(before) + jsonb_array_length(added) <= 1000 then before || added else (
+            select coalesce(jsonb_agg(entry order by place), '[]')
+            from jsonb_array_elements(before || added) with ordinality as entries (entry, place) where place <= 1000) end as listed,
+        coalesce((result ->> (kind || 'Count'))::integer, jsonb_array_length(before)) + jsonb_array_length(added) as counted) c);
 
 -- The result of an event that skips all these claims for the same reason.
 create or replace function app.skipped_claims(claim_ids uuid[], why text) returns jsonb
@@ -246,5 +380,7 @@ begin
 end
 $$;
 
-grant execute on function app.move_claims_for_event, app.visit_days, app.is_cancelled, app.skipped_claims, app.process_admission, app.process_discharge,
-    app.revert_event, app.apply_event to claims_system;
+grant execute on function app.move_claims_for_event, app.visit_key, app.is_same_event, app.copies, app.was_applied, app.claims_of_a_part,
+    app.visit_starts, app.visit_of, app.discharges_of_visit, app.cancelled_events, app.is_cancelled, app.skipped_claims,
+    app.combine_effects, app.add_effect, app.process_admission, app.process_discharge, app.revert_event, app.apply_event
+    to claims_system;

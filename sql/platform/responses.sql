@@ -61,6 +61,16 @@ return json_build_object(
     'patientId', u.patient_id,
     'createdAt', to_rfc3339(u.created_at));
 
+-- The result of a job; null until it is completed. Results of before parts were introduced have no counts.
+create or replace function app.job_result(j app.job_processing_logs) returns json
+language sql stable parallel safe
+return case
+    when j.status <> 'completed' then null
+    when j.result ->> 'updatedCount' is not null then j.result
+    else (j.result::jsonb || jsonb_build_object(
+        'updatedCount', json_array_length(j.result -> 'updated'), 'skippedCount', json_array_length(j.result -> 'skipped'),
+        'failedCount', json_array_length(j.result -> 'failed')))::json end;
+
 create or replace function app.job_json(j app.job_processing_logs) returns json
 language sql stable parallel safe
 return json_build_object(
@@ -70,7 +80,7 @@ return json_build_object(
     'attempts', j.attempts,
     'eventId', j.event_id,
     'error', j.error,
-    'result', j.result,
+    'result', job_result(j),
     'createdAt', to_rfc3339(j.created_at),
     'startedAt', to_rfc3339(j.started_at),
     'finishedAt', to_rfc3339(j.finished_at));
@@ -130,7 +140,7 @@ return json_build_object(
     'expiresAt', to_rfc3339(p_expires_at),
     'acceptedAt', to_rfc3339(p_accepted_at));
 
-grant execute on function app.to_rfc3339, app.from_cents, app.provider_json, app.patient_json, app.event_json, app.audit_json,
+grant execute on function app.to_rfc3339, app.from_cents, app.provider_json, app.patient_json, app.event_json, app.job_result, app.audit_json,
     app.diagnosis_code_json, app.settings_json, app.organization_json
     to claims_admin, claims_processor, claims_provider, claims_patient;
 grant execute on function app.to_rfc3339 to claims_auth_definer;  -- audit entries contain times in the API's format

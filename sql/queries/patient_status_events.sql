@@ -3,12 +3,12 @@
 insert into patient_status_events as e (
     patient_id, provider_id, event_type, occurred_at, visit_number, facility, notes, idempotency_key)
 values (:patient_id, :provider_id, :event_type, :occurred_at, :visit_number, :facility, :notes, :idempotency_key)
-on conflict (organization_id, idempotency_key) do nothing
+on conflict (organization_id, idempotency_key, sender_provider_id) where idempotency_key is not null do nothing
 returning event_json(e);
 
 -- name: get_by_key
--- The event with this idempotency key, and whether it has the same content.
-select event_json(e, j.status, j.result),
+-- The event that the caller, as this sender, reported with this idempotency key, and whether it has the same content.
+select event_json(e, j.status, job_result(j)),
     (e.patient_id, e.event_type, e.occurred_at) = (:patient_id, :event_type, :occurred_at)
     and e.provider_id is not distinct from :provider_id
     and e.visit_number is not distinct from :visit_number
@@ -16,12 +16,13 @@ select event_json(e, j.status, j.result),
     and e.notes is not distinct from :notes
 from patient_status_events e
 join job_processing_logs j on j.event_id = e.event_id
-where e.idempotency_key = :idempotency_key;
+where e.idempotency_key = :idempotency_key
+and e.sender_provider_id is not distinct from context.verified_id(current_user, 'provider_id');
 
 -- name: list_newest
 -- written out: limit
 -- A patient's events, newest first, each with the status and the result of its job.
-select json_build_array(e.created_at, e.event_id), event_json(e, j.status, j.result)
+select json_build_array(e.created_at, e.event_id), event_json(e, j.status, job_result(j))
 from patient_status_events e
 join job_processing_logs j on j.event_id = e.event_id
 where e.patient_id = :patient_id

@@ -1,7 +1,7 @@
 -- name: process
--- Processes the event's job, and up to :more other jobs of the organization, in one transaction. Returns the job's status, and how many
--- others were processed.
-select status, along
+-- Processes the event's job or its next part, and other jobs of the organization (up to :more of the patient and of others each), in one
+-- transaction. Returns the job's status, how many others were processed, and whether another job of the patient waits.
+select status, along, is_followed
 from process_batch(:event_id, :more);
 
 -- name: record_failure

@@ -20,7 +20,7 @@ DEFINITION = (
     "select pg_get_constraintdef(oid) from pg_constraint where connamespace = 'app'::regnamespace and conname = %s"
 )
 APPLY = """
-select apply_event(jsonb_populate_record(e, jsonb_build_object('event_type', %s::text)))
+select (apply_event(jsonb_populate_record(e, jsonb_build_object('event_type', %s::text)), null, null)).effect
 from patient_status_events e where e.event_id = %s"""
 
 

@@ -32,7 +32,8 @@ async def test_an_admission_moves_the_claim_once(as_user, as_root, cast, casts, 
     answer = await ana.post("/api/patient-status", event(cast, "admission", idempotencyKey="a-1"))
     assert (answer.status_code, answer.json()["data"]["jobStatus"]) == (202, "pending")
     finished = await done(ana, cast, answer.json()["data"])
-    assert finished["jobResult"] == {"updated": [str(cast.anas_claim)], "skipped": [], "failed": []}
+    assert finished["jobResult"] == {"updated": [str(cast.anas_claim)], "skipped": [], "failed": [],
+                                     "updatedCount": 1, "skippedCount": 0, "failedCount": 0}  # fmt: skip
     claim = (await ana.get(f"/api/claims/{cast.anas_claim}")).json()["data"]
     assert claim["status"] == "under_review"
     last = claim["statusHistory"][-1]
@@ -109,6 +110,9 @@ async def test_a_discharge_does_not_touch_claims_in_review(as_user, cast, worker
     made = await alma.post("/api/patient-status", event(cast, "discharge") | {"occurredAt": f"{day}T20:00:00Z"})
     result = (await done(alma, cast, made.json()["data"]))["jobResult"]
     assert result == {
+        "updatedCount": 0,
+        "skippedCount": 1,
+        "failedCount": 0,
         "updated": [],
         "skipped": [{"id": str(cast.anas_claim), "reason": "a person is working on it"}],
         "failed": [],

@@ -254,9 +254,9 @@ async def test_only_the_worker_sees_the_queue(settings, as_role, as_root, casts,
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 worker.execute(text)
             worker.execute("rollback to here")
-        waiting = worker.execute("select id, event_id::text from app.ready_jobs(50)").fetchall()
+        waiting = worker.execute("select id, event_id::text from app.ready_jobs(null, 50)").fetchall()
         assert waiting == [(ids[event], event)]
-        worker.execute("select app.mark_jobs_succeeded(%s)", [list(ids.values())])
+        worker.execute("select app.mark_jobs_succeeded(null, %s)", [list(ids.values())])
         worker.commit()
     ended_ones = as_root.execute(
         "select id from procrastinate.procrastinate_jobs where status = 'succeeded'"
@@ -266,8 +266,10 @@ async def test_only_the_worker_sees_the_queue(settings, as_role, as_root, casts,
     for name in ("alma", "pia", "ana", "tom"):
         for text in [
             *asked,
-            "select app.ready_jobs(1)",
-            "select app.mark_jobs_succeeded('{1}')",
+            "select app.ready_jobs(null, 1)",
+            "select app.mark_jobs_succeeded(null, '{1}')",
+            "select app.renew_job_start(null)",
+            "select app.release_successor(null)",
             "select app.process_batch(null, 0)",
         ]:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -297,7 +299,7 @@ READ = "select sum(seq_tup_read + idx_tup_fetch) from pg_stat_xact_user_tables w
     ("asked", "bound"),
     [
         ("select from procrastinate_fetch_job_v2(null::varchar[], null)", 10),
-        ("select from ready_jobs(50)", 300),
+        ("select from ready_jobs(gen_random_uuid(), 50)", 300),
         ("select delete_old_jobs(24, 168, 1000)", 10),
         ("select rescue_jobs('8 s', '6 s')", 10),
     ],

@@ -221,7 +221,7 @@ async def test_workers_are_replaced_under_load_and_no_job_is_lost(settings, as_r
         "completed",
         1,
         None,
-        {"failed": [], "skipped": [], "updated": [claim]},
+        {"failed": [], "skipped": [], "updated": [claim], "failedCount": 0, "skippedCount": 0, "updatedCount": 1},
         "succeeded",
         1,
     )

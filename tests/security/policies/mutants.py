@@ -215,7 +215,8 @@ BODIES = [
     ("context.begin_request", "if p_read_only", "if false"),
     ("context.begin_job", "perform context.switch_event(p_event_id)", "perform p_event_id"),
     ("context.switch_event", "if not exists", "if false and not exists"),
-    *((f"app.{name}", "perform context.required_id", "perform format") for name in ("ready_jobs", "mark_jobs_succeeded")),
+    *((f"app.{name}", "context.required_id(current_user)", "context.variable('organization_id')")
+      for name in ("ready_jobs", "mark_jobs_succeeded", "renew_job_start", "release_successor")),
     *((f"app.{name}", "j.args ->> 'organization_id' = current_setting('app.organization_id')", "true")
       for name in ("ready_jobs", "mark_jobs_succeeded")),
     ("app.tenant_key", "and c.relnamespace = 'app'::regnamespace", ""),

@@ -64,12 +64,16 @@ CALLS = [
     ("trigger_definer owner", "app.defer_job(null,null,null,null) app.claim_contribution(null,null)"),
     ("trigger_definer system owner", "app.event_job_type('')"),
     ("trigger_definer api", "app.queue_state()"),
-    ("trigger_definer system", "app.mark_jobs_succeeded(null) app.ready_jobs(null)"),
+    ("trigger_definer system", "app.mark_jobs_succeeded(null,null) app.ready_jobs(null,null)"),
+    ("trigger_definer system", "app.renew_job_start(null) app.release_successor(null)"),
     ("system owner", """
-        app.apply_event(null) app.record_job_failure(null,null,null) app.process_event_once(null)
+        app.apply_event(null,null,null) app.record_job_failure(null,null,null) app.process_event_once(null)
         app.is_cancelled(null,null) app.skipped_claims(null,null) app.move_claims_for_event(null,null,null)
-        app.process_admission(null) app.process_batch(null,null) app.process_discharge(null)
-        app.revert_event(null,null,null,null) app.visit_days(null)"""),
+        app.process_admission(null,null) app.process_batch(null,null)
+        app.process_discharge(null,null,null,null) app.revert_event(null,null,null,null,null,null) app.visit_of(null)
+        app.visit_starts(null) app.discharges_of_visit(null) app.cancelled_events(null,null) app.visit_key(null)
+        app.is_same_event(null,null) app.copies(null) app.was_applied(null) app.claims_of_a_part()
+        app.combine_effects(null,null) app.add_effect(null,null)"""),
     ("worker owner", "app.delete_old_jobs(null,null,null) app.rescue_jobs(null,null)"),
     ("alma trigger_definer", "app.retry_job(null)"),
     ("alma owner", "app.job_json(null) app.invitation_json(null,null,null,null,null,null,null,null) "
@@ -331,14 +335,14 @@ SCENARIOS = [
     # A job, and the queue: for the tenant of its event, in a context that was entered.
     *(Probe("system", f"select app.{call}; select from app.job_processing_logs where status = '{status}'", "1") for call, status in (
         ("process_batch('{toms_event}', 0)", "completed"), ("record_job_failure('{toms_event}', 'x', true)", "failed"))),
-    Probe("system", "select from app.ready_jobs(9)", "1"),
-    *(Probe("system", f"select app.mark_jobs_succeeded({ANY_JOBS}); set local role none; "
+    Probe("system", "select from app.ready_jobs(null, 9)", "1"),
+    *(Probe("system", f"select app.mark_jobs_succeeded(null, {ANY_JOBS}); set local role none; "
         f"select from {QUEUED} where status = '{status}'", "1") for status in ("succeeded", "todo")),
     Probe("system", "select context.switch_event('{toms_event}'); select from app.claims", "6"),
     Probe("system", "select context.switch_event('{south.toms_event}')", "28000"),
     *(Probe("worker", "select set_config('app.organization_id', '{south.organization}', true); set local role claims_system; " + call,
         "28000") for call in (
-            "select from app.ready_jobs(9)", f"select app.mark_jobs_succeeded({ANY_JOBS})",
+            "select from app.ready_jobs(null, 9)", f"select app.mark_jobs_succeeded(null, {ANY_JOBS})",
             "select context.switch_event('{south.toms_event}')")),
     *(Probe("worker", f"select from {call}", "1") for call in (
         "app.rescue_jobs('1 day', '1 day')", "app.delete_old_jobs(1, 1, 1)", "context.begin_job('{organization}', '{toms_event}')")),

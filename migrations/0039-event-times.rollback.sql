@@ -1,0 +1,2 @@
+set local search_path = app;
+drop index patient_status_events_occurred;
