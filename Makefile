@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PSQL := $(BIN)/python -m app.operations.psql
 
-.PHONY: help run demo test test-pg lint lock contract policy-mutation-test slow-clients plans pooler chaos openapi schema check seed \
+.PHONY: help run demo token test test-pg lint lock contract policy-mutation-test slow-clients plans pooler chaos openapi schema check seed \
 	api worker queue-status psql audit permissions audit-heads audit-verify totals-verify suspend resume unlock grant-reporting \
 	revoke-reporting bench findings
 
@@ -12,22 +12,25 @@ help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
 
 .venv/.installed: requirements.lock pyproject.toml
-	@echo "installing the pinned dependencies into .venv"
+	@echo "installing the pinned dependencies into .venv" >&2
 	@$(PYTHON) -m venv .venv
 	@$(PIP) --require-hashes -r requirements.lock
 	@$(PIP) --no-deps -e .
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed requirements-dev.lock
-	@echo "installing what tests and development need into .venv"
+	@echo "installing what tests and development need into .venv" >&2
 	@$(PIP) --require-hashes -r requirements-dev.lock
 	@touch $@
 
-run: .venv/.installed-dev ## Start database, API and worker; Ctrl-C stops them (PORT, DATABASE_URL)
+run: .venv/.installed-dev ## Start database, API and worker; Ctrl-C stops them (PORT, DATA_DIR, DATABASE_URL)
 	@exec $(BIN)/python -m app.dev.run
 
 demo: .venv/.installed-dev ## Play real claims through a running `make run` (PORT, BASE_URL)
 	@$(BIN)/python -m app.dev.demo
+
+token: .venv/.installed-dev ## Print an access token of a running API (EMAIL; PASSWORD, ORG=slug, PORT, BASE_URL)
+	@$(BIN)/python -m app.dev.token
 
 test: .venv/.installed-dev ## Run the tests (TEST_DATABASE_URL, TEST_DATABASE=testcontainers)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
