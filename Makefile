@@ -8,7 +8,7 @@ PSQL := $(BIN)/python -m app.operations.psql
 	api worker queue-status psql audit permissions audit-heads audit-verify totals-verify suspend resume unlock grant-reporting \
 	revoke-reporting bench findings
 
-help: ## List the targets
+help: ## List the targets; a target takes the variables in parentheses, as in `make run PORT=8001`
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
 
 .venv/.installed: requirements.lock pyproject.toml
@@ -43,7 +43,7 @@ test-pg: .venv/.installed-dev ## Run the tests on another major version, where i
 			TEST_DATABASE_URL= TEST_DATABASE= POSTGRES_BIN="$$bin" exec $(MAKE) --no-print-directory test;; esac; \
 	done; echo "test-pg: no PostgreSQL '$(PG)' is installed here (PG=15, 16, 17 or 18)" >&2; exit 2
 
-contract: .venv/.installed-dev ## Try the running API against its own contract, at length (CONTRACT_EXAMPLES, CONTRACT_SEED)
+contract: .venv/.installed-dev ## Try an API on a free port against its own contract, at length (CONTRACT_EXAMPLES, CONTRACT_SEED)
 	@CONTRACT_EXAMPLES=$${CONTRACT_EXAMPLES:-50} CONTRACT_PHASES=examples,coverage,fuzzing,stateful \
 		$(BIN)/python -m pytest -s tests/http/test_contract.py
 
@@ -77,10 +77,11 @@ findings: ## Run the scripts of findings/ and fail if a behaviour has changed (N
 	@for script in $(wildcard findings/*$(NAME)*.sh); do \
 		echo "$$script"; bash "$$script" || { echo "$$script: the behaviour has changed" >&2; exit 1; }; done
 
-lint: .venv/.installed-dev ## Check style, types and, on a fresh database, the policies (TEST_DATABASE_URL)
+lint: .venv/.installed-dev ## Check style, types, words and, on a fresh database, the policies (TEST_DATABASE_URL)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m tests.architecture.words
 	@$(BIN)/python -m tests.security.policies.lint
 
 COMPILE = uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate --no-header $(UPGRADE) pyproject.toml
