@@ -1,6 +1,5 @@
 """Words and file names: no metaphors in names and texts, one word for each resource in every folder."""
 
-
 import pytest
 
 from app.resources import RESOURCES

@@ -46,6 +46,9 @@ def document(app: Litestar) -> Json:
     of = dict(zip(unique, schemas, strict=True))
     for shape in unique:
         components.get(getattr(shape, "__name__", ""), {}).update(getattr(shape, "json_schema", {}))
+    for component in components.values():
+        if "description" in component:  # its lines have the indentation of the docstring
+            component["description"] = inspect.cleandoc(component["description"])
     paths: Json = {}
     for path, method, handler in operations:
         paths.setdefault(path, {})[method] = _Operation(path, method, handler, of, components).build()
