@@ -12,6 +12,8 @@ help: ## List the targets; a target takes the variables in parentheses, as in `m
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
 
 .venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$$($(PYTHON) --version 2>&1) is too old, 3.11 is needed; choose another: PYTHON=python3.11 make run" >&2; exit 2; }
 	@echo "installing the pinned dependencies into .venv" >&2
 	@$(PYTHON) -m venv .venv
 	@$(PIP) --require-hashes -r requirements.lock
