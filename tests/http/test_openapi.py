@@ -49,6 +49,12 @@ def test_the_committed_document_is_up_to_date(described):
     assert committed == json.loads(json.dumps(described)), "run make openapi"
 
 
+def test_the_version_is_that_of_the_package_and_the_changelog(described):
+    newest = re.search(r"^## \[(\d.*?)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert described["info"]["version"] == newest
+    assert f'\nversion = "{newest}"\n' in (ROOT / "pyproject.toml").read_text()
+
+
 def test_every_example_fits_its_schema(described):
     seen = 0
     for name, operation in operations(described):

@@ -56,7 +56,7 @@ def document(app: Litestar) -> Json:
         "openapi": "3.1.0",
         "info": {
             "title": "Claims",
-            "version": "0.1.0",
+            "version": "0.5.0",
             "description": ABOUT,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
