@@ -4,30 +4,35 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PSQL := $(BIN)/python -m app.operations.psql
 
-.PHONY: help run demo test test-pg lint lock contract policy-mutation-test slow-clients plans pooler chaos openapi schema check seed \
+.PHONY: help run demo token test test-pg lint lock contract policy-mutation-test slow-clients plans pooler chaos openapi schema check seed \
 	api worker queue-status psql audit permissions audit-heads audit-verify totals-verify suspend resume unlock grant-reporting \
 	revoke-reporting bench findings
 
-help: ## List the targets
+help: ## List the targets; a target takes the variables in parentheses, as in `make run PORT=8001`
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
 
 .venv/.installed: requirements.lock pyproject.toml
-	@echo "installing the pinned dependencies into .venv"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$$($(PYTHON) --version 2>&1) is too old, 3.11 is needed; choose another: PYTHON=python3.11 make run" >&2; exit 2; }
+	@echo "installing the pinned dependencies into .venv" >&2
 	@$(PYTHON) -m venv .venv
 	@$(PIP) --require-hashes -r requirements.lock
 	@$(PIP) --no-deps -e .
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed requirements-dev.lock
-	@echo "installing what tests and development need into .venv"
+	@echo "installing what tests and development need into .venv" >&2
 	@$(PIP) --require-hashes -r requirements-dev.lock
 	@touch $@
 
-run: .venv/.installed-dev ## Start database, API and worker; Ctrl-C stops them (PORT, DATABASE_URL)
+run: .venv/.installed-dev ## Start database, API and worker; Ctrl-C stops them (PORT, DATA_DIR, DATABASE_URL)
 	@exec $(BIN)/python -m app.dev.run
 
 demo: .venv/.installed-dev ## Play real claims through a running `make run` (PORT, BASE_URL)
 	@$(BIN)/python -m app.dev.demo
+
+token: .venv/.installed-dev ## Print an access token of a running API (EMAIL; PASSWORD, ORG=slug, PORT, BASE_URL)
+	@$(BIN)/python -m app.dev.token
 
 test: .venv/.installed-dev ## Run the tests (TEST_DATABASE_URL, TEST_DATABASE=testcontainers)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
@@ -40,7 +45,7 @@ test-pg: .venv/.installed-dev ## Run the tests on another major version, where i
 			TEST_DATABASE_URL= TEST_DATABASE= POSTGRES_BIN="$$bin" exec $(MAKE) --no-print-directory test;; esac; \
 	done; echo "test-pg: no PostgreSQL '$(PG)' is installed here (PG=15, 16, 17 or 18)" >&2; exit 2
 
-contract: .venv/.installed-dev ## Try the running API against its own contract, at length (CONTRACT_EXAMPLES, CONTRACT_SEED)
+contract: .venv/.installed-dev ## Try an API on a free port against its own contract, at length (CONTRACT_EXAMPLES, CONTRACT_SEED)
 	@CONTRACT_EXAMPLES=$${CONTRACT_EXAMPLES:-50} CONTRACT_PHASES=examples,coverage,fuzzing,stateful \
 		$(BIN)/python -m pytest -s tests/http/test_contract.py
 
@@ -74,10 +79,11 @@ findings: ## Run the scripts of findings/ and fail if a behaviour has changed (N
 	@for script in $(wildcard findings/*$(NAME)*.sh); do \
 		echo "$$script"; bash "$$script" || { echo "$$script: the behaviour has changed" >&2; exit 1; }; done
 
-lint: .venv/.installed-dev ## Check style, types and, on a fresh database, the policies (TEST_DATABASE_URL)
+lint: .venv/.installed-dev ## Check style, types, words and, on a fresh database, the policies (TEST_DATABASE_URL)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m tests.architecture.words
 	@$(BIN)/python -m tests.security.policies.lint
 
 COMPILE = uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate --no-header $(UPGRADE) pyproject.toml

@@ -35,14 +35,14 @@ class Invalid(ApiError):
 
 
 class Unauthorized(ApiError):
-    """Log in first."""
+    """The credentials are missing, wrong or expired. Log in, and send the access token."""
 
     status, code = 401, "UNAUTHORIZED"
     always: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
 
 
 class Forbidden(ApiError):
-    """Your role may not do this."""
+    """Your role may not do this. The API reference names the roles that may."""
 
     status, code = 403, "FORBIDDEN"
 
@@ -54,13 +54,13 @@ class NotFound(ApiError):
 
 
 class MethodNotAllowed(ApiError):
-    """This path does not take this method."""
+    """This path does not accept this method."""
 
     status, code = 405, "METHOD_NOT_ALLOWED"
 
 
 class RequestTimeout(ApiError):
-    """The request came too slowly."""
+    """The request was not received within the time limit."""
 
     status, code = 408, "REQUEST_TIMEOUT"
 
@@ -78,31 +78,31 @@ class PreconditionFailed(ApiError):
 
 
 class PayloadTooLarge(ApiError):
-    """The body is too large."""
+    """The body, or a line of it, is larger than this path accepts."""
 
     status, code = 413, "PAYLOAD_TOO_LARGE"
 
 
 class UnsupportedMediaType(ApiError):
-    """The body is of another type than this path takes."""
+    """The Content-Type must be application/json, or application/x-ndjson for an import."""
 
     status, code = 415, "UNSUPPORTED_MEDIA_TYPE"
 
 
 class IdempotencyMismatch(ApiError):
-    """This idempotency key was used with another content."""
+    """This idempotency key was already used for a different request."""
 
     status, code = 422, "IDEMPOTENCY_MISMATCH"
 
 
 class HeadersTooLarge(ApiError):
-    """The head of the request is too large."""
+    """The head of the request has more than 64 KiB or 100 fields."""
 
     status, code = 431, "HEADERS_TOO_LARGE"
 
 
 class RateLimited(ApiError):
-    """Too many requests; try again later."""
+    """Too many requests. Try again after the seconds in Retry-After."""
 
     status, code = 429, "RATE_LIMITED"
 
@@ -136,9 +136,9 @@ OF_CONSTRAINT = {
     "providers_npi_key": ("npi", "Is taken"),
     "providers_npi_check": ("npi", "Has a wrong check digit"),
     "patients_member_number_key": ("memberNumber", "Is taken"),
-    "patients_date_of_birth_check": ("dateOfBirth", "Is out of range"),
-    "claims_amount_check": ("amount", "Is out of range"),
-    "claims_approved_amount_check": ("approvedAmount", "Is out of range"),
+    "patients_date_of_birth_check": ("dateOfBirth", "Must be between 1875-01-01 and today"),
+    "claims_amount_check": ("amount", "Must be between 0.01 and 1000000"),
+    "claims_approved_amount_check": ("approvedAmount", "Must be between 0 and the claim's amount"),
     "organizations_slug_key": ("slug", "Is taken"),
     "users_email_key": ("email", "Is taken"),
     "users_provider_check": ("providerId", "Is required for the role provider, and allowed for no other"),

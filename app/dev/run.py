@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from app.config import Settings, new_secret, read_settings
 from app.dev import seed
+from app.dev.address import port_file
 from app.dev.postgres import Embedded
 from app.operations import migrate
 from app.server import supervisor
@@ -191,6 +192,7 @@ def main() -> None:
         signal.signal(number, supervisor.interrupt)
     try:
         supervisor.start(settings, folder)
+        port_file(folder).write_text(f"{settings.port}\n")
         _print_address(settings.port)
         while True:
             supervisor.ensure_running()
@@ -199,6 +201,7 @@ def main() -> None:
     except (RuntimeError, OSError, psycopg.Error) as error:
         _refuse("\n".join([str(error).strip(), *getattr(error, "__notes__", [])]), 1)
     finally:
+        port_file(folder).unlink(missing_ok=True)
         supervisor.stop()
 
 

@@ -1,6 +1,6 @@
 """Types shared by request bodies, query strings and responses: money, names, ids, instants."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
 from math import isfinite
 from typing import Annotated, Any
@@ -81,7 +81,12 @@ Number = Annotated[str, Meta(min_length=1, max_length=64, pattern=NO_NUL, exampl
 # White space and control characters are listed, because classes such as \s differ between the languages that read the pattern.
 _MAIL = r"[^@\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f\u3000\ufeff]"
 Email = Annotated[str, regex_string(f"^{_MAIL}+@{_MAIL}+$", min_length=3, max_length=254, examples=["pat@example.org"])]
-Slug = Annotated[str, regex_string("^[a-z0-9-]{2,63}$", examples=["healthfirst"])]
+Slug = Annotated[
+    str,
+    regex_string(
+        "^[a-z0-9-]{2,63}$", description="2 to 63 lower-case letters, digits and hyphens.", examples=["healthfirst"]
+    ),
+]
 Id = Annotated[UUID, PathParameter(name="id")]
 """The `{id}` of a path."""
 Instant = Annotated[datetime, Meta(tz=True)]
@@ -100,10 +105,12 @@ def to_cents(amount: float | None, field: str = "amount") -> int | None:
     return cents
 
 
-def comma_separated(values: Iterable[str]) -> Any:
+def comma_separated(values: Sequence[str]) -> Any:
     """A query parameter that accepts one of the values, or several separated by commas."""
     any_of = "|".join(values)
-    return regex_string(f"^({any_of})(,({any_of}))*$", description="One, or several separated by commas.")
+    return regex_string(
+        f"^({any_of})(,({any_of}))*$", description=f"One or several of {', '.join(values)}, separated by commas."
+    )
 
 
 def encode_name(name: str) -> str:

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from functools import cache, lru_cache
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 from urllib.parse import parse_qsl
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from app.errors import Invalid
 from app.http.schemas import NUL, Instant, QueryParams
@@ -92,7 +92,7 @@ def field_errors(shape: Any, raw: Any, *, strict: bool = True) -> dict[str, list
             try:
                 msgspec.convert(raw[name], field.type, strict=strict)
             except msgspec.ValidationError as error:
-                errors[name] = [friendly_message(str(error).split(" - at")[0], name)]
+                errors[name] = [friendly_message(str(error).split(" - at")[0], name, field.type)]
     return errors
 
 
@@ -102,13 +102,21 @@ def struct_type(type_: Any) -> type[Struct] | None:
     return next((member for member in types if isinstance(member, type) and issubclass(member, Struct)), None)
 
 
-def friendly_message(message: str, name: str) -> str:
-    """Rewords a message of msgspec for clients."""
+def friendly_message(message: str, name: str, type_: Any) -> str:
+    """Rewords a message of msgspec for clients. It names the allowed values, or the format by the description of the field's type."""
     if "matching regex" in message:
-        return f"Is not a well-formed {name}"
+        described = [part.description for part in _parts(type_) if isinstance(part, Meta) and part.description]
+        return f"Is not a well-formed {name}" + "".join(f": {text.rstrip('.')}" for text in described)
     if message.startswith("Invalid enum value"):  # msgspec's message repeats the value that was sent
-        return "Is not one of the allowed values"
+        values = [value for part in _parts(type_) if get_origin(part) is Literal for value in get_args(part)]
+        return f"Must be one of {', '.join(values)}"
     return message.replace("`", "")
+
+
+def _parts(type_: Any) -> list[Any]:
+    """The type, the members of its unions, and the metadata of its annotations, at any depth."""
+    inner = [] if get_origin(type_) is Literal else get_args(type_)
+    return [type_, *(part for member in inner for part in _parts(member))]
 
 
 def decode_json(type_: Any, body: bytes) -> Any:

@@ -54,7 +54,10 @@ class AuditEntry(ResponseBody):
 
 @get("/api/audit-logs", options=RouteOptions(query=AuditFilter, paged=True, audit_read=True))
 async def list_audit_logs(db: Db) -> Envelope[list[AuditEntry]]:
-    """List audit log entries, newest first. Contains the entries that the caller may see. Each request is itself recorded."""
+    """List audit log entries, newest first. Contains the entries that the caller may see. Each request is itself recorded.
+
+    Roles: admin, patient (about self).
+    """
     filters: AuditFilter = db.query
     return await db.page(queries.list_newest, queries.count, parent=queries.record_reading, **filters.params())
 

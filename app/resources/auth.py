@@ -255,7 +255,10 @@ async def refresh(data: JSONBody[Refresh], anonymous: Anonymous) -> Envelope[Tok
 
 @post("/api/auth/logout", status_code=204, options=RouteOptions(idempotency="refused"))
 async def logout(db: Db, data: JSONBody[Logout | None] = None) -> None:
-    """End a session. Its access tokens and refresh tokens are refused from then on."""
+    """End a session. Its access tokens and refresh tokens are refused from then on.
+
+    Roles: all.
+    """
     token = data.refresh_token if data else None
     ((ended,),) = (await db.session.rows(queries.log_out, refresh_hash=secret_hash(token) if token else None))[0]
     if not ended:
@@ -271,7 +274,10 @@ async def change_password(
     data: JSONBody[PasswordChange], db: Db, anonymous: Anonymous, request: Request[Any, Caller, Any]
 ) -> Envelope[TokenPair] | None:
     """Change the caller's password. All other sessions of the caller end, and all refresh tokens of this one become invalid. Returns
-    204, or with ?tokens=true 200 and a new pair of tokens for this session."""
+    204, or with ?tokens=true 200 and a new pair of tokens for this session.
+
+    Roles: all.
+    """
     credentials = await _verified_change(data, db, anonymous)
     secret = new_secret() if db.query.tokens else None
     params = {"refresh_hash": secret_hash(secret) if secret else None, "seconds": REFRESH_LIFETIME_S}
@@ -295,7 +301,10 @@ async def _verified_change(data: PasswordChange, db: Db, anonymous: AnonymousReq
 
 @get("/api/auth/me")
 async def me(db: Db) -> Envelope[Me]:
-    """Get the caller's user. It includes role, organization, providerId and patientId."""
+    """Get the caller's user. It includes role, organization, providerId and patientId.
+
+    Roles: all.
+    """
     return await db.one(queries.me)
 
 

@@ -43,7 +43,10 @@ class DiagnosisCode(ResponseBody):
 
 @get("/api/diagnosis-codes", options=RouteOptions(query=DiagnosisCodeFilter, paged=True))
 async def list_diagnosis_codes(db: Db) -> Envelope[list[DiagnosisCode]]:
-    """List diagnosis codes, sorted by code. `search` selects codes that begin with it or whose description contains all its words."""
+    """List diagnosis codes, sorted by code. `search` selects codes that begin with it or whose description contains all its words.
+
+    Roles: all.
+    """
     filters: DiagnosisCodeFilter = db.query
     return await db.page(queries.list, queries.count, search=filters.search)
 

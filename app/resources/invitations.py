@@ -64,20 +64,29 @@ class InvitationWithToken(Invitation):
 
 @post("/api/invitations", options=RouteOptions(idempotency="refused"))
 async def invite(data: JSONBody[NewInvitation], db: Db) -> Response[Envelope[InvitationWithToken]]:
-    """Create an invitation. It expires after seven days. Only this response contains its token."""
+    """Create an invitation. It expires after seven days. Only this response contains its token.
+
+    Roles: admin.
+    """
     secret = new_secret()
     return await db.created(queries.create, **data.sent_fields(), secret=secret, token_hash=secret_hash(secret))
 
 
 @get("/api/invitations", options=RouteOptions(paged=True))
 async def list_invitations(db: Db) -> Envelope[list[Invitation]]:
-    """List the organization's invitations, newest first."""
+    """List the organization's invitations, newest first.
+
+    Roles: admin.
+    """
     return await db.page(queries.list_newest, queries.count)
 
 
 @delete("/api/invitations/{id:str}")
 async def withdraw_invitation(invitation_id: Id, db: Db) -> None:
-    """Withdraw an invitation. Its token becomes invalid. Returns 404 if the invitation was already accepted."""
+    """Withdraw an invitation. Its token becomes invalid. Returns 404 if the invitation was already accepted.
+
+    Roles: admin.
+    """
     return await db.no_content(queries.withdraw, invitation_id=invitation_id)
 
 

@@ -41,14 +41,20 @@ class Job(ResponseBody):
 
 @get("/api/jobs", options=RouteOptions(query=JobFilter, paged=True))
 async def list_jobs(db: Db) -> Envelope[list[Job]]:
-    """List the organization's jobs, newest first."""
+    """List the organization's jobs, newest first.
+
+    Roles: admin.
+    """
     filters: JobFilter = db.query
     return await db.page(queries.list_newest, queries.count, status=filters.status, job_type=filters.job_type)
 
 
 @post("/api/jobs/{id:str}/retry", status_code=202)
 async def retry_job(job_id: Id, db: Db) -> Envelope[Job]:
-    """Retry a failed job. It runs again, with up to three attempts. Returns 409 if the job has not failed."""
+    """Retry a failed job. It runs again, with up to three attempts. Returns 409 if the job has not failed.
+
+    Roles: admin.
+    """
     return await db.accepted(queries.retry, job_id=job_id)
 
 

@@ -78,13 +78,19 @@ class Organization(ResponseBody):
 
 @get("/api/organization")
 async def get_organization(db: Db) -> Envelope[Organization]:
-    """Get the caller's organization."""
+    """Get the caller's organization.
+
+    Roles: admin, claims_processor, provider (name only), patient (name only).
+    """
     return await db.one(queries.get)
 
 
 @patch("/api/organization")
 async def change_organization(data: JSONBody[OrganizationChange], db: Db) -> Envelope[Organization]:
-    """Change the caller's organization. Name, slug and settings that are not sent stay unchanged."""
+    """Change the caller's organization. Name, slug and settings that are not sent stay unchanged.
+
+    Roles: admin.
+    """
     params = data.update_params()
     settings = params.pop("settings") or SettingsChange()
     return await db.one(queries.change, **params, **settings.columns())

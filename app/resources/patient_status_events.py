@@ -58,6 +58,8 @@ async def create_event(data: JSONBody[NewEvent], db: Db) -> Response[Envelope[Ev
     """Create a patient event and enqueue its job. Returns 202 with the event.
 
     If the idempotencyKey is already known, returns 200 with the first event.
+
+    Roles: admin, provider (in care).
     """
 
     def build(results: list[Rows]) -> PreparedResponse:
@@ -72,7 +74,10 @@ async def create_event(data: JSONBody[NewEvent], db: Db) -> Response[Envelope[Ev
 
 @get("/api/patient-status/history/{patientId:str}", options=RouteOptions(paged=True))
 async def list_events(patient_id: PatientId, db: Db) -> Envelope[list[Event]]:
-    """List a patient's events, newest first. Returns 404 if the patient does not exist or the caller may not see it."""
+    """List a patient's events, newest first. Returns 404 if the patient does not exist or the caller may not see it.
+
+    Roles: admin, claims_processor (of assigned claims), provider (in care), patient.
+    """
     return await db.page(queries.list_newest, queries.count, parent=queries.patient_exists, patient_id=patient_id)
 
 

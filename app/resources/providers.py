@@ -16,7 +16,7 @@ from app.http.schemas import Email, Id, Instant, Name, RequestBody, ResponseBody
 queries = statements.load("providers")
 
 Npi = Annotated[
-    str, regex_string("^[0-9]{10}$", description="The last digit is a check digit.", examples=["1234567893"])
+    str, regex_string("^[0-9]{10}$", description="Ten digits. The last one is a check digit.", examples=["1234567893"])
 ]
 
 
@@ -51,25 +51,37 @@ class Provider(ResponseBody):
 
 @post("/api/providers")
 async def create_provider(data: JSONBody[NewProvider], db: Db) -> Response[Envelope[Provider]]:
-    """Create a provider. Its NPI is unique in the organization."""
+    """Create a provider. Its NPI is unique in the organization.
+
+    Roles: admin.
+    """
     return await db.created(queries.create, **data.insert_params())
 
 
 @get("/api/providers", options=RouteOptions(paged=True))
 async def list_providers(db: Db) -> Envelope[list[Provider]]:
-    """List providers, newest first. Contains the providers that the caller may see."""
+    """List providers, newest first. Contains the providers that the caller may see.
+
+    Roles: admin, claims_processor, provider, patient (of own claims and care).
+    """
     return await db.page(queries.list_newest, queries.count)
 
 
 @get("/api/providers/{id:str}")
 async def get_provider(provider_id: Id, db: Db) -> Envelope[Provider]:
-    """Get a provider. Returns 404 if it does not exist or the caller may not see it."""
+    """Get a provider. Returns 404 if it does not exist or the caller may not see it.
+
+    Roles: admin, claims_processor, provider, patient (of own claims and care).
+    """
     return await db.one(queries.get, provider_id=provider_id)
 
 
 @patch("/api/providers/{id:str}")
 async def change_provider(provider_id: Id, data: JSONBody[ProviderChange], db: Db) -> Envelope[Provider]:
-    """Change a provider. A user with the role provider may change only its own provider."""
+    """Change a provider. A user with the role provider may change only its own provider.
+
+    Roles: admin, provider.
+    """
     return await db.updated(queries.get, queries.change, provider_id=provider_id, **data.update_params())
 
 

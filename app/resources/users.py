@@ -55,19 +55,28 @@ class Reassigned(ResponseBody):
 
 @get("/api/users", options=RouteOptions(paged=True))
 async def list_users(db: Db) -> Envelope[list[User]]:
-    """List the organization's users, newest first."""
+    """List the organization's users, newest first.
+
+    Roles: admin.
+    """
     return await db.page(queries.list_newest, queries.count)
 
 
 @patch("/api/users/{id:str}")
 async def change_user(user_id: Id, data: JSONBody[UserChange], db: Db) -> Envelope[User]:
-    """Change a user's role, or deactivate or reactivate the user. The last active admin can be neither demoted nor deactivated."""
+    """Change a user's role, or deactivate or reactivate the user. The last active admin can be neither demoted nor deactivated.
+
+    Roles: admin.
+    """
     return await db.updated(queries.exists, queries.change, user_id=user_id, **data.update_params())
 
 
 @post("/api/users/{id:str}/reassign-claims", status_code=200)
 async def reassign_claims(user_id: Id, data: JSONBody[Reassignment], db: Db) -> Envelope[Reassigned]:
-    """Reassign a user's claims to a claims processor, or unassign them. Voided and reversed claims are left unchanged."""
+    """Reassign a user's claims to a claims processor, or unassign them. Voided and reversed claims are left unchanged.
+
+    Roles: admin.
+    """
     return await db.one(queries.reassign, user_id=user_id, to_user_id=data.to_user_id)
 
 

@@ -109,7 +109,7 @@ create or replace function app.check_transition(move app.claim_transitions, old_
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
     if move.needs_reason and new_row.status_reason is null then
-        perform raise_invalid('{"reason": ["Is required for this move"]}');
+        perform raise_invalid('{"reason": ["Is required for this change of status"]}');
     elsif move.needs_denial_reason and new_row.denial_reason is null then
         perform raise_invalid('{"denialReason": ["Is required for a rejection"]}');
     end if;

@@ -44,8 +44,10 @@ def test_handlers_are_short():
     for resource in RESOURCES:
         for node in ast.walk(ast.parse(module(resource).read_text())):
             if isinstance(node, ast.AsyncFunctionDef) and node.decorator_list:
-                lines = node.end_lineno - node.lineno + 1
-                assert 2 <= lines <= 15, (resource, node.name, lines)
+                text = node.body[0]  # the docstring describes the operation to clients, so its length is free
+                lines = node.end_lineno - node.lineno + 1 - (text.end_lineno - text.lineno + 1)
+                assert ast.get_docstring(node), (resource, node.name)
+                assert 2 <= lines <= 14, (resource, node.name, lines)
 
 
 def test_every_migration_can_be_rolled_back():

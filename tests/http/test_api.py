@@ -40,7 +40,13 @@ async def test_login_gives_a_token_that_works(client):
 async def test_a_wrong_login_has_one_answer(client, email, password):
     assert (await login(client, email="ana@north.test", password=PASSWORD)).status_code == 200  # control
     answer = await login(client, email=email, password=password)
-    assert (answer.status_code, answer.json()["error"]) == (401, {"code": "UNAUTHORIZED", "message": "Log in first."})
+    assert (answer.status_code, answer.json()["error"]) == (
+        401,
+        {
+            "code": "UNAUTHORIZED",
+            "message": "The credentials are missing, wrong or expired. Log in, and send the access token.",
+        },
+    )
 
 
 async def test_the_slug_chooses_among_organizations(client, as_root):
@@ -267,3 +273,24 @@ async def test_readiness_names_a_schema_that_was_changed_by_hand(client, as_root
     answer = await client.get("/health/ready")
     assert (answer.status_code, answer.json()["schema"] == "ok") == (503, False)
     assert (await client.get("/health")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("sort=x", "Must be one of createdAt, -createdAt, serviceDate, -serviceDate, amount, -amount"),
+        ("status=x", "Is not a well-formed status: One or several of draft, submitted, under_review, "),
+        ("assignedTo=x", "Is not a well-formed assignedTo: me, none (unassigned), or a user's id"),
+        ("diagnosisCode=x", "Is not a well-formed diagnosisCode: An ICD-10-CM code, with or without the dot"),
+    ],
+)
+async def test_the_error_of_a_field_names_what_is_allowed(as_user, query, problem):
+    answer = await as_user("alma").get(f"/api/claims?{query}")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["details"]["fields"][query.partition("=")[0]][0].startswith(problem)
+
+
+async def test_the_error_of_a_field_in_a_body_names_the_allowed_values(as_user):
+    answer = await as_user("alma").post("/api/invitations", {"email": "x@north.test", "role": "x"})
+    problem = "Must be one of admin, claims_processor, provider, patient"
+    assert (answer.status_code, answer.json()["error"]["details"]["fields"]) == (400, {"role": [problem]})

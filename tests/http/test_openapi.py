@@ -10,9 +10,13 @@ import pytest
 from app.errors import BY_STATUS
 from app.http.openapi.document import ERRORS, document
 from app.main import create_app
+from app.vocabulary import ROLES
+from tests.http.test_access import MATRIX
 from tests.support.databases import settings_for
 
 ROOT = Path(__file__).parents[2]
+WHOLE = {"organization", "all", "self", "yes"}
+"""Cells of the access matrix that need no explanation in parentheses."""
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +47,12 @@ def inlined(described, part):
 def test_the_committed_document_is_up_to_date(described):
     committed = json.loads((ROOT / "openapi.json").read_text())
     assert committed == json.loads(json.dumps(described)), "run make openapi"
+
+
+def test_the_version_is_that_of_the_package_and_the_changelog(described):
+    newest = re.search(r"^## \[(\d.*?)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert described["info"]["version"] == newest
+    assert f'\nversion = "{newest}"\n' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_every_example_fits_its_schema(described):
@@ -83,6 +93,31 @@ def test_every_operation_documents_its_errors(described):
 
 def _is_open(name):
     return name in {f"post /api/auth/{one}" for one in ("register", "login", "refresh")}
+
+
+def roles_of(row):
+    """The roles of a row of the access matrix, as an operation describes them; None if no login is needed."""
+    cells = {role: row[role] for role in ROLES if row[role] not in ("no", "-")}
+    if not cells or row["anonymous"] == "yes":
+        return None
+    if len(cells) == len(ROLES) and {*cells.values()} <= WHOLE:
+        return "Roles: all."
+    named = [role if cell in WHOLE else f"{role} ({cell})" for role, cell in cells.items()]
+    return f"Roles: {', '.join(named)}."
+
+
+@pytest.mark.parametrize("row", MATRIX, ids=lambda row: row["operation"])
+def test_an_operation_names_the_roles_of_the_access_matrix(described, row):
+    described_roles = described["paths"][row["path"]][row["method"].lower()]["description"].splitlines()[-1]
+    assert (described_roles if described_roles.startswith("Roles: ") else None) == roles_of(row)
+
+
+def test_descriptions_have_no_indentation(described):
+    # A line with four blanks at its beginning would be shown as code.
+    texts = [one["description"] for one in described["components"]["schemas"].values() if "description" in one]
+    texts += [operation["description"] for _, operation in operations(described)]
+    assert [text for text in texts if re.search(r"^ ", text, re.MULTILINE)] == []
+    assert any("\n" in text for text in texts)
 
 
 def test_bodies_document_their_limits(described):

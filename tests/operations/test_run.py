@@ -16,6 +16,7 @@ import psutil
 import psycopg
 import pytest
 
+from app.dev.address import port_file
 from app.dev.postgres import SYSTEM_USER, Embedded
 from tests.operations.test_process_failures import free_port
 
@@ -202,6 +203,7 @@ def test_a_dead_worker_is_replaced_and_sigterm_ends_everything(run, folder):
     assert httpx.post(f"{address}/api/auth/login", json=account).status_code == 200, output.read_text()
     assert httpx.get(f"{address}/docs").status_code == 200
 
+    assert port_file(folder / "data").read_text() == address.rpartition(":")[2] + "\n"
     secrets = folder / "data" / "secrets.env"
     assert secrets.stat().st_mode & 0o777 == 0o600
     assert not any(line.split("=", 1)[1] in output.read_text() for line in secrets.read_text().splitlines())
@@ -216,6 +218,7 @@ def test_a_dead_worker_is_replaced_and_sigterm_ends_everything(run, folder):
     assert process.wait(30) == 0
     assert all(map(is_gone, started))
     assert not Embedded(folder / "data" / "postgres").socket.exists()
+    assert not port_file(folder / "data").exists()
     with pytest.raises(httpx.ConnectError):
         httpx.get(address)
 

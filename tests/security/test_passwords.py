@@ -170,7 +170,10 @@ async def test_an_unknown_email_looks_like_a_wrong_password(client, as_root, cas
                     )
                 )
     assert len(seen) == 1
-    assert seen.pop()[:2] == (401, "{'code': 'UNAUTHORIZED', 'message': 'Log in first.'}")
+    assert seen.pop()[:2] == (
+        401,
+        "{'code': 'UNAUTHORIZED', 'message': 'The credentials are missing, wrong or expired. Log in, and send the access token.'}",
+    )
     # Of the quicker half, because other load of the machine slows some. One hash more or less would slow all of them.
     quicker = {exists: median(sorted(times)[: len(times) // 2]) for exists, times in took.items()}
     ratio = quicker[True] / quicker[False]

@@ -20,7 +20,10 @@ from tests.support.cast import KEYS, PASSWORD, caller
 
 KEY = KEYS["test"]
 HEADER = {"alg": "HS256", "kid": "test", "typ": "at+jwt"}
-REFUSED = {"code": "UNAUTHORIZED", "message": "Log in first."}
+REFUSED = {
+    "code": "UNAUTHORIZED",
+    "message": "The credentials are missing, wrong or expired. Log in, and send the access token.",
+}
 
 
 def b64(raw: bytes) -> str:

@@ -3,7 +3,6 @@
 A second run changes nothing: providers are identified by NPI, patients by member number, claims by number, events by key.
 """
 
-import os
 import statistics
 import sys
 import time
@@ -11,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from app.dev.address import base_url
 from app.dev.demo.files import SampleClaim, read
 from app.dev.seed import PASSWORD
 from app.vocabulary import CLAIM_STATUSES
@@ -26,8 +26,8 @@ class Failed(Exception):
 class Tenant:
     """A client of the API, logged in as one account."""
 
-    def __init__(self, base_url: str, email: str) -> None:
-        self.http = httpx.Client(base_url=base_url, timeout=10)
+    def __init__(self, url: str, email: str) -> None:
+        self.http = httpx.Client(base_url=url, timeout=10)
         login = self.http.post("/api/auth/login", json={"email": email, "password": PASSWORD})
         if login.status_code != 200:
             raise Failed(f"{email} can't log in: {login.status_code}")
@@ -172,10 +172,10 @@ def _check_other(other: Tenant, before: dict[str, int], ours: Tenant) -> None:
         raise Failed(f"unexpected statuses of one claim for both tenants: {statuses}")
 
 
-def run(base_url: str) -> None:
+def run(url: str) -> None:
     """Runs the demo. Raises Failed if a response is not as expected."""
     claims = read()
-    ours, other = Tenant(base_url, "admin@healthfirst.com"), Tenant(base_url, "admin@securecare.com")
+    ours, other = Tenant(url, "admin@healthfirst.com"), Tenant(url, "admin@securecare.com")
     demo, others_before = Demo(ours, claims), other.counts()
     demo.create_records()
     print(
@@ -198,11 +198,11 @@ def run(base_url: str) -> None:
 
 def main() -> int:
     """Runs the demo; returns the exit status: 0 only if every check succeeded."""
-    base_url = os.environ.get("BASE_URL") or f"http://127.0.0.1:{os.environ.get('PORT') or 8000}"
+    url = base_url()
     try:
-        run(base_url)
+        run(url)
     except httpx.ConnectError:
-        print(f"no server responds at {base_url}; start it with make run", file=sys.stderr)
+        print(f"no server responds at {url}: start one with make run, or set PORT or BASE_URL", file=sys.stderr)
         return 1
     except Failed as failed:
         print(f"demo: {failed}", file=sys.stderr)

@@ -46,6 +46,9 @@ def document(app: Litestar) -> Json:
     of = dict(zip(unique, schemas, strict=True))
     for shape in unique:
         components.get(getattr(shape, "__name__", ""), {}).update(getattr(shape, "json_schema", {}))
+    for component in components.values():
+        if "description" in component:  # its lines have the indentation of the docstring
+            component["description"] = inspect.cleandoc(component["description"])
     paths: Json = {}
     for path, method, handler in operations:
         paths.setdefault(path, {})[method] = _Operation(path, method, handler, of, components).build()
@@ -53,7 +56,7 @@ def document(app: Litestar) -> Json:
         "openapi": "3.1.0",
         "info": {
             "title": "Claims",
-            "version": "0.1.0",
+            "version": "0.5.0",
             "description": ABOUT,
             "license": {"name": "MIT", "identifier": "MIT"},
         },

@@ -22,6 +22,9 @@ Start with `POST /api/auth/login`, and send the access token as `Authorization: 
 Every response is an envelope: `{"success": true, "data": ..., "meta": {...}}` or `{"success": false, "error": {"code", "message",
 "details"}, "meta": {...}}`. Programs should evaluate `error.code`. `error.details.fields` names each invalid field.
 
+The last line of an operation names the roles that may request it, and in parentheses the records that a role reaches. Another role
+gets 403, or 404 if it may not see the record.
+
 A record that the caller may not see returns 404, as if it did not exist. `organizationId` is accepted and ignored in bodies and
 queries, because the access token determines the organization.
 

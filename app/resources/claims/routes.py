@@ -27,13 +27,19 @@ queries = statements.load("claims")
 
 @post("/api/claims", options=RouteOptions(etag=True))
 async def create_claim(data: JSONBody[NewClaim], db: Db) -> Response[Envelope[Claim]]:
-    """Create a claim. It is submitted at once, unless it is a draft."""
+    """Create a claim. It is submitted at once, unless draft is true.
+
+    Roles: admin, provider (own).
+    """
     return await db.created(queries.create, **data.insert_params())
 
 
 @get("/api/claims", options=RouteOptions(query=ClaimFilter, paged=True))
 async def list_claims(db: Db) -> Envelope[list[Claim]]:
-    """List claims, newest first unless `sort` is sent. Contains the claims that the caller may see."""
+    """List claims, newest first unless `sort` is sent. Contains the claims that the caller may see.
+
+    Roles: admin, claims_processor (assigned), provider (own), patient (own).
+    """
     filters: ClaimFilter = db.query
     return await db.page(filters.order(queries.list), queries.count, **filters.params())
 
@@ -43,15 +49,21 @@ async def get_claim(claim_id: Id, db: Db) -> Envelope[ClaimWithHistory]:
     """Get a claim with its status history. The access is recorded in the audit log.
 
     Returns 404 if the claim does not exist or the caller may not see it. The response is the same in both cases.
+
+    Roles: admin, claims_processor (assigned), provider (own), patient (own).
     """
     return await db.one(queries.get, claim_id=claim_id)
 
 
 @patch("/api/claims/{id:str}", options=RouteOptions(conditional=True, etag=True))
 async def change_claim(claim_id: Id, data: JSONBody[ClaimChange], db: Db) -> Envelope[Claim]:
-    """Change a claim's status or notes. The transition table defines the allowed status changes.
+    """Change a claim's status or notes. Notes can change until the claim is decided.
 
-    Notes can change until the claim is decided.
+    An admin may make every change of status. A claims processor reviews and decides assigned claims. A provider submits, voids and
+    appeals its own claims, and returns them from pending_info to under_review. Returns 403 if only other roles may make the change, and
+    409 if the status can't follow the current one; details.allowed then lists the statuses that the caller may choose.
+
+    Roles: admin, claims_processor (assigned), provider (own).
     """
     params = data.update_params()
     params["approved_cents"] = to_cents(params["approved_amount"], "approvedAmount")
@@ -65,13 +77,19 @@ async def change_claim(claim_id: Id, data: JSONBody[ClaimChange], db: Db) -> Env
 
 @post("/api/claims/bulk-status-update", status_code=200, options=RouteOptions(source="bulk", heavy=True))
 async def move_claims(data: JSONBody[BulkMove], db: Db) -> Envelope[BulkResult]:
-    """Change the status of up to 1,000 claims. A claim that can't be changed does not affect the others."""
+    """Change the status of up to 1,000 claims. A claim that can't be changed is listed in failed and does not affect the others.
+
+    Roles: admin, claims_processor (assigned).
+    """
     return await db.one(queries.update_status_bulk, **data.sent_fields())
 
 
 @get("/api/claims/stats", options=RouteOptions(query=StatsFilter, heavy=True))
 async def get_stats(db: Db) -> Envelope[Stats]:
-    """Get statistics of claims. Counts and sums include the claims that the caller may see."""
+    """Get statistics of claims. Counts and sums include the claims that the caller may see.
+
+    Roles: admin, claims_processor (assigned), provider (own), patient (own).
+    """
     query: StatsFilter = db.query
     days = {"service_date_from": query.service_date_from, "service_date_to": query.service_date_to}
     return await db.one(queries.stats, **days)
@@ -79,7 +97,10 @@ async def get_stats(db: Db) -> Envelope[Stats]:
 
 @put("/api/claims/{id:str}/assignment", options=RouteOptions(conditional=True, etag=True))
 async def assign_claim(claim_id: Id, data: JSONBody[Assignment], db: Db) -> Envelope[Claim]:
-    """Assign a claim to a claims processor of the organization, or unassign it."""
+    """Assign a claim to a claims processor of the organization, or unassign it. The processor must be active, else 409.
+
+    Roles: admin.
+    """
     return await db.updated(queries.exists, queries.assign, claim_id=claim_id, user_id=data.user_id)
 
 
@@ -88,6 +109,8 @@ async def take_next_claim(db: Db) -> Envelope[Claim] | None:
     """Assign the oldest open unassigned claim to the caller. Returns 204 if there is none.
 
     Concurrent callers get different claims. An appeal against the caller's own decision is not assigned to the caller.
+
+    Roles: claims_processor (unassigned).
     """
     return await db.one_or_no_content(queries.assign_next)
 

@@ -28,7 +28,14 @@ from app.vocabulary import CLAIM_STATUSES, ActingRole, ClaimStatus
 
 WORKER = "^(me|none|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$"
 SORTS = {"createdAt": "created_at", "serviceDate": "service_date", "amount": "amount_cents"}
-DiagnosisCode = Annotated[str, regex_string(r"^[A-Za-z][0-9][0-9A-Za-z]\.?[0-9A-Za-z]{0,4}$", examples=["E11.9"])]
+DiagnosisCode = Annotated[
+    str,
+    regex_string(
+        r"^[A-Za-z][0-9][0-9A-Za-z]\.?[0-9A-Za-z]{0,4}$",
+        description="An ICD-10-CM code, with or without the dot.",
+        examples=["E11.9"],
+    ),
+]
 DenialCode = Annotated[str, Meta(min_length=1, max_length=20, pattern=NO_NUL, examples=["CO-50"])]
 
 
@@ -55,7 +62,11 @@ class NewClaim(RequestBody):
 
 
 class ClaimChange(RequestBody):
-    """A change of the status, the notes or both. The other fields belong to the change of status."""
+    """A change of the status, the notes or both. The other fields belong to the change of status.
+
+    rejected requires a denialReason. pending_info, appealed and reversed require a reason, as do moving back from approved to
+    under_review and voiding an approved claim. approvedAmount belongs to approved; without it the whole amount is approved.
+    """
 
     json_schema: ClassVar[dict[str, Any]] = {
         "examples": [{"status": "rejected", "denialReason": "Not covered by the plan", "denialCode": "CO-50"}],
@@ -98,7 +109,9 @@ class ClaimFilter(QueryParams, frozen=True):
     status: Annotated[str, comma_separated(CLAIM_STATUSES)] | None = None
     patient_id: UUID | None = None
     provider_id: UUID | None = None
-    assigned_to: Annotated[str, regex_string(WORKER, description="me, none, or a user's id.")] | None = None
+    assigned_to: Annotated[str, regex_string(WORKER, description="me, none (unassigned), or a user's id.")] | None = (
+        None
+    )
     service_date_from: date | None = None
     service_date_to: date | None = None
     amount_min: MoneyOrZero | None = None

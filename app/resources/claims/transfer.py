@@ -36,6 +36,8 @@ async def import_claims(request: Request[Any, Any, Any], db: Db) -> Stream:
     """Import claims from NDJSON. The body contains one claim a line, up to 100,000 lines.
 
     The response contains one result a line, in the same order. Sent again with the same Idempotency-Key, it creates no duplicates.
+
+    Roles: admin, provider (own).
     """
     lines = await ndjson.receive(request.stream(), request.scope["state"]["spool"])
     return await ndjson.stream(_import(lines, db), ndjson.MEDIA_TYPES[0])
@@ -63,7 +65,10 @@ async def _import(lines: ndjson.Lines, db: Responder) -> AsyncIterator[bytes]:
     ),
 )
 async def export_claims(request: Request[Any, Any, Any], db: Db) -> Stream:
-    """Export claims as NDJSON or CSV. Accept selects the format; the filters are those of the list."""
+    """Export claims as NDJSON or CSV. Accept selects the format; the filters are those of the list.
+
+    Roles: admin, claims_processor (assigned), provider (own), patient (own).
+    """
     pages = _export(db)
     if csv.is_preferred(request.headers.get("Accept", "")):
         columns = [field.encode_name for field in msgspec.structs.fields(Claim)]
