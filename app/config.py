@@ -18,7 +18,7 @@ EXAMPLE_SECRET = "change-me-change-me-change-me-change-me"  # noqa: S105
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of one process. app/operations/README.md lists the variables; they have the fields' names in upper case."""
+    """The settings of one process. app/operations/README.md lists the variables, named as the fields in upper case."""
 
     environment: Literal["development", "test", "production"] = "development"
     database_url: str | None = None
