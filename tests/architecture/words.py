@@ -28,7 +28,7 @@ PLACES = {
     "migrations": ["migrations/*"],
     "tests": ["tests/**/*", "conftest.py", "pgrls.toml"],
     "documents": ["*.md", "sql/*.md", "findings/*", "Makefile", ".ci/*"],
-    "settings": ["pyproject.toml", "compose.yaml"],
+    "settings": ["pyproject.toml", "compose.yaml", ".env.example"],
     "API": ["openapi.json"],
 }
 """The texts of the repository. Those of app and tests include app/operations/README.md and tests/load/README.md."""
@@ -43,7 +43,7 @@ OLD_NAMES = {
     "app/http/openapi/text.py": {"Tally"},  # the published name of a schema
 }
 """Parts of old names: those of version 0033, for upgrades, and a name that clients know."""
-SUFFIXES = {".py", ".sql", ".md", ".csv", ".toml", ".yaml", ".sh", ".json", ""}
+SUFFIXES = {".py", ".sql", ".md", ".csv", ".toml", ".yaml", ".sh", ".json", ".example", ".service", ".conf", ""}
 API_TEXT = re.compile(r'\s*"(?:description|summary|title)": (".*"),?$')
 """A line of openapi.json with a text."""
 
