@@ -69,23 +69,31 @@ return lower(btrim(visit_number));
 -- Whether two events are copies: reports of the same occurrence with different idempotency keys. A treatment also has the same provider,
 -- because its effect is on that provider's claims.
 create or replace function app.is_same_event(one app.patient_status_events, other app.patient_status_events) returns boolean
-language sql immutable set search_path = app, pg_catalog, pg_temp
+language sql immutable
 return one.patient_id = other.patient_id and one.event_type = other.event_type and one.occurred_at = other.occurred_at
     and visit_key(one.visit_number) is not distinct from visit_key(other.visit_number)
     and (one.event_type <> 'treatment_initiated' or one.provider_id is not distinct from other.provider_id);
+
+-- Whether one event is after another one of its type. Of two at the same time, the one with the greater visit number is the later.
+create or replace function app.is_after(one app.patient_status_events, other app.patient_status_events) returns boolean
+language sql immutable
+return one.occurred_at > other.occurred_at
+    or one.occurred_at = other.occurred_at and coalesce(visit_key(one.visit_number), '') > coalesce(visit_key(other.visit_number), '');
 
 -- The ids of an event and of its copies. A claim's status_event_id names the copy that was applied.
 create or replace function app.copies(e app.patient_status_events) returns uuid[]
 language sql stable set search_path = app, pg_catalog, pg_temp as $$
     select array_agg(c.event_id) from patient_status_events c
-    where c.patient_id = e.patient_id and c.occurred_at = e.occurred_at and is_same_event(c, e)
+    where c.patient_id = e.patient_id and c.event_type = e.event_type and c.occurred_at = e.occurred_at and is_same_event(c, e)
 $$;
 
 -- Whether a copy of the event was applied before.
 create or replace function app.was_applied(e app.patient_status_events) returns boolean
 language sql stable set search_path = app, pg_catalog, pg_temp as $$
-    select exists (select from job_processing_logs j
-                   where j.event_id = any (copies(e)) and j.event_id <> e.event_id and j.status = 'completed')
+    select exists (
+        select from patient_status_events c join job_processing_logs j on j.event_id = c.event_id and j.status = 'completed'
+        where c.patient_id = e.patient_id and c.event_type = e.event_type and c.occurred_at = e.occurred_at
+          and c.event_id <> e.event_id and is_same_event(c, e))
 $$;
 
 -- How many claims one transaction changes. Changing one takes up to a millisecond, and a statement of the worker three seconds at most.
@@ -137,13 +145,14 @@ begin
         when 'patient_discharge' then process_discharge(e, claim_ids, first_day, last_day)
         when 'admission_cancelled' then revert_event(e, reverted, claim_ids, 'under_review', 'submitted', 'the admission was cancelled')
         when 'discharge_cancelled' then revert_event(e, reverted, claim_ids, 'approved', 'under_review', 'the discharge was cancelled')
-        else process_admission(e, claim_ids) end;
+        else process_admission(e, claim_ids, reverted <> '{}') end;
 end
 $$;
 
 -- Admission, or treatment initiated: sets submitted claims to under_review. For a treatment, only those of the event's provider, if it has
--- one. Discharges of the same visit that were applied before this event are applied again, because only now is the visit's first day known.
-create or replace function app.process_admission(e app.patient_status_events, claim_ids uuid[]) returns jsonb
+-- one. begins_visits: whether discharges were applied before this event that begins their visit. They are applied again, because only now is
+-- the visit's first day known.
+create or replace function app.process_admission(e app.patient_status_events, claim_ids uuid[], begins_visits boolean) returns jsonb
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
     submitted uuid[] := array(
@@ -158,6 +167,9 @@ begin
         return skipped_claims(submitted, 'the admission was cancelled');
     end if;
     effect := move_claims_for_event(submitted, 'under_review', e.event_id);
+    if not begins_visits then
+        return effect;
+    end if;
     for discharge in select d.* from discharges_of_visit(e) d loop
         effect := combine_effects(effect, move_claims_for_event(array(
             select c.claim_id from claims c
@@ -207,41 +219,61 @@ begin
 end
 $$;
 
--- Events that begin the visit of a discharge, the likeliest first. Cancelled ones are ignored. With a visit number:
+-- The event that begins the visit of a discharge; null if none does. Cancelled admissions are ignored. With a visit number:
 -- 1. the last admission with the same number before the discharge, or else the first one within a day after it, because two systems may
 --    have different clocks;
--- 2. the first other event with the same number.
+-- 2. the first treatment with the same number.
 -- If that finds none, or without a number: the last admission before the discharge that no other discharge has ended. Numbers that
 -- differ are those of different visits.
-create or replace function app.visit_starts(discharge app.patient_status_events)
-returns table (event_id uuid, occurred_at timestamptz, rank integer)
-language sql stable set search_path = app, pg_catalog, pg_temp as $$
-    (select a.event_id, a.occurred_at, 1 from patient_status_events a
-     where a.patient_id = discharge.patient_id and a.event_type = 'admission'
-       and a.occurred_at <= discharge.occurred_at + interval '1 day'
-       and visit_key(a.visit_number) = visit_key(discharge.visit_number) and not is_cancelled(a, 'admission_cancelled')
-     order by a.occurred_at > discharge.occurred_at, abs(extract(epoch from a.occurred_at - discharge.occurred_at))
-     limit 1)
-    union all
-    (select t.event_id, t.occurred_at, 2 from patient_status_events t
-     where t.patient_id = discharge.patient_id and t.event_type = 'treatment_initiated'
-       and t.occurred_at <= discharge.occurred_at + interval '1 day'
-       and visit_key(t.visit_number) = visit_key(discharge.visit_number)
-     order by t.occurred_at
-     limit 1)
-    union all
-    (select a.event_id, a.occurred_at, 3 from patient_status_events a
-     where a.patient_id = discharge.patient_id and a.event_type = 'admission' and a.occurred_at <= discharge.occurred_at
-       and (a.visit_number is null or discharge.visit_number is null) and not is_cancelled(a, 'admission_cancelled')
-       and not exists (
-           select from patient_status_events d
-           where d.patient_id = a.patient_id and d.event_type = 'discharge' and not is_same_event(d, discharge)
-             and d.occurred_at between a.occurred_at and discharge.occurred_at
-             and (d.visit_number is null or a.visit_number is null or visit_key(d.visit_number) = visit_key(a.visit_number))
-             and not is_cancelled(d, 'discharge_cancelled'))
-     order by a.occurred_at desc
-     limit 1)
-    order by 3
+create or replace function app.visit_start(discharge app.patient_status_events, out event_id uuid, out occurred_at timestamptz)
+language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
+declare
+    admission patient_status_events;
+    ended_by uuid;
+    ended_number text;
+begin
+    if discharge.visit_number is not null then
+        select a.event_id, a.occurred_at into event_id, occurred_at from patient_status_events a
+        where a.patient_id = discharge.patient_id and a.event_type = 'admission'
+          and a.occurred_at <= discharge.occurred_at + interval '1 day'
+          and visit_key(a.visit_number) = visit_key(discharge.visit_number) and not is_cancelled(a, 'admission_cancelled')
+        order by a.occurred_at > discharge.occurred_at, abs(extract(epoch from a.occurred_at - discharge.occurred_at))
+        limit 1;
+        if not found then
+            select t.event_id, t.occurred_at into event_id, occurred_at from patient_status_events t
+            where t.patient_id = discharge.patient_id and t.event_type = 'treatment_initiated'
+              and t.occurred_at <= discharge.occurred_at + interval '1 day'
+              and visit_key(t.visit_number) = visit_key(discharge.visit_number)
+            order by t.occurred_at
+            limit 1;
+        end if;
+    end if;
+    if event_id is null then
+        -- The latest first, one by one: each of the two checks reads other events.
+        for admission in
+            select a.* from patient_status_events a
+            where a.patient_id = discharge.patient_id and a.event_type = 'admission' and a.occurred_at <= discharge.occurred_at
+              and (a.visit_number is null or discharge.visit_number is null)
+            order by a.occurred_at desc
+        loop
+            continue when is_cancelled(admission, 'admission_cancelled');
+            select d.event_id, d.visit_number into ended_by, ended_number from patient_status_events d
+            where d.patient_id = admission.patient_id and d.event_type = 'discharge' and not is_same_event(d, discharge)
+              and d.occurred_at between admission.occurred_at and discharge.occurred_at
+              and (d.visit_number is null or admission.visit_number is null
+                   or visit_key(d.visit_number) = visit_key(admission.visit_number))
+              and not is_cancelled(d, 'discharge_cancelled')
+            order by d.visit_number nulls first
+            limit 1;
+            if not found then
+                event_id := admission.event_id;
+                occurred_at := admission.occurred_at;
+            end if;
+            -- A discharge without a number ends all earlier admissions, too, and any discharge those without a number.
+            exit when event_id is not null or ended_number is null or discharge.visit_number is not null;
+        end loop;
+    end if;
+end
 $$;
 
 -- The visit that a discharge ends: the event that begins it, and its first and last day, both included, in the organization's time zone. If
@@ -251,7 +283,7 @@ language sql stable set search_path = app, pg_catalog, pg_temp as $$
     select s.event_id, case when s.event_id is null then d.last_day - 30 else least(d.first_day, d.last_day) end,
            greatest(d.first_day, d.last_day)  -- least and greatest ignore nulls
     from organizations o
-    left join lateral (select * from visit_starts(discharge) limit 1) s on true
+    cross join lateral visit_start(discharge) s
     cross join lateral (
         select (s.occurred_at at time zone o.timezone)::date as first_day,
                (discharge.occurred_at at time zone o.timezone)::date as last_day) d
@@ -261,14 +293,36 @@ $$;
 -- Discharges that were applied before their visit began by this event: with the ids of their copies, and the days of the visit.
 create or replace function app.discharges_of_visit(e app.patient_status_events)
 returns table (event_id uuid, event_ids uuid[], first_day date, last_day date)
-language sql stable set search_path = app, pg_catalog, pg_temp as $$
-    select distinct on (d.occurred_at, visit_key(d.visit_number)) d.event_id, copies(d), v.first_day, v.last_day
-    from patient_status_events d
-    join job_processing_logs j on j.event_id = d.event_id and j.status = 'completed'
-    cross join lateral visit_of(d) v
-    where d.patient_id = e.patient_id and d.event_type = 'discharge' and d.occurred_at >= e.occurred_at - interval '1 day'
-      and v.start_id = any (copies(e)) and not is_cancelled(d, 'discharge_cancelled')
-    order by d.occurred_at, visit_key(d.visit_number), j.finished_at
+language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
+declare
+    next_admission patient_status_events;
+begin
+    for next_admission in
+        select n.* from patient_status_events n
+        where n.patient_id = e.patient_id and n.event_type = 'admission' and n.occurred_at > e.occurred_at
+        order by n.occurred_at
+    loop
+        exit when not is_cancelled(next_admission, 'admission_cancelled');
+        next_admission := null;
+    end loop;
+    -- Materialized, because the planner would evaluate the functions below for each discharge of the patient.
+    return query
+    with candidates as materialized (
+        select d as event from patient_status_events d
+        where d.patient_id = e.patient_id and d.event_type = 'discharge' and d.occurred_at >= e.occurred_at - interval '1 day'
+          and (d.occurred_at between e.occurred_at and coalesce(next_admission.occurred_at, 'infinity')
+               or visit_key(d.visit_number) = visit_key(e.visit_number))),
+    applied as materialized (
+        select distinct on ((c.event).occurred_at, visit_key((c.event).visit_number)) c.event
+        from candidates c
+        cross join lateral (
+            select j.finished_at from job_processing_logs j
+            where j.event_id = (c.event).event_id and j.status = 'completed' offset 0) j
+        order by (c.event).occurred_at, visit_key((c.event).visit_number), j.finished_at)
+    select (a.event).event_id, copies(a.event), v.first_day, v.last_day
+    from applied a cross join lateral visit_of(a.event) v
+    where v.start_id = any (copies(e)) and not is_cancelled(a.event, 'discharge_cancelled');
+end
 $$;
 
 -- The last event of type `undone` before the cancellation, of the same visit if that is given, with its copies.
@@ -278,7 +332,7 @@ language sql stable set search_path = app, pg_catalog, pg_temp as $$
         select copies(u) from patient_status_events u
         where u.patient_id = e.patient_id and u.event_type = undone and u.occurred_at <= e.occurred_at
           and (e.visit_number is null or visit_key(u.visit_number) = visit_key(e.visit_number))
-        order by u.occurred_at desc, visit_key(u.visit_number) desc nulls last limit 1), '{}')
+        order by u.occurred_at desc, coalesce(visit_key(u.visit_number), '') desc limit 1), '{}')
 $$;
 
 -- Cancellation: moves the claims that the cancelled event moved back. A claim whose status was changed since is skipped.
@@ -304,17 +358,29 @@ $$;
 -- occurred in between. It may have arrived earlier. A copy is no other event.
 create or replace function app.is_cancelled(e app.patient_status_events, undoing text) returns boolean
 language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
+declare
+    next_at timestamptz;
+    next_of_visit_at timestamptz;
 begin
+    if not exists (select from patient_status_events u
+                   where u.patient_id = e.patient_id and u.event_type = undoing and u.occurred_at >= e.occurred_at) then
+        return false;
+    end if;
+    next_at := (
+        select n.occurred_at from patient_status_events n
+        where n.patient_id = e.patient_id and n.event_type = e.event_type and n.occurred_at >= e.occurred_at
+          and is_after(n, e)
+        order by n.occurred_at limit 1);
+    next_of_visit_at := (
+        select n.occurred_at from patient_status_events n
+        where n.patient_id = e.patient_id and n.event_type = e.event_type and n.occurred_at > e.occurred_at
+          and visit_key(n.visit_number) = visit_key(e.visit_number)
+        order by n.occurred_at limit 1);
     return exists (
         select from patient_status_events u
         where u.patient_id = e.patient_id and u.event_type = undoing and u.occurred_at >= e.occurred_at
-          and (u.visit_number is null or visit_key(u.visit_number) = visit_key(e.visit_number))
-          and not exists (
-            select from patient_status_events b
-            where b.patient_id = e.patient_id and b.event_type = e.event_type and not is_same_event(b, e)
-              and b.occurred_at between e.occurred_at and u.occurred_at
-              and (b.occurred_at > e.occurred_at or visit_key(b.visit_number) > visit_key(e.visit_number) or e.visit_number is null)
-              and (u.visit_number is null or visit_key(b.visit_number) = visit_key(u.visit_number))));
+          and (u.visit_number is null and u.occurred_at < coalesce(next_at, 'infinity')
+               or visit_key(u.visit_number) = visit_key(e.visit_number) and u.occurred_at < coalesce(next_of_visit_at, 'infinity')));
 end
 $$;
 
@@ -380,7 +446,7 @@ begin
 end
 $$;
 
-grant execute on function app.move_claims_for_event, app.visit_key, app.is_same_event, app.copies, app.was_applied, app.claims_of_a_part,
-    app.visit_starts, app.visit_of, app.discharges_of_visit, app.cancelled_events, app.is_cancelled, app.skipped_claims,
+grant execute on function app.move_claims_for_event, app.visit_key, app.is_same_event, app.is_after, app.copies, app.was_applied, app.claims_of_a_part,
+    app.visit_start, app.visit_of, app.discharges_of_visit, app.cancelled_events, app.is_cancelled, app.skipped_claims,
     app.combine_effects, app.add_effect, app.process_admission, app.process_discharge, app.revert_event, app.apply_event
     to claims_system;

@@ -19,7 +19,7 @@ begin
         for next_job in
             select j.id, (j.args ->> 'event_id')::uuid as event_id, j.attempts = 0 and (j.scheduled_at <= now()) is not false as can_run
             from procrastinate_jobs j where j.lock = patient_lock and j.status = 'todo'
-            order by j.id limit p_at_most
+            order by j.lock, j.id limit p_at_most
         loop
             exit when not next_job.can_run;
             perform from procrastinate_jobs j where j.id = next_job.id and j.status = 'todo' for update skip locked;
@@ -58,28 +58,35 @@ begin
 end
 $$;
 
--- Records that the running job of the patient began a part: rescue_jobs counts its time from here. The job keeps its lock meanwhile.
+-- Records that the running job of the patient began a part: rescue_jobs counts its time from here. The job keeps its lock meanwhile. The
+-- planner settings force the index claims_jobs_lock, here and below.
 create or replace function app.renew_job_start(p_patient_id uuid) returns void
-language sql security definer set search_path = procrastinate, pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = procrastinate, pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off as $$
+declare
+    patient_lock text := context.required_id(current_user) || ':' || p_patient_id;
+begin
     insert into procrastinate_events (job_id, type)
-    select j.id, 'started' from procrastinate_jobs j
-    where j.lock = context.required_id(current_user) || ':' || p_patient_id and j.status = 'doing'
+    select j.id, 'started' from procrastinate_jobs j where j.lock = patient_lock and j.status = 'doing';
+end
 $$;
 
 -- Whether another job of the patient waits for the running one. It can run once this one has ended. If it has waited for long, its waiting
 -- time begins anew, so that queue_state does not report a stuck queue.
 create or replace function app.release_successor(p_patient_id uuid) returns boolean
-language plpgsql security definer set search_path = procrastinate, pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = procrastinate, pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off as $$
 declare
+    patient_lock text := context.required_id(current_user) || ':' || p_patient_id;
     successor bigint := (
-        select j.id from procrastinate_jobs j
-        where j.lock = context.required_id(current_user) || ':' || p_patient_id and j.status = 'todo'
-        order by j.id limit 1);
+        select j.id from procrastinate_jobs j where j.lock = patient_lock and j.status = 'todo' order by j.lock, j.id limit 1);
 begin
-    update procrastinate_jobs j set scheduled_at = now()
-    where j.id = successor and (j.scheduled_at is null or j.scheduled_at < now())
-      and exists (select from procrastinate_events e
-                  where e.job_id = j.id and e.type = 'deferred' and e.at < now() - interval '10 seconds');
+    if successor is not null then
+        update procrastinate_jobs j set scheduled_at = now()
+        where j.id = successor and (j.scheduled_at is null or j.scheduled_at < now())
+          and exists (select from procrastinate_events e
+                      where e.job_id = j.id and e.type = 'deferred' and e.at < now() - interval '10 seconds');
+    end if;
     return successor is not null;
 end
 $$;

@@ -69,10 +69,10 @@ CALLS = [
     ("system owner", """
         app.apply_event(null,null,null) app.record_job_failure(null,null,null) app.process_event_once(null)
         app.is_cancelled(null,null) app.skipped_claims(null,null) app.move_claims_for_event(null,null,null)
-        app.process_admission(null,null) app.process_batch(null,null)
+        app.process_admission(null,null,null) app.process_batch(null,null)
         app.process_discharge(null,null,null,null) app.revert_event(null,null,null,null,null,null) app.visit_of(null)
-        app.visit_starts(null) app.discharges_of_visit(null) app.cancelled_events(null,null) app.visit_key(null)
-        app.is_same_event(null,null) app.copies(null) app.was_applied(null) app.claims_of_a_part()
+        app.visit_start(null) app.discharges_of_visit(null) app.cancelled_events(null,null) app.visit_key(null)
+        app.is_same_event(null,null) app.is_after(null,null) app.copies(null) app.was_applied(null) app.claims_of_a_part()
         app.combine_effects(null,null) app.add_effect(null,null)"""),
     ("worker owner", "app.delete_old_jobs(null,null,null) app.rescue_jobs(null,null)"),
     ("alma trigger_definer", "app.retry_job(null)"),
