@@ -71,7 +71,7 @@ plans: .venv/.installed-dev ## Judge the plans of every statement over 300,000 c
 openapi: .venv/.installed-dev ## Write openapi.json from the code
 	@$(BIN)/python -m app.http.openapi.docs > openapi.json
 
-# Names of modules in tests/load: scale memory streams rate_limits audit jobs totals logins fairness context_signature
+# Names of modules in tests/load: scale memory streams rate_limits audit jobs bursts totals logins fairness context_signature
 bench: .venv/.installed-dev ## Measure: the API against PostgreSQL alone, or NAME=scale, memory, streams, jobs ... (tests/load/README.md)
 	@$(BIN)/python -m tests.load.$(or $(NAME),bench) $(ONLY)
 

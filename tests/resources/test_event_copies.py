@@ -46,7 +46,7 @@ class Patient:
         return await self.stay.report(self.id, kind, at, **more)
 
 
-DAYS = ("2026-10-18", "2026-10-25", "2026-11-05", "2026-11-07", "2026-11-08")
+DAYS = ("2026-10-25", "2026-11-06", "2026-11-08")
 STAYS = {
     "one visit": sequence("admission 05", "discharge 07"),
     "numbered": sequence("admission 05", "discharge 07", visitNumber="V-1"),
