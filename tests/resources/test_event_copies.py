@@ -4,6 +4,7 @@ import itertools
 import random
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.jobs.test_jobs import as_worker
@@ -33,13 +34,26 @@ class Patient:
 
     async def create(self, *days: str) -> "Patient":
         self.id = await self.stay.patient()
-        for day in days:
-            self.claims[day] = await self.stay.claim(self.id, serviceDate=day)
-            self.claims[f"{day} large"] = await self.stay.claim(self.id, serviceDate=day, amount=1500)
+        amounts = dict.fromkeys(days, 10) | {f"{day} large": 1500 for day in days}
+        lines = [
+            {"patientId": self.id, "providerId": str(self.stay.who.ana_provider), "diagnosisCode": "I10",
+             "amount": amount, "serviceDate": day[:10]}
+            for day, amount in amounts.items()
+        ]  # fmt: skip
+        response = await self.stay.admin(
+            "POST", "/api/claims/import", content=b"".join(msgspec.json.encode(line) + b"\n" for line in lines),
+            headers={"Content-Type": "application/x-ndjson"},
+        )  # fmt: skip
+        results = [msgspec.json.decode(line) for line in response.content.splitlines()]
+        assert {one["result"] for one in results} == {"created"}
+        self.claims = dict(zip(amounts, [one["id"] for one in results], strict=True))
         return self
 
     async def statuses(self) -> dict[str, str]:
-        return {day: await self.stay.status(claim) for day, claim in self.claims.items()}
+        """The status of each claim, by its day."""
+        rows = (await self.stay.admin.get(f"/api/claims?patientId={self.id}&limit=100")).json()["data"]
+        found = {row["id"]: row["status"] for row in rows}
+        return {day: found[claim] for day, claim in self.claims.items()}
 
     async def report(self, event: Event) -> Any:
         kind, at, more = event
@@ -104,7 +118,8 @@ async def test_the_claims_of_a_visit_are_the_same_in_any_order_of_arrival(stay):
         ]
         if late:
             events.append(("admission", "2026-11-05", {"visitNumber": "v-1"}))
-        for order in itertools.permutations(events):
+        orders = list(itertools.permutations(events))
+        for order in random.Random(3).sample(orders, min(len(orders), 8)):
             patient = await Patient(stay).create("2026-10-18", "2026-11-06")
             for event in order:
                 await patient.report(event)
@@ -151,7 +166,7 @@ async def test_a_copy_of_a_cancellation_does_not_undo_the_next_admission(stay):
 async def test_random_copies_change_nothing(stay):
     chance = random.Random(17)
     kinds = ["admission", "discharge", "admission_cancelled", "discharge_cancelled", "treatment_initiated"]
-    for _ in range(12):
+    for _ in range(6):
         events: list[Event] = [
             (chance.choice(kinds), f"2026-11-{chance.randint(5, 9):02}T{chance.randint(8, 18):02}:00:00Z",
              chance.choice([{}, {"visitNumber": "V-1"}, {"visitNumber": "V-2"}]))

@@ -20,7 +20,7 @@ class Stay(World):
         """The result of the event's job: the updated claims, and the skipped ones with their reasons."""
         event = await self.event(patient, kind, at if "T" in at else f"{at}T12:00:00Z", **more)
         with as_worker(self._settings) as worker:
-            assert run(worker, self._who, event) == ("completed", 0)
+            assert run(worker, self.who, event) == ("completed", 0)
         text = "select result from job_processing_logs where event_id = %s"
         ((result,),) = self._as_root.execute(text, [event]).fetchall()
         assert result["failed"] == []

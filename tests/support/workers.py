@@ -157,11 +157,11 @@ class World:
     """Patients with a claim each, and their events, as an admin reports them."""
 
     def __init__(self, admin: As, who: Cast) -> None:
-        self._admin = admin
-        self._who = who
+        self.admin = admin
+        self.who = who
 
     async def _create(self, path: str, body: dict[str, Any]) -> str:
-        answer = await self._admin.post(path, body)
+        answer = await self.admin.post(path, body)
         assert answer.is_success, answer.text
         return str(answer.json()["data"]["id"])
 
@@ -173,7 +173,7 @@ class World:
 
     async def claim(self, patient: str, **more: Any) -> str:
         """A submitted claim of the patient."""
-        body = {"patientId": patient, "providerId": str(self._who.ana_provider), "diagnosisCode": "I10"}
+        body = {"patientId": patient, "providerId": str(self.who.ana_provider), "diagnosisCode": "I10"}
         return await self._create("/api/claims", body | {"amount": 10, "serviceDate": "2026-11-10"} | more)
 
     async def event(self, patient: str, kind: str = "admission", at: str = "2026-11-10T10:00:00Z", **more: Any) -> str:
@@ -192,7 +192,7 @@ class World:
 
     async def moves(self, claim: str) -> list[tuple[str, str | None]]:
         """(status, event) of every entry of the claim's history."""
-        data = (await self._admin.get(f"/api/claims/{claim}")).json()["data"]
+        data = (await self.admin.get(f"/api/claims/{claim}")).json()["data"]
         return [(one["to"], one["eventId"]) for one in data["statusHistory"]]
 
 
