@@ -28,7 +28,7 @@ from app.vocabulary import CLAIM_STATUSES, ActingRole, ClaimStatus
 
 WORKER = "^(me|none|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$"
 SORTS = {"createdAt": "created_at", "serviceDate": "service_date", "amount": "amount_cents"}
-DiagnosisCode = Annotated[str, regex_string(r"^[A-Za-z][0-9][0-9A-Za-z]\.?[0-9A-Za-z]{0,4}$", examples=["E11.9"])]
+DiagnosisCode = Annotated[str, regex_string(r"^[A-Za-z][0-9A-Za-z]{2}\.?[0-9A-Za-z]{0,4}$", examples=["E11.9"])]
 DenialCode = Annotated[str, Meta(min_length=1, max_length=20, pattern=NO_NUL, examples=["CO-50"])]
 
 

@@ -27,7 +27,8 @@ BECOME = {
 CALLS = [
     ("owner", """
         app.check_assignment() app.check_event() app.check_invitation() app.check_organization() app.expected_totals()
-        app.keep_last_admin() app.validate_new_claim() app.apply_transition() app.rebuild_claim_totals() app.bump_claim_version()"""),
+        app.keep_last_admin() app.validate_new_claim() app.apply_transition() app.rebuild_claim_totals() app.bump_claim_version()
+        app.rebuild_diagnosis_codes() app.diagnosis_release_days()"""),
     ("trigger_definer", """
         app.add_organization_lookup() app.audit_row() app.enqueue_event() app.add_care_relationship() app.lock_last_admin()
         app.record_status_change() app.queue_total_change()"""),
@@ -83,7 +84,7 @@ CALLS = [
         auth.my_password_hash(null) auth.set_my_password(null,null,null,null,null)"""),
     ("alma pia ana tom trigger_definer", "app.record_access(null,null)"),
     ("alma pia ana tom owner", """
-        app.prefix_tsquery('') app.audit_json(null) app.claim_json(null) app.diagnosis_code_json(null)
+        app.prefix_tsquery('') app.plain_text('') app.description_words('') app.code_prefix('') app.audit_json(null) app.claim_json(null) app.diagnosis_code_json(null)
         app.event_json(null) app.from_cents(null) app.organization_json(null,null,null,null)
         app.readable_settings(null) app.patient_json(null)
         app.provider_json(null) app.settings_json(null) app.claim_totals_by_status(null,null)"""),
