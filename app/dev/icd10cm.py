@@ -50,7 +50,10 @@ def tabular_codes(path: Path) -> Iterator[Code]:
 def _below(element: ET.Element, inherited: SeventhCharacters) -> Iterator[Code]:
     """The code of a `diag` element, and those below it. inherited: the seventh characters that an element above defines."""
     code, description = _text(element, "name"), _text(element, "desc")
-    defined = {extension.get("char", ""): (extension.text or "").strip() for extension in element.iterfind("sevenChrDef/extension")}
+    defined = {
+        extension.get("char", ""): (extension.text or "").strip()
+        for extension in element.iterfind("sevenChrDef/extension")
+    }
     seventh, below = defined or inherited, element.findall("diag")
     yield Code(code, not below and not seventh, description)
     for child in below:
@@ -98,10 +101,17 @@ def _summary(part: str, codes: list[Code], belongs: Callable[[str], bool]) -> Su
 
 def differences(ours: list[Code], others: list[Code]) -> list[str]:
     """One line for each code that is only in one of both, or has another flag or, accents aside, another description."""
-    left, right = ({code.code: code._replace(description=without_accents(code.description)) for code in codes} for codes in (ours, others))
+    left, right = (
+        {code.code: code._replace(description=without_accents(code.description)) for code in codes}
+        for codes in (ours, others)
+    )
     lines = [f"{code}: only here" for code in left.keys() - right.keys()]
     lines += [f"{code}: only there" for code in right.keys() - left.keys()]
-    lines += [f"{code}: {left[code]} here, {right[code]} there" for code in left.keys() & right.keys() if left[code] != right[code]]
+    lines += [
+        f"{code}: {left[code]} here, {right[code]} there"
+        for code in left.keys() & right.keys()
+        if left[code] != right[code]
+    ]
     return sorted(lines)
 
 

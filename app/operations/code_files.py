@@ -92,7 +92,9 @@ def _codes(lines: list[str], *, is_order: bool) -> Iterator[Code]:
         code, description = match["code"].rstrip(" "), match["description"]
         if is_order:
             if int(match["number"]) != number:
-                raise InvalidFile(f"line {number}: has the order number {match['number']}: a line is missing or doubled")
+                raise InvalidFile(
+                    f"line {number}: has the order number {match['number']}: a line is missing or doubled"
+                )
             if not line.isascii():
                 raise InvalidFile(f"line {number}: an order file is ASCII: {_shown(line)}")
             description = description.rstrip(" ")

@@ -57,7 +57,9 @@ def load(connection: psycopg.Connection[Any], codes: list[Code], span: Span, *, 
         _lock(connection)
         first, count = _shipped(connection)
         if span.first == first:
-            raise Refused(f"the shipped release begins on {first}; it is replaced by `make schema` of a newer version only")
+            raise Refused(
+                f"the shipped release begins on {first}; it is replaced by `make schema` of a newer version only"
+            )
         if len(codes) < LEAST_SHARE * count and not force:
             raise Refused(
                 f"the file has {len(codes):,} codes, the shipped release {count:,}: it is no complete release. FORCE=1 loads it."
@@ -75,7 +77,9 @@ def remove(connection: psycopg.Connection[Any], first: date) -> None:
         _lock(connection)
         if first == _shipped(connection)[0]:
             raise Refused("the shipped release can't be removed")
-        if not connection.execute("delete from schema_admin.diagnosis_releases where valid_from = %s", [first]).rowcount:
+        if not connection.execute(
+            "delete from schema_admin.diagnosis_releases where valid_from = %s", [first]
+        ).rowcount:
             raise Refused(f"no release begins on {first}")
         rebuild_diagnosis_codes(connection)
 

@@ -33,13 +33,22 @@ def order_file(codes):
 
 def test_codes_flags_and_descriptions_are_those_of_the_second_source(shipped):
     with SECOND_SOURCE.open(newline="") as file:
-        expected = [Summary(part, int(headers), int(billable), digest) for part, headers, billable, digest in list(csv.reader(file))[1:]]
+        expected = [
+            Summary(part, int(headers), int(billable), digest)
+            for part, headers, billable, digest in list(csv.reader(file))[1:]
+        ]
     assert len(expected) == 26 + len(CHAPTERS) + 1
-    assert sum(one.headers + one.billable for one in expected if one.part in CHAPTERS) == 98_186  # each code is in one chapter
+    assert (
+        sum(one.headers + one.billable for one in expected if one.part in CHAPTERS) == 98_186
+    )  # each code is in one chapter
     assert expected[-1][:3] == ("all", 23_467, 74_719)
     assert list(summaries(shipped)) == expected
     without_one = [code for code in shipped if code.code != "B20"]  # control
-    assert {found.part for found, held in zip(summaries(without_one), expected, strict=True) if found != held} == {"B", "A00-B99", "all"}
+    assert {found.part for found, held in zip(summaries(without_one), expected, strict=True) if found != held} == {
+        "B",
+        "A00-B99",
+        "all",
+    }
 
 
 def test_a_billable_code_is_one_without_codes_below_it(shipped):
@@ -77,7 +86,10 @@ FAULTS = {
     "cut within a line end": (GOOD[:-1], "truncated"),
     "cut at a line end": (order_file(CODES[2:] + CODES[:1]), "A00 is a header without any code below it"),
     "a line is missing": (order_file(CODES).replace(b"00002", b"00003"), "line 2: has the order number 00003"),
-    "another width": ((order_line(1, CODES[0]) + order_line(2, CODES[1], width=50)).encode(), "line 2: does not have the columns"),
+    "another width": (
+        (order_line(1, CODES[0]) + order_line(2, CODES[1], width=50)).encode(),
+        "line 2: does not have the columns",
+    ),
     "a short line": (order_line(1, CODES[0]).encode() + b"00002 A000    1\r\n", "line 2: does not have the columns"),
     "a blank line": (GOOD + b"\r\n", "line 4: does not have the columns"),
     "two releases": (GOOD + GOOD, "line 4: has the order number 00001"),
@@ -89,7 +101,10 @@ FAULTS = {
     "no description": (line(description=" ").encode(), "line 2: A000 has no description"),
     "a control character": (line(description="Cholera\x1b[31m").encode(), "line 2: the description of A000 has"),
     "NUL": (line(description="Cholera\0").encode(), "line 2: the description of A000 has"),
-    "a zero-width character": (to_text([*CODES[:1], CODES[1]._replace(description="Chol\u200bera")]).encode(), "description of A000 has"),
+    "a zero-width character": (
+        to_text([*CODES[:1], CODES[1]._replace(description="Chol\u200bera")]).encode(),
+        "description of A000 has",
+    ),
     "not ASCII": (line(description="Cholér\u00e0").encode(), "line 2: an order file is ASCII"),
     "not UTF-8": (line(description="Cholera").encode() + b"00004 A001    1 \xff", "line 4: the byte 0xff is not UTF-8"),
     "UTF-16": (GOOD.decode().encode("utf-16"), "line 1: the byte 0xff is not UTF-8"),
