@@ -19,10 +19,11 @@ from app.database.schema_files import SQL
 from app.operations.code_files import Code, dotted, parse_release, read_release, to_text
 
 SHIPPED = SQL / "data" / "icd10cm-2026-04.tsv.xz"
-CHAPTERS = (
-    "A00-B99 C00-D49 D50-D89 E00-E89 F01-F99 G00-G99 H00-H59 H60-H95 I00-I99 J00-J99 K00-K95 L00-L99 M00-M99 N00-N99 O00-O9A "
-    "P00-P96 Q00-QA0 R00-R99 S00-T88 U00-U85 V00-Y99 Z00-Z99"
-).split()
+CHAPTERS = [
+    "A00-B99", "C00-D49", "D50-D89", "E00-E89", "F01-F99", "G00-G99", "H00-H59", "H60-H95", "I00-I99",
+    "J00-J99", "K00-K95", "L00-L99", "M00-M99", "N00-N99", "O00-O9A", "P00-P96", "Q00-QA0", "R00-R99",
+    "S00-T88", "U00-U85", "V00-Y99", "Z00-Z99",
+]  # fmt: skip
 """The first and last category of each chapter, as the titles of the chapters give them."""
 SeventhCharacters = dict[str, str]
 

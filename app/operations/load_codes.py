@@ -87,7 +87,7 @@ def remove(connection: psycopg.Connection[Any], first: date) -> None:
 def overview(connection: psycopg.Connection[Any]) -> list[str]:
     """One line for each range of days: which release counts."""
     return [
-        f"{str(first or ''):>10} .. {str(end - timedelta(1) if end else ''):<10}  release of {release}{', shipped' if shipped else ''}"
+        f"{first or ''!s:>10} .. {end - timedelta(1) if end else ''!s:<10}  release of {release}{', shipped' if shipped else ''}"
         for release, first, end, shipped in connection.execute(OVERVIEW)
     ]
 

@@ -2,12 +2,13 @@
 
 import csv
 import lzma
+from itertools import pairwise
 
 import pytest
 
 from app.database.schema_files import ROOT, SQL
 from app.dev.icd10cm import CHAPTERS, Summary, differences, summaries, tabular_codes
-from app.operations.code_files import MAX_BYTES, Code, InvalidFile, parse_release, read_release, to_text
+from app.operations.code_files import MAX_BYTES, Code, InvalidFile, read_release, to_text
 
 SECOND_SOURCE = ROOT / "tests" / "operations" / "data" / "icd10cm-order-2026.csv"
 """Counts and digests of the order file of CMS for 2026 (sql/data/SOURCES.md), by letter and chapter. The shipped file is built from the
@@ -54,7 +55,7 @@ def test_codes_flags_and_descriptions_are_those_of_the_second_source(shipped):
 def test_a_billable_code_is_one_without_codes_below_it(shipped):
     plain = sorted(code.code.replace(".", "") for code in shipped)
     assert len(set(plain)) == len(plain) == 98_186
-    with_children = {before for before, after in zip(plain, plain[1:], strict=False) if after.startswith(before)}
+    with_children = {before for before, after in pairwise(plain) if after.startswith(before)}
     billable = {code.code.replace(".", "") for code in shipped if code.billable}
     assert billable == set(plain) - with_children
     assert len(billable) == 74_719
@@ -159,7 +160,7 @@ def test_the_tabular_list_gives_each_code_with_its_seventh_characters(tmp_path):
     found = list(tabular_codes(tmp_path / "list.xml"))
     billable = "B20 S00.0XXA S00.0XXS S06.1X6A S06.1X6S S06.1X7A"
     assert [code.code for code in found if code.billable] == billable.split()
-    assert [code.code for code in found if not code.billable] == "S00 S00.0 S06 S06.1 S06.1X6 S06.1X7".split()
+    assert [code.code for code in found if not code.billable] == ["S00", "S00.0", "S06", "S06.1", "S06.1X6", "S06.1X7"]
     assert found[3] == Code("S00.0XXA", True, "Scalp, initial encounter")
 
 

@@ -20,7 +20,6 @@ from app.dev.postgres import Embedded
 from app.operations import migrate, reference_data
 from tests.support.cast import KEYS, seed_cast
 
-
 FEW_CODES = """
 update schema_admin.diagnosis_releases set codes = (
     select string_agg(line, e'\n') from string_to_table(codes, e'\n') as line where line ~ '^(A0|B20|E0|E1|E88|I1|R99|U07|W0)')"""
