@@ -6,7 +6,7 @@ PSQL := $(BIN)/python -m app.operations.psql
 
 .PHONY: help run demo token test test-pg lint lock contract policy-mutation-test slow-clients plans pooler chaos openapi schema check seed \
 	api worker queue-status psql audit permissions audit-heads audit-verify totals-verify suspend resume unlock grant-reporting \
-	revoke-reporting bench findings
+	revoke-reporting bench findings load-codes unload-codes icd10cm
 
 help: ## List the targets; a target takes the variables in parentheses, as in `make run PORT=8001`
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -98,6 +98,16 @@ schema: .venv/.installed ## Make the database at DATABASE_URL what this code exp
 
 check: .venv/.installed ## Compare the database at DATABASE_URL, or of a running `make run`, with this code; change nothing
 	@$(BIN)/python -m app.operations.migrate --check
+
+load-codes: .venv/.installed ## Load a release of ICD-10-CM for its days (FILE, CMS's order file; FROM, UNTIL: its first and last day)
+	@$(BIN)/python -m app.operations.load_codes '$(FILE)' '$(FROM)' $(if $(UNTIL),'$(UNTIL)')
+
+unload-codes: .venv/.installed ## Remove a release that load-codes loaded (FROM: its first day)
+	@$(BIN)/python -m app.operations.load_codes remove '$(FROM)'
+
+icd10cm: .venv/.installed-dev ## Build sql/data's codes (TABULAR: NCHS's XML) and compare them with a second source (ORDER: CMS's order file)
+	@$(if $(TABULAR),$(BIN)/python -m app.dev.icd10cm build '$(TABULAR)')
+	@$(if $(ORDER),$(BIN)/python -m app.dev.icd10cm compare '$(ORDER)')
 
 seed: .venv/.installed-dev ## Create the demo data at DATABASE_URL, once; never in production
 	@$(BIN)/python -m app.dev.seed

@@ -2,6 +2,7 @@
 
 import csv
 import lzma
+from datetime import date
 from typing import Any
 
 import psycopg
@@ -10,6 +11,8 @@ from app.database.schema_files import SQL
 from app.vocabulary import ACTING_ROLES
 
 TRANSITION_COLUMNS = "from_status, to_status, role, requires, needs_reason, needs_denial_reason, rule"
+SHIPPED_FROM = date(2026, 4, 1)
+"""The first day of the release of sql/data."""
 
 
 def load_claim_transitions(connection: psycopg.Connection[Any]) -> None:
@@ -28,10 +31,22 @@ def load_claim_transitions(connection: psycopg.Connection[Any]) -> None:
 
 
 def load_diagnosis_codes(connection: psycopg.Connection[Any]) -> None:
-    """Loads the shipped release, unless there are codes."""
-    if connection.execute("select exists (select from app.diagnosis_codes)").fetchone() == (True,):
-        return
-    text = lzma.decompress((SQL / "data" / "icd10cm-2026-04.tsv.xz").read_bytes())
-    with connection.cursor().copy("copy app.diagnosis_codes (code, billable, description) from stdin") as copy:
-        copy.write(text)
+    """Makes the release of sql/data the shipped one. Other releases remain. Changes only the rows that differ."""
+    text = lzma.decompress((SQL / "data" / "icd10cm-2026-04.tsv.xz").read_bytes()).decode()
+    with connection.transaction():
+        connection.execute(
+            "delete from schema_admin.diagnosis_releases where (valid_from = %(valid_from)s or shipped) "
+            "and not (valid_from = %(valid_from)s and valid_until = 'infinity' and shipped and codes = %(codes)s)",
+            {"valid_from": SHIPPED_FROM, "codes": text},
+        )
+        connection.execute(
+            "insert into schema_admin.diagnosis_releases (valid_from, shipped, codes) values (%s, true, %s) on conflict do nothing",
+            [SHIPPED_FROM, text],
+        )
+        rebuild_diagnosis_codes(connection)
+
+
+def rebuild_diagnosis_codes(connection: psycopg.Connection[Any]) -> None:
+    """Makes diagnosis_codes from the releases, in the current transaction."""
+    connection.execute("select app.rebuild_diagnosis_codes()")
     connection.execute("analyze app.diagnosis_codes")

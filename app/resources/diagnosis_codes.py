@@ -18,9 +18,9 @@ Search = Annotated[
     str,
     Meta(
         min_length=1,
-        max_length=100,
+        max_length=300,
         pattern=NO_NUL,
-        description="The beginning of a code, or words of its description.",
+        description="The beginning of a code, or words of its description, each of which may be a beginning.",
     ),
 ]
 

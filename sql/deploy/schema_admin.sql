@@ -26,6 +26,19 @@ create table if not exists schema_admin.applied_files (
 comment on table schema_admin.applied_files is
     'Files that were applied, with the functions that each defines. A schema step applies a file if its digest differs.';
 
+create table if not exists schema_admin.diagnosis_releases (
+    valid_from date primary key check (isfinite(valid_from)),
+    valid_until date not null default 'infinity' check (valid_from < valid_until),
+    shipped boolean not null default false,
+    codes text not null
+);
+create unique index if not exists diagnosis_releases_shipped on schema_admin.diagnosis_releases (shipped) where shipped;
+comment on table schema_admin.diagnosis_releases is
+    'Releases of ICD-10-CM as they were loaded. app.rebuild_diagnosis_codes() makes app.diagnosis_codes from them.';
+comment on column schema_admin.diagnosis_releases.valid_until is 'The first day after the release.';
+comment on column schema_admin.diagnosis_releases.shipped is 'The release of sql/data, which also counts on days of no other release.';
+comment on column schema_admin.diagnosis_releases.codes is 'Lines of a code, t or f for billable, and a description, separated by tabs.';
+
 -- Records this cluster's identifier. If the database was restored from another cluster, audit entries get a new cluster_epoch, because
 -- transaction ids of two clusters can't be compared.
 create or replace function schema_admin.note_cluster() returns void

@@ -37,13 +37,11 @@ alter function app.claim_limits owner to claims_auth_definer;
 create or replace function app.claim_errors(c app.claims) returns jsonb
 language sql stable set search_path = app, pg_catalog, pg_temp as $$
     select coalesce(jsonb_object_agg(field, jsonb_build_array(problem)), '{}')
-    from claim_limits() as l, lateral (values
+    from claim_limits() as l, diagnosis_code_error(c.diagnosis_code, c.service_date) as code_error, lateral (values
         ('amount', 'Must not exceed the organization''s limit of ' || from_cents(l.amount_limit_cents),
             c.amount_cents > l.amount_limit_cents),
         ('serviceDate', 'Must not lie in the future or before 1900', c.service_date not between '1900-01-01' and l.today),
-        ('diagnosisCode', 'Must be a billable ICD-10-CM code valid on the service date', not exists (
-            select from diagnosis_codes d where d.code = c.diagnosis_code and d.billable
-                and d.valid_from <= c.service_date and c.service_date < d.valid_until)),
+        ('diagnosisCode', code_error, code_error is not null),
         ('patientId', 'No such patient', not exists (select from patients p where p.patient_id = c.patient_id)),
         ('providerId', 'No such provider', not exists (select from providers p where p.provider_id = c.provider_id))
     ) as checks (field, problem, failed)

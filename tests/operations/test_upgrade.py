@@ -28,6 +28,8 @@ FAILED = "select event_id, attempts, error, finished_at from job_processing_logs
 WRONG_TOTALS = """
 (table app.claim_totals except select * from app.expected_totals())
 union all (select * from app.expected_totals() except table app.claim_totals)"""
+LOADED = ("context.keys", "app.diagnosis_codes")
+"""Tables that the schema step fills."""
 STATE = "select applied_at, files, catalog, schema_admin.fingerprint() from schema_admin.state"
 
 
@@ -89,8 +91,15 @@ def test_every_row_is_kept(upgrade):
     with connected(upgrade.after) as connection:
         found = contents(connection)
     assert len(found["context.keys"]) == 1 + len(KEYS)  # none was in the dump
-    assert found == upgrade.contents | {"context.keys": found["context.keys"]}
+    assert found == upgrade.contents | {name: found[name] for name in LOADED}
     assert {name for name, rows in found.items() if not rows} == {"procrastinate.procrastinate_workers"}  # control
+
+
+def test_the_missing_diagnosis_codes_are_added(upgrade):
+    assert not any('"B20"' in row for row in upgrade.contents["app.diagnosis_codes"])  # control
+    with connected(upgrade.after) as connection:
+        codes = "select count(*), count(*) filter (where billable), bool_or(code = 'B20' and billable) from app.diagnosis_codes"
+        assert connection.execute(codes).fetchone() == (98_186, 74_719, True)
 
 
 def test_audit_logs_verify_and_a_changed_entry_is_found(own, as_root):
@@ -176,7 +185,7 @@ def test_a_second_database_is_upgraded_after_the_roles_were_renamed(upgrade):
         assert migrate.check(second) == migrate.check(upgrade.after) == []
         assert old_names(connection) == []
         found = contents(connection)
-        assert found == upgrade.contents | {"context.keys": found["context.keys"]}
+        assert found == upgrade.contents | {name: found[name] for name in LOADED}
         with connected(upgrade.after) as first:
             assert facts(connection) == facts(first)
 

@@ -31,7 +31,7 @@ SORTS = {"createdAt": "created_at", "serviceDate": "service_date", "amount": "am
 DiagnosisCode = Annotated[
     str,
     regex_string(
-        r"^[A-Za-z][0-9][0-9A-Za-z]\.?[0-9A-Za-z]{0,4}$",
+        r"^[A-Za-z][0-9A-Za-z]{2}\.?[0-9A-Za-z]{0,4}$",
         description="An ICD-10-CM code, with or without the dot.",
         examples=["E11.9"],
     ),

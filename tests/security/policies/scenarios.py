@@ -27,7 +27,8 @@ BECOME = {
 CALLS = [
     ("owner", """
         app.check_assignment() app.check_event() app.check_invitation() app.check_organization() app.expected_totals()
-        app.keep_last_admin() app.validate_new_claim() app.apply_transition() app.rebuild_claim_totals() app.bump_claim_version()"""),
+        app.keep_last_admin() app.validate_new_claim() app.apply_transition() app.rebuild_claim_totals() app.bump_claim_version()
+        app.rebuild_diagnosis_codes() app.diagnosis_release_days()"""),
     ("trigger_definer", """
         app.add_organization_lookup() app.audit_row() app.enqueue_event() app.add_care_relationship() app.lock_last_admin()
         app.record_status_change() app.queue_total_change()"""),
@@ -87,7 +88,8 @@ CALLS = [
         auth.my_password_hash(null) auth.set_my_password(null,null,null,null,null)"""),
     ("alma pia ana tom trigger_definer", "app.record_access(null,null)"),
     ("alma pia ana tom owner", """
-        app.prefix_tsquery('') app.audit_json(null) app.claim_json(null) app.diagnosis_code_json(null)
+        app.prefix_tsquery('') app.plain_text('') app.description_words('') app.code_prefix('')
+        app.audit_json(null) app.claim_json(null) app.diagnosis_code_json(null)
         app.event_json(null) app.from_cents(null) app.organization_json(null,null,null,null)
         app.readable_settings(null) app.patient_json(null)
         app.provider_json(null) app.settings_json(null) app.claim_totals_by_status(null,null)"""),
@@ -95,7 +97,7 @@ CALLS = [
     ("alma pia ana tom system auth_definer", "app.appeal_window_days() app.claim_limits()"),
     ("alma pia ana tom system owner", """
         app.caller_role() app.check_transition(null,null,null) app.claim_errors(null) app.claim_statuses()
-        app.find_transition(null,null) app.raise_illegal_transition(null,null)"""),
+        app.find_transition(null,null) app.raise_illegal_transition(null,null) app.diagnosis_code_error(null,null)"""),
     ("alma pia ana tom system owner api", "app.icd10('')"),
     ("alma pia ana tom system owner auth_definer trigger_definer", "app.raise_invalid(null) app.raise_conflict(null)"),
     ("alma pia ana tom system owner auth_definer trigger_definer audit_sealer",
