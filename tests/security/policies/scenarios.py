@@ -93,7 +93,8 @@ CALLS = [
         app.caller_role() app.check_transition(null,null,null) app.claim_errors(null) app.claim_statuses()
         app.find_transition(null,null) app.raise_illegal_transition(null,null)"""),
     ("alma pia ana tom system owner api", "app.icd10('')"),
-    ("alma pia ana tom system owner auth_definer trigger_definer", "app.raise_invalid(null) app.raise_conflict(null)"),
+    ("alma pia ana tom system owner auth_definer trigger_definer", "app.raise_invalid(null) app.raise_conflict(null) "
+        "app.local_day('UTC',null)"),
     ("alma pia ana tom system owner auth_definer trigger_definer audit_sealer",
         "app.is_npi('') app.new_claim_number() app.organization_id() app.uuid7()"),
     ("alma pia ana tom system owner auth_definer context_definer trigger_definer audit_sealer reporter personal",
