@@ -44,7 +44,7 @@ begin
         where c.patient_id = new_claim.patient_id and c.provider_id = new_claim.provider_id and c.service_date = new_claim.service_date
           and c.diagnosis_code = new_claim.diagnosis_code and c.amount_cents = new_claim.amount_cents
           and c.status not in ('draft', 'voided') and c.claim_id <> new_claim.claim_id
-        order by c.created_at desc, c.claim_id desc limit 10);
+        limit 10);
     if others = '{}' then
         return null;
     end if;

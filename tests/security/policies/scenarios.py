@@ -27,7 +27,8 @@ BECOME = {
 CALLS = [
     ("owner", """
         app.check_assignment() app.check_event() app.check_invitation() app.check_organization() app.expected_totals()
-        app.keep_last_admin() app.check_patient() app.refuse_blank() app.release_claims() app.validate_new_claim() app.apply_transition() app.rebuild_claim_totals() app.bump_claim_version()"""),
+        app.keep_last_admin() app.check_patient() app.refuse_blank() app.release_claims()
+        app.validate_new_claim() app.apply_transition() app.rebuild_claim_totals() app.bump_claim_version()"""),
     ("trigger_definer", """
         app.add_organization_lookup() app.audit_row() app.enqueue_event() app.add_care_relationship() app.lock_last_admin()
         app.record_status_change() app.queue_total_change()"""),
