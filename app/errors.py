@@ -167,6 +167,9 @@ OF_CONSTRAINT = {
 """The field, by its name in the API, and its problem, by the name of the violated constraint. Clients receive both."""
 
 
+OWN_RECORDS = "You may create records only for your own provider."
+"""Only providers are restricted to a part of the records that their role may create."""
+
 SIGNATURE_PROBLEMS = {
     "28000": "the database rejected this process's signature: it has another secret, or none, under that name of TOKEN_KEYS",
     "CLOCK": "the database rejected the time of this process's signature: compare the clocks of both machines",
@@ -205,6 +208,8 @@ def from_database(error: Exception) -> ApiError:
         case "28000" | "CLOCK":
             return Unavailable()
         case "42501":
+            if diag and diag.source_function == "ExecWithCheckOptions":  # a policy has refused the new row, not the role
+                return Forbidden(message=OWN_RECORDS)
             # PostgreSQL's own errors of this kind have no detail; app.raise_forbidden names what keeps the caller.
             return Forbidden(
                 message=msgspec.json.decode(detail).get("message") if detail and detail.startswith("{") else None

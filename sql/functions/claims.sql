@@ -130,9 +130,6 @@ create or replace function app.validate_new_claim() returns trigger
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
     perform find_transition(null, new.status);
-    if caller_role() = 'provider' and new.provider_id <> context.variable('provider_id') then
-        perform raise_forbidden('You may create claims only for your own provider.');
-    end if;
     new.diagnosis_code := icd10(new.diagnosis_code);
     new.claim_number := trim_number(new.claim_number);
     perform raise_invalid(claim_errors(new));

@@ -115,6 +115,9 @@ begin
             exception
                 when sqlstate 'INVAL' or insufficient_privilege then
                     get stacked diagnostics why = pg_exception_detail;
+                    if sqlstate = '42501' and why = '' and caller_role() = 'provider' then  -- the policy has refused the row
+                        why := '{"message": "You may create records only for your own provider."}';
+                    end if;
                     result := json_build_object('line', line, 'result', 'failed', 'id', null, 'error', error_json(sqlstate, why));
                 when unique_violation then  -- a concurrent request, perhaps the same import, has inserted the number
                     select c.* into stands from claims c where c.claim_number = number;

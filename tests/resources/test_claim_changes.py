@@ -266,9 +266,9 @@ async def test_a_refusal_says_what_keeps_the_caller(as_user, as_root, cast, body
     nowhere = await alma.patch(path(cast.anas_claim), {"status": "paid"})
     assert nowhere.json()["error"]["details"]["allowed"] == []  # the decider may not take up the appeal
     assert told(await ana.post("/api/claims", body | {"providerId": str(cast.ben_provider)})) == (
-        403, "You may create claims only for your own provider.")  # fmt: skip
+        403, "You may create records only for your own provider.")  # fmt: skip
     (own,) = await bring(ana, line(cast, providerId=str(cast.ben_provider)))
-    assert own["error"]["message"] == "You may create claims only for your own provider."
+    assert own["error"]["message"] == "You may create records only for your own provider."
     assert told(await ana.patch(f"/api/providers/{cast.ben_provider}", {"name": "B"})) == (
         403, "You may read this record, but change only your own.")  # fmt: skip
 

@@ -80,10 +80,10 @@ def bodies() -> list[type[RequestBody]]:
 
 SAMPLE = {
     "patientId": str(uuid4()), "providerId": str(uuid4()), "diagnosisCode": "I10", "amount": 1, "serviceDate": "2026-01-05",
-    "claimIds": [str(uuid4())], "status": "submitted", "userId": None, "toUserId": None, "memberNumber": "M",
-    "firstName": "F", "lastName": "L", "dateOfBirth": "2000-01-01", "npi": "1234567893", "name": "N", "eventType": "admission", "occurredAt": "2026-01-05T10:00:00Z",
-    "email": "a@b.test", "role": "admin", "password": "correct horse battery", "refreshToken": "x", "currentPassword": "x",
-    "newPassword": "correct horse battery",
+    "claimIds": [str(uuid4())], "status": "submitted", "userId": None, "toUserId": None, "memberNumber": "M", "firstName": "F",
+    "lastName": "L", "dateOfBirth": "2000-01-01", "npi": "1234567893", "name": "N", "eventType": "admission",
+    "occurredAt": "2026-01-05T10:00:00Z", "email": "a@b.test", "role": "admin", "password": "correct horse battery",
+    "refreshToken": "x", "currentPassword": "x", "newPassword": "correct horse battery",
 }  # fmt: skip
 WITH = {"Registration": {"organizationName": "O", "email": "a@b.test"}}
 """Optional fields of which a body needs some."""

@@ -177,6 +177,11 @@ SCENARIOS = [
     Probe("alma", "insert into app.claims " + CLAIM.format(100).format("{south.tom_patient}", "{ana_provider}"), "INVAL"),
     Probe("alma", "update app.claims set status = 'paid' where claim_id = '{bens_claim}'", "TRANS"),
     Probe("alma", "update app.claims set assigned_to = '{ana}' where claim_id = '{bens_claim}'", "CLASH"),
+    Probe("alma", "update app.claims set assigned_to = '{paul}' where claim_number = 'C-BEN-DRAFT'", "CLASH"),
+    Probe("alma", "update app.users set active = false where user_id = '{pia}'; "
+        "select from app.claims where claim_id = '{anas_claim}' and assigned_to is null", "1"),
+    Probe("alma", f"insert into app.patients {PATIENT.replace('M-3', ' ')}", "INVAL"),
+    Probe("alma", "update app.providers set name = ' ' where provider_id = '{ana_provider}'", "INVAL"),
     Probe("alma", "update app.claims set notes = 'x'; select from app.claims where claim_id = '{bens_claim}' and version = 2", "1"),
     Probe("alma", f"insert into app.claims {TOMS_BY_ANA}; select from app.claim_status_history", "8"),
     Probe("alma", f"insert into app.claims {TINAS_BY_ANA}; select from app.care_relationships", "3"),
