@@ -208,7 +208,9 @@ def from_database(error: Exception) -> ApiError:
         case "28000" | "CLOCK":
             return Unavailable()
         case "42501":
-            if diag and diag.source_function == "ExecWithCheckOptions":  # a policy has refused the new row, not the role
+            if (
+                diag and diag.source_function == "ExecWithCheckOptions"
+            ):  # a policy has refused the new row, not the role
                 return Forbidden(message=OWN_RECORDS)
             # PostgreSQL's own errors of this kind have no detail; app.raise_forbidden names what keeps the caller.
             return Forbidden(

@@ -20,12 +20,14 @@ begin
             ('providerId', 'No such provider', new.provider_id is not null
                 and not exists (select from providers p where p.provider_id = new.provider_id)),
             ('occurredAt', 'Must not lie in the future or before 1900',
-                new.occurred_at not between '1900-01-01' and now() + interval '5 minutes'),
-            ('occurredAt', 'Must not lie before the patient''s birth',
-                local_day((organization_days()).zone, new.occurred_at)
-                < (select p.date_of_birth from patients p where p.patient_id = new.patient_id))
+                new.occurred_at not between '1900-01-01' and now() + interval '5 minutes')
         ) as checks (field, problem, failed)
         where failed));
+    if local_day((organization_days()).zone, new.occurred_at)
+       < (select p.date_of_birth from patients p where p.patient_id = new.patient_id)
+    then
+        perform raise_invalid('{"occurredAt": ["Must not lie before the patient''s birth"]}');
+    end if;
     return new;
 end
 $$;

@@ -10,8 +10,10 @@ begin
         jsonb_build_object('firstName', new.first_name, 'lastName', new.last_name),
         jsonb_build_object('memberNumber', new.member_number)));
     -- No zone is further than a day ahead of the session's. For other dates the settings need not be read.
-    if new.date_of_birth >= current_date - 1 and new.date_of_birth > (organization_days()).today then
-        perform raise_invalid('{"dateOfBirth": ["Must not lie in the future or before 1875"]}');
+    if new.date_of_birth >= current_date - 1 then
+        if new.date_of_birth > (organization_days()).today then
+            perform raise_invalid('{"dateOfBirth": ["Must not lie in the future or before 1875"]}');
+        end if;
     end if;
     if tg_op = 'UPDATE' and new.date_of_birth > old.date_of_birth then
         if exists (

@@ -271,7 +271,7 @@ class _Operation:
             (PreconditionFailed, self.options.conditional),
             (PayloadTooLarge, takes_body),
             (UnsupportedMediaType, takes_body),
-            (IdempotencyMismatch, self.replays),
+            (IdempotencyMismatch, self.takes_key),
             (RateLimited, True),
             (ApiError, True),
             (Unavailable, True),
