@@ -183,7 +183,7 @@ SCENARIOS = [
     Probe("alma", f"insert into app.patients {PATIENT.replace('M-3', ' ')}", "INVAL"),
     Probe("alma", "update app.claims set assigned_to = gen_random_uuid() where claim_id = '{bens_claim}'", "INVAL"),
     Probe("alma", "update app.organizations set name = ' '", "INVAL"),
-    Probe("auth_definer", "insert into app.users (user_id, email, name, role) values (gen_random_uuid(), 'b@b.test', ' ', 'admin')", "INVAL"),
+    Probe("auth_definer", "insert into app.users (user_id, email, name, role) values (app.uuid7(), 'b@b.test', ' ', 'admin')", "INVAL"),
     Probe("alma", "update app.providers set name = ' ' where provider_id = '{ana_provider}'", "INVAL"),
     Probe("alma", "update app.claims set notes = 'x'; select from app.claims where claim_id = '{bens_claim}' and version = 2", "1"),
     Probe("alma", f"insert into app.claims {TOMS_BY_ANA}; select from app.claim_status_history", "8"),
