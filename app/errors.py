@@ -14,10 +14,18 @@ class ApiError(Exception):
     always: ClassVar[dict[str, str]] = {}
 
     def __init__(
-        self, details: dict[str, Any] | None = None, *, headers: dict[str, str] | None = None, afterwards: Any = None
+        self,
+        details: dict[str, Any] | None = None,
+        *,
+        message: str | None = None,
+        headers: dict[str, str] | None = None,
+        afterwards: Any = None,
     ) -> None:
-        """afterwards: a background task, run after the response is sent, so that the response time does not reveal its work."""
-        super().__init__(type(self).__doc__)
+        """message: names the cause, if the class alone does not.
+
+        afterwards: a background task, run after the response is sent, so that the response time does not reveal its work.
+        """
+        super().__init__(message or type(self).__doc__)
         self.details = details
         self.headers = self.always | (headers or {})
         self.afterwards = afterwards
@@ -69,6 +77,12 @@ class Conflict(ApiError):
     """The record is not in a state that allows this, or the value is taken."""
 
     status, code = 409, "CONFLICT"
+
+    @classmethod
+    def of(cls, problems: dict[str, list[str]]) -> "Conflict":
+        """A conflict whose message names the cause, as app.conflict_message of SQL does."""
+        message = " ".join(f"{name}: {texts[0]}." for name, texts in problems.items())
+        return cls({"fields": problems}, message=message or None)
 
 
 class PreconditionFailed(ApiError):
@@ -153,6 +167,9 @@ OF_CONSTRAINT = {
 """The field, by its name in the API, and its problem, by the name of the violated constraint. Clients receive both."""
 
 
+OWN_RECORDS = "You may create records only for your own provider."
+"""Only providers are restricted to a part of the records that their role may create."""
+
 SIGNATURE_PROBLEMS = {
     "28000": "the database rejected this process's signature: it has another secret, or none, under that name of TOKEN_KEYS",
     "CLOCK": "the database rejected the time of this process's signature: compare the clocks of both machines",
@@ -176,9 +193,9 @@ def from_database(error: Exception) -> ApiError:
         case "INVAL":
             return Invalid({"fields": msgspec.json.decode(detail or "{}")})
         case "TRANS":
-            return Conflict(msgspec.json.decode(detail or "{}"))
+            return _illegal_transition(msgspec.json.decode(detail or "{}"))
         case "CLASH":
-            return Conflict({"fields": msgspec.json.decode(detail or "{}")})
+            return Conflict.of(msgspec.json.decode(detail or "{}"))
         case "QUOTA":
             problem = {"Idempotency-Key": ["Too many responses are stored"]}
             return RateLimited(
@@ -191,9 +208,16 @@ def from_database(error: Exception) -> ApiError:
         case "28000" | "CLOCK":
             return Unavailable()
         case "42501":
-            return Forbidden()
+            if (
+                diag and diag.source_function == "ExecWithCheckOptions"
+            ):  # a policy has refused the new row, not the role
+                return Forbidden(message=OWN_RECORDS)
+            # PostgreSQL's own errors of this kind have no detail; app.raise_forbidden names what keeps the caller.
+            return Forbidden(
+                message=msgspec.json.decode(detail).get("message") if detail and detail.startswith("{") else None
+            )
         case "23505":
-            return Conflict(fields)
+            return Conflict.of(fields["fields"]) if fields else Conflict()
         case "23514" | "23503" if fields:
             return Invalid(fields)
         case None:
@@ -202,6 +226,12 @@ def from_database(error: Exception) -> ApiError:
                 return Invalid()
             return Unavailable() if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else ApiError()
     return Unavailable() if isinstance(error, psycopg.OperationalError) else ApiError()
+
+
+def _illegal_transition(details: dict[str, Any]) -> Conflict:
+    """The conflict of a status change, with the cause as its message."""
+    moved = f"A claim that is {details.get('from') or 'new'} can't become {details.get('to')}."
+    return Conflict(details, message=details.pop("message", moved))
 
 
 def redacted(error: psycopg.Error) -> str:

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from app.errors import ApiError
-from app.http.schemas import ResponseBody
+from app.http.schemas import ResponseBody, ResponseWarning
 
 T = TypeVar("T")
 
@@ -27,11 +27,12 @@ class Pagination(ResponseBody, omit_defaults=True):
 
 
 class ResponseMeta(ResponseBody):
-    """Time and request id of the response; of a list also its pagination."""
+    """Time and request id of the response; of a list also its pagination, of a new record also its warnings, if there are some."""
 
     timestamp: Annotated[datetime, Meta(tz=True)]
     request_id: str
     pagination: Pagination | msgspec.UnsetType = msgspec.UNSET
+    warnings: list[ResponseWarning] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Envelope(ResponseBody, Generic[T]):
@@ -58,17 +59,15 @@ class ErrorEnvelope(ResponseBody):
     meta: ResponseMeta
 
 
-def _meta(request_id: str, pagination: dict[str, Any] | None = None) -> bytes:
+def _meta(request_id: str, more: dict[str, Any] | None = None) -> bytes:
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     meta: dict[str, Any] = {"timestamp": now, "requestId": request_id}
-    if pagination is not None:
-        meta["pagination"] = pagination
-    return msgspec.json.encode(meta)
+    return msgspec.json.encode(meta | more if more else meta)
 
 
-def envelope(data: bytes, request_id: str, pagination: dict[str, Any] | None = None) -> bytes:
-    """The body of a successful response, around JSON that PostgreSQL built."""
-    return b"".join((b'{"success":true,"data":', data, b',"meta":', _meta(request_id, pagination), b"}"))
+def envelope(data: bytes, request_id: str, more: dict[str, Any] | None = None) -> bytes:
+    """The body of a successful response, around JSON that PostgreSQL built. more: further fields of meta."""
+    return b"".join((b'{"success":true,"data":', data, b',"meta":', _meta(request_id, more), b"}"))
 
 
 def error_envelope(error: ApiError, request_id: str) -> bytes:

@@ -1,6 +1,7 @@
 """NDJSON: request bodies that are too large for memory are written to disk, and responses are streamed."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import IO, Any, TypeVar
 
@@ -10,7 +11,7 @@ from litestar.response import Stream
 from app.errors import ApiError, Invalid, PayloadTooLarge, RequestTimeout
 from app.http.schemas import RequestBody
 from app.http.spool import Spool
-from app.http.validation import field_errors
+from app.http.validation import decode_json
 
 B = TypeVar("B", bound=RequestBody)
 
@@ -24,10 +25,11 @@ Batch = list[tuple[int, bytes]]
 
 
 class Lines:
-    """The lines of a received body."""
+    """The lines of a received body, and the hash of the body."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], body_hash: bytes) -> None:
         self._file = file
+        self.body_hash = body_hash
 
     def batches(self) -> Iterator[Batch]:
         """Yields lists of up to BATCH_SIZE pairs (number, line). Numbers start at 1."""
@@ -58,6 +60,7 @@ async def receive(body: AsyncIterator[bytes], spool: Spool) -> Lines:
     Spool.write.
     """
     line_count = 0
+    body_hash = hashlib.sha256()
     try:
         async with asyncio.timeout(RECEIVE_TIMEOUT_S):
             async for part in body:
@@ -65,12 +68,13 @@ async def receive(body: AsyncIterator[bytes], spool: Spool) -> Lines:
                 if line_count > MAX_LINES:
                     raise PayloadTooLarge
                 spool.write(part)
+                body_hash.update(part)
     except TimeoutError:
         raise RequestTimeout(headers={"Connection": "close"}) from None
     if not spool.file.tell():
         raise Invalid.fields(body="Must contain at least one line")
     spool.file.seek(0)
-    return Lines(spool.file)
+    return Lines(spool.file, body_hash.digest())
 
 
 def decode(
@@ -83,19 +87,10 @@ def decode(
         try:
             if len(line) > MAX_LINE_BYTES:
                 raise PayloadTooLarge
-            valid.append({"line": number, **columns(msgspec.json.decode(line, type=shape))})
+            valid.append({"line": number, **columns(decode_json(shape, line))})
         except ApiError as error:
             failed[number] = failed_line(number, error)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
-            failed[number] = failed_line(number, Invalid({"fields": _line_errors(shape, line)}))
     return valid, failed
-
-
-def _line_errors(shape: type[RequestBody], line: bytes) -> dict[str, list[str]]:
-    try:
-        return field_errors(shape, msgspec.json.decode(line))
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return {"body": ["Is not well-formed JSON"]}
 
 
 def failed_line(number: int, error: ApiError) -> bytes:

@@ -74,11 +74,11 @@ class Page(QueryParams, frozen=True):
         pagination: dict[str, Any] = {"total": min(total, MAX_COUNTED), "limit": self.limit, "offset": self.offset}
         if total > MAX_COUNTED:
             pagination["totalIsCapped"] = True
-        return envelope(b"[" + b",".join(items[: self.limit]) + b"]", request_id, pagination)
+        return envelope(b"[" + b",".join(items[: self.limit]) + b"]", request_id, {"pagination": pagination})
 
     def by_cursor(self, rows: Sequence[tuple[bytes, bytes]], sign: Callable[[bytes], str], request_id: str) -> bytes:
         """The page with the cursor of the next page. rows: up to limit + 1 pairs (sort key, item)."""
         has_more = len(rows) > self.limit
         items = rows[: self.limit]
         pagination = {"limit": self.limit, "nextCursor": sign(items[-1][0]) if has_more else None, "hasMore": has_more}
-        return envelope(b"[" + b",".join([item for _, item in items]) + b"]", request_id, pagination)
+        return envelope(b"[" + b",".join([item for _, item in items]) + b"]", request_id, {"pagination": pagination})

@@ -9,12 +9,13 @@ import psycopg
 from app.database.connection import Rows
 from app.database.session import DatabaseSession
 from app.database.statements import Statement
-from app.errors import Forbidden, NotFound, PreconditionFailed, from_database
+from app.errors import Forbidden, IdempotencyMismatch, NotFound, PreconditionFailed, from_database
 from app.http.envelope import envelope
-from app.http.idempotency import IdempotencyKey, run_idempotent
+from app.http.idempotency import IdempotencyKey, in_flight, run_idempotent
 from app.http.pagination import Cursors, Page
 from app.http.prepared_response import PreparedResponse
 
+READ_ONLY = "You may read this record, but change only your own."
 NO_CONTENT = PreparedResponse(b"", 204)
 
 
@@ -56,16 +57,22 @@ class Responder:
             return build(await self.session.rows(*statements, **params)).to_litestar()
         return (await run_idempotent(self.session, key, build, statements, params)).to_litestar()
 
-    def data(self, data: bytes, status: int = 200, headers: dict[str, str] | None = None) -> PreparedResponse:
-        """A response with JSON in the envelope."""
-        return PreparedResponse(envelope(data, self.session.context.request_id), status, headers or {})
+    def data(
+        self, data: bytes, status: int = 200, headers: dict[str, str] | None = None, more: dict[str, Any] | None = None
+    ) -> PreparedResponse:
+        """A response with JSON in the envelope. more: further fields of meta."""
+        return PreparedResponse(envelope(data, self.session.context.request_id, more), status, headers or {})
 
     def _record(self, row: tuple[Any, ...], status: int = 200) -> PreparedResponse:
-        """A response with a row (JSON) or (JSON, version). The version becomes the ETag; 201 gets a Location."""
+        """A response with a row (JSON), (JSON, version) or (JSON, version, warnings).
+
+        The version becomes the ETag, and warnings (JSON or None) a field of meta. 201 gets a Location.
+        """
         headers = {"ETag": f'"{row[1]}"'} if len(row) > 1 else {}
         if status == 201:
             headers["Location"] = f"{self._preconditions.path}/{msgspec.json.decode(row[0])['id']}"
-        return self.data(row[0], status, headers)
+        more = {"warnings": msgspec.Raw(row[2])} if len(row) > 2 and row[2] else None
+        return self.data(row[0], status, headers, more)
 
     async def one(self, *statements: Statement, **params: Any) -> Any:
         """200 with the one row of the last statement; NotFound if there is none."""
@@ -109,7 +116,7 @@ class Responder:
         def build(results: list[Rows]) -> PreparedResponse:
             existing, updated = results
             if existing and not updated:
-                raise PreconditionFailed if conditional else Forbidden
+                raise PreconditionFailed if conditional else Forbidden(message=READ_ONLY)
             return self._record(_only(updated))
 
         return await self.respond(build, exists, update, versions=versions, **params)
@@ -120,6 +127,19 @@ class Responder:
         """An object with the fields, and with the last statement's row as one more field, called `name`."""
         row = _only((await self.session.rows(*statements))[-1])
         return self.data(msgspec.json.encode(fields | {name: msgspec.Raw(row[0])}), status).to_litestar()
+
+    async def reserve_key(self, statement: Statement, body_hash: bytes) -> None:
+        """Reserves the request's idempotency key, if it has one, for this body. Raises IdempotencyMismatch if it is that of another body.
+
+        The reservation is committed before any effect, so that it also applies if the request is not completed.
+        """
+        if key := self._preconditions.idempotency_key:
+            try:
+                (((same,),),) = await self.session.rows(statement, path=key.path, key=key.key, body_hash=body_hash)
+            except psycopg.errors.LockNotAvailable:
+                raise in_flight() from None
+            if not same:
+                raise IdempotencyMismatch
 
     async def import_rows(self, statement: Statement, lines: list[dict[str, Any]]) -> Rows:
         """Runs the statement for many lines. Its parameters are `lines` (JSON) and `key` (the request's idempotency key)."""

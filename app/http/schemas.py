@@ -1,9 +1,11 @@
 """Types shared by request bodies, query strings and responses: money, names, ids, instants."""
 
+import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import cache
 from math import isfinite
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 from uuid import UUID
 
 import msgspec
@@ -22,8 +24,18 @@ class RequestBody(Struct, forbid_unknown_fields=True, rename="camel", kw_only=Tr
     organization_id: IGNORED = None
 
     def __post_init__(self) -> None:
-        if any(isinstance(value, str) and "\0" in value for value in msgspec.structs.astuple(self)):
-            raise ValueError(NUL)
+        """Refuses NUL, empties optional fields that are "", and removes white space around numbers."""
+        emptiable, numbers = text_rules(type(self))
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                continue
+            if "\0" in value:
+                raise ValueError(NUL)
+            if not value and name in emptiable:
+                setattr(self, name, None)
+            elif name in numbers:
+                setattr(self, name, value.strip(WHITE_SPACE))
 
     def sent_fields(self) -> dict[str, Any]:
         """The fields as parameters of a statement, without those that were not sent (UNSET)."""
@@ -56,6 +68,14 @@ class ResponseBody(Struct, forbid_unknown_fields=True, rename="camel", kw_only=T
     """Base of responses. SQL builds the JSON; the structs document it, and a test decodes every response strictly into them."""
 
 
+class ResponseWarning(ResponseBody):
+    """A warning about a request that was fulfilled."""
+
+    code: Literal["POSSIBLE_DUPLICATE"]
+    message: str
+    claim_ids: list[UUID]
+
+
 def _money(least: float, most: float) -> Any:
     description = "Major units, at most two decimals."
     schema = {"type": "number", "multipleOf": 0.01}
@@ -74,10 +94,29 @@ def regex_string(pattern: str, **meta: Any) -> Any:
     return Meta(pattern=pattern + r"(?!\n)", **meta)
 
 
-Text = Annotated[str, Meta(min_length=1, max_length=1000, pattern=NO_NUL, examples=["Not covered by the plan"])]
+# Characters are listed, because classes such as \s differ between the languages that read the pattern, and only those of the Basic
+# Multilingual Plane: app.is_clean_number of SQL refuses the others, too.
+_SPACES = r"\u0009-\u000d\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_UNSEEN = (  # the categories Cc, Cf, Zl and Zp
+    r"\u0000-\u001f\u007f-\u009f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e"
+    r"\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
+)
+WHITE_SPACE = "".join(filter(str.isspace, map(chr, (*range(9, 14), *range(32, 0x3001)))))
+"""The characters with the property White_Space, which a number loses at both ends."""
+_BLANK = (
+    r"\u0000-\u0020\u007f-\u00a0\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u1680\u180e\u2000-\u200f\u2028-\u202f"
+    r"\u205f-\u2064\u2066-\u206f\u3000\ufeff\ufff9-\ufffb"
+)
+NOT_BLANK = rf"^[^\u0000]*[^{_BLANK}][^\u0000]*$"
+"""A string without NUL that contains more than white space and invisible characters."""
+_NUMBER = rf"^[{_SPACES}]*[^{_BLANK}]([^{_UNSEEN}]*[^{_BLANK}])?[{_SPACES}]*$"
+
+Text = Annotated[str, Meta(min_length=1, max_length=1000, pattern=NOT_BLANK, examples=["Not covered by the plan"])]
 Notes = Annotated[str, Meta(max_length=1000, pattern=NO_NUL, examples=["Follow-up visit"])]
-Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL, examples=["Ada Moreau"])]
-Number = Annotated[str, Meta(min_length=1, max_length=64, pattern=NO_NUL, examples=["A-1042"])]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=NOT_BLANK, examples=["Ada Moreau"])]
+NUMBER = Meta(min_length=1, max_length=64, pattern=_NUMBER, examples=["A-1042"])
+Number = Annotated[str, NUMBER]
+"""A number that people read: without control and invisible characters. White space around it is removed."""
 # White space and control characters are listed, because classes such as \s differ between the languages that read the pattern.
 _MAIL = r"[^@\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f\u3000\ufeff]"
 Email = Annotated[str, regex_string(f"^{_MAIL}+@{_MAIL}+$", min_length=3, max_length=254, examples=["pat@example.org"])]
@@ -90,6 +129,55 @@ Slug = Annotated[
 Id = Annotated[UUID, PathParameter(name="id")]
 """The `{id}` of a path."""
 Instant = Annotated[datetime, Meta(tz=True)]
+"""An instant in a response."""
+
+
+class SentInstant(datetime):
+    """An instant in a request. Digits beyond microseconds are cut, because rounding could move it into the next day."""
+
+
+_FRACTION = re.compile(r"(\.[0-9]{6})[0-9]+")
+_LEAP_SECOND = re.compile(r"(.{17})60(?:\.[0-9]+)?(.*)", re.DOTALL)
+
+
+def read_custom(type_: type, sent: Any) -> Any:
+    """The decoding hook of msgspec. A leap second becomes the last microsecond before it."""
+    if type_ is not SentInstant:
+        raise NotImplementedError
+    text = _FRACTION.sub(r"\1", sent, count=1) if isinstance(sent, str) else sent
+    leap = _LEAP_SECOND.fullmatch(text) if isinstance(text, str) else None
+    if leap:
+        text = f"{leap[1]}59.999999{leap[2]}"
+    at = msgspec.convert(text, Instant)
+    offset = at.utcoffset() or timedelta()
+    if leap and (timedelta(hours=at.hour, minutes=at.minute) - offset) % timedelta(days=1) != timedelta(
+        hours=23, minutes=59
+    ):
+        raise ValueError("Invalid RFC3339 encoded datetime")
+    return SentInstant.combine(at.date(), at.timetz())
+
+
+def describe_custom(type_: type) -> dict[str, Any]:
+    """The JSON schema of a type that read_custom reads."""
+    if type_ is not SentInstant:
+        raise NotImplementedError
+    return {"type": "string", "format": "date-time"}
+
+
+@cache
+def text_rules(shape: type[RequestBody]) -> tuple[frozenset[str], frozenset[str]]:
+    """The names of a body's fields for which "" means "not given", and of those that are numbers."""
+    fields = msgspec.structs.fields(shape)
+    return (
+        frozenset(field.name for field in fields if not field.required and type(None) in get_args(field.type)),
+        frozenset(field.name for field in fields if NUMBER in parts(field.type)),
+    )
+
+
+def parts(type_: Any) -> list[Any]:
+    """The type, the members of its unions, and the metadata of its annotations, at any depth."""
+    inner = [] if get_origin(type_) is Literal else get_args(type_)
+    return [type_, *(part for member in inner for part in parts(member))]
 
 
 def to_cents(amount: float | None, field: str = "amount") -> int | None:

@@ -9,7 +9,7 @@ from app.database import statements
 from app.http.dependencies import Db
 from app.http.envelope import Envelope
 from app.http.route_options import RouteOptions
-from app.http.schemas import Instant, QueryParams, ResponseBody, regex_string
+from app.http.schemas import Instant, QueryParams, ResponseBody, SentInstant, regex_string
 
 queries = statements.load("audit_logs")
 
@@ -26,8 +26,8 @@ class AuditFilter(QueryParams, frozen=True):
     action: Action | None = None
     entity: Entity | None = None
     entity_id: UUID | None = None
-    at_from: Instant | None = None
-    at_to: Instant | None = None
+    at_from: SentInstant | None = None
+    at_to: SentInstant | None = None
 
     def params(self) -> dict[str, Any]:
         """The filters as parameters of the statement."""

@@ -41,7 +41,7 @@ class Login(RequestBody):
     organization_slug: Slug | None = None
 
 
-TEXT, NULL = {"type": "string"}, {"type": "null"}
+TEXT, NULL = {"type": "string", "minLength": 1}, {"enum": [None, ""]}
 
 
 class Registration(RequestBody):

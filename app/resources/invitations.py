@@ -17,7 +17,7 @@ from app.vocabulary import Role
 queries = statements.load("invitations")
 
 
-NULL = {"type": "null"}
+NULL = {"enum": [None, ""]}
 
 
 class NewInvitation(RequestBody):
@@ -28,11 +28,19 @@ class NewInvitation(RequestBody):
             {"properties": {"role": {"enum": ["admin", "claims_processor"]}, "providerId": NULL, "patientId": NULL}},
             {
                 "required": ["providerId"],
-                "properties": {"role": {"const": "provider"}, "providerId": {"type": "string"}, "patientId": NULL},
+                "properties": {
+                    "role": {"const": "provider"},
+                    "providerId": {"type": "string", "minLength": 1},
+                    "patientId": NULL,
+                },
             },
             {
                 "required": ["patientId"],
-                "properties": {"role": {"const": "patient"}, "providerId": NULL, "patientId": {"type": "string"}},
+                "properties": {
+                    "role": {"const": "patient"},
+                    "providerId": NULL,
+                    "patientId": {"type": "string", "minLength": 1},
+                },
             },
         ]
     }

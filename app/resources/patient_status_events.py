@@ -13,7 +13,7 @@ from app.http.dependencies import Db
 from app.http.envelope import Envelope
 from app.http.prepared_response import PreparedResponse
 from app.http.route_options import RouteOptions
-from app.http.schemas import Instant, Name, Notes, Number, RequestBody, ResponseBody, regex_string
+from app.http.schemas import Instant, Name, Notes, Number, RequestBody, ResponseBody, SentInstant, regex_string
 from app.resources.job_results import JobResult
 from app.vocabulary import EventType, JobStatus
 
@@ -25,7 +25,7 @@ class NewEvent(RequestBody):
 
     patient_id: UUID
     event_type: EventType
-    occurred_at: Instant
+    occurred_at: SentInstant
     provider_id: UUID | None = None
     visit_number: Number | None = None
     facility: Name | None = None

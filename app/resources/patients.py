@@ -12,11 +12,11 @@ from app.database import statements
 from app.http.dependencies import Db
 from app.http.envelope import Envelope
 from app.http.route_options import RouteOptions
-from app.http.schemas import NO_NUL, Email, Id, Instant, Name, Number, RequestBody, ResponseBody
+from app.http.schemas import NOT_BLANK, Email, Id, Instant, Name, Number, RequestBody, ResponseBody
 
 queries = statements.load("patients")
 
-Phone = Annotated[str, Meta(min_length=1, max_length=40, pattern=NO_NUL, examples=["+1 617 555 0100"])]
+Phone = Annotated[str, Meta(min_length=1, max_length=40, pattern=NOT_BLANK, examples=["+1 617 555 0100"])]
 ProviderId = Annotated[UUID, PathParameter(name="providerId")]
 
 

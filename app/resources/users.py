@@ -47,6 +47,12 @@ class User(ResponseBody):
     created_at: Instant
 
 
+class ChangedUser(User):
+    """A user after a change, and the number of claims that returned to the queue because the user is no longer an active processor."""
+
+    released_claims: int
+
+
 class Reassigned(ResponseBody):
     """The number of reassigned claims."""
 
@@ -63,12 +69,14 @@ async def list_users(db: Db) -> Envelope[list[User]]:
 
 
 @patch("/api/users/{id:str}")
-async def change_user(user_id: Id, data: JSONBody[UserChange], db: Db) -> Envelope[User]:
+async def change_user(user_id: Id, data: JSONBody[UserChange], db: Db) -> Envelope[ChangedUser]:
     """Change a user's role, or deactivate or reactivate the user. The last active admin can be neither demoted nor deactivated.
+
+    The claims of a processor who is deactivated or gets another role return to the queue. releasedClaims is their number.
 
     Roles: admin.
     """
-    return await db.updated(queries.exists, queries.change, user_id=user_id, **data.update_params())
+    return await db.updated(queries.lock, queries.change, user_id=user_id, **data.update_params())
 
 
 @post("/api/users/{id:str}/reassign-claims", status_code=200)

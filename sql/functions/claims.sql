@@ -27,7 +27,7 @@ return regexp_replace(regexp_replace(upper(code), '^(.{3})\.', '\1'), '^(.{3})(.
 -- settings.
 create or replace function app.claim_limits(out amount_limit_cents bigint, out today date)
 language sql stable security definer set search_path = app, pg_catalog, pg_temp as $$
-    select claim_amount_limit_cents, (now() at time zone timezone)::date
+    select claim_amount_limit_cents, local_day(timezone, now())
     from organizations where organization_id = organization_id()
 $$;
 alter function app.claim_limits owner to claims_auth_definer;
@@ -37,42 +37,89 @@ alter function app.claim_limits owner to claims_auth_definer;
 create or replace function app.claim_errors(c app.claims) returns jsonb
 language sql stable set search_path = app, pg_catalog, pg_temp as $$
     select coalesce(jsonb_object_agg(field, jsonb_build_array(problem)), '{}')
-    from claim_limits() as l, diagnosis_code_error(c.diagnosis_code, c.service_date) as code_error, lateral (values
+    from claim_limits() as l left join patients p on p.patient_id = c.patient_id
+    cross join diagnosis_code_error(c.diagnosis_code, c.service_date) as code_error, lateral (values
         ('amount', 'Must not exceed the organization''s limit of ' || from_cents(l.amount_limit_cents),
             c.amount_cents > l.amount_limit_cents),
-        ('serviceDate', 'Must not lie in the future or before 1900', c.service_date not between '1900-01-01' and l.today),
+        ('serviceDate', case when c.service_date < p.date_of_birth and c.service_date >= '1900-01-01'
+            then 'Must not lie before the patient''s birth' else 'Must not lie in the future or before 1900' end,
+            c.service_date not between greatest('1900-01-01', p.date_of_birth) and l.today),
         ('diagnosisCode', code_error, code_error is not null),
-        ('patientId', 'No such patient', not exists (select from patients p where p.patient_id = c.patient_id)),
+        ('patientId', 'No such patient', p.patient_id is null),
         ('providerId', 'No such provider', not exists (select from providers p where p.provider_id = c.provider_id))
     ) as checks (field, problem, failed)
     where failed
 $$;
 
--- Raises TRANS for an illegal change of status. The detail has both statuses, and those that the caller may choose instead.
-create or replace function app.raise_illegal_transition(old_status text, new_status text) returns void
+-- The last day on which a decision made at this instant may be appealed, by the organization's calendar. A definer function, because
+-- providers may not read the settings.
+create or replace function app.appeal_until(decided_at timestamptz) returns date
+language sql stable security definer set search_path = app, pg_catalog, pg_temp as $$
+    select local_day(timezone, decided_at) + appeal_window_days from organizations where organization_id = organization_id()
+$$;
+alter function app.appeal_until owner to claims_auth_definer;
+
+-- True if a job may decide the claim: only the first decision may be automatic, and only if no user has returned the claim with a question.
+-- An automatic approval that was undone does not count.
+create or replace function app.job_may_decide(c app.claims) returns boolean
+language sql stable set search_path = app, pg_catalog, pg_temp as $$
+    select c.first_decided_at is null and not exists (
+        select from claim_status_history h
+        where h.claim_id = c.claim_id and h.to_status = 'pending_info' and h.by_user_id is not null)
+$$;
+
+-- True if the state of the claim allows the transition. A rule about the new values (all_checks, amount_in_range) does not count here.
+create or replace function app.is_open_transition(move app.claim_transitions, c app.claims) returns boolean
+language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
+begin
+    return coalesce(case move.rule
+        when 'within_appeal_window' then (claim_limits()).today <= appeal_until(c.processed_at)
+        when 'partially_approved' then c.approved_cents < c.amount_cents
+        when 'not_decider' then c.decided_by <> context.required_id(current_user, 'user_id')
+        when 'system_reverts_own' then move.role <> 'system' or (c.status_event_id is not null and c.status_by is null)
+        end, true);
+end
+$$;
+
+-- Raises TRANS for an illegal change of status. The detail has both statuses, those that the caller may choose instead and, if the
+-- transition itself exists, what keeps this claim from it. c: null for a new claim.
+create or replace function app.raise_illegal_transition(c app.claims, new_status text, cause jsonb default '{}') returns void
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
-    raise exception using errcode = 'TRANS', message = 'illegal status move', detail = json_build_object(
-        'from', nullif(old_status, ''), 'to', new_status, 'allowed', (
-            select coalesce(json_agg(to_status order by to_status), '[]')
-            from claim_transitions where from_status = old_status and role = caller_role()))::text;
+    raise exception using errcode = 'TRANS', message = 'illegal status move', detail = (jsonb_build_object(
+        'from', c.status, 'to', new_status, 'allowed', (
+            select coalesce(jsonb_agg(t.to_status order by t.to_status), '[]')
+            from claim_transitions t
+            where t.from_status = coalesce(c.status, '') and t.role = caller_role() and is_open_transition(t, c))) || cause)::text;
+end
+$$;
+
+-- Raises 42501 with the text for the client: which role may do this, or what keeps this caller from it.
+create or replace function app.raise_forbidden(cause text) returns void
+language plpgsql set search_path = app, pg_catalog, pg_temp as $$
+begin
+    raise exception using errcode = '42501', message = 'forbidden', detail = json_build_object('message', cause)::text;
 end
 $$;
 
 -- The row of claim_transitions that allows the caller this change of status. Raises 42501 if only other roles may make it, TRANS if none
--- may.
-create or replace function app.find_transition(old_status text, new_status text) returns app.claim_transitions
+-- may. c: null for a new claim.
+create or replace function app.find_transition(c app.claims, new_status text) returns app.claim_transitions
 language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
 declare
+    old_status text := coalesce(c.status, '');
     move claim_transitions;
+    others text;
 begin
     select * into move from claim_transitions
     where from_status = old_status and to_status = new_status and role = caller_role();
     if not found then
-        if exists (select from claim_transitions where from_status = old_status and to_status = new_status) then
-            raise exception using errcode = '42501', message = 'this move belongs to other roles';
+        select string_agg(t.role, ', ' order by t.role) into others
+        from claim_transitions t where t.from_status = old_status and t.to_status = new_status;
+        if others is not null then
+            perform raise_forbidden(format('Your role may not make this change of status. Allowed roles: %s.', others));
         end if;
-        perform raise_illegal_transition(old_status, new_status);
+        perform raise_illegal_transition(c, new_status);
     end if;
     return move;
 end
@@ -81,9 +128,13 @@ $$;
 create or replace function app.validate_new_claim() returns trigger
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
-    perform find_transition('', new.status);
+    perform find_transition(null, new.status);
     new.diagnosis_code := icd10(new.diagnosis_code);
+    new.claim_number := trim_number(new.claim_number);
     perform raise_invalid(claim_errors(new));
+    if is_blank(new.claim_number) or not is_clean_number(new.claim_number) then
+        perform raise_invalid(text_errors('{}', jsonb_build_object('claimNumber', new.claim_number)));
+    end if;
     new.submitted_at := case when new.status = 'submitted' then now() end;
     return new;
 end
@@ -110,6 +161,12 @@ begin
         perform raise_invalid('{"reason": ["Is required for this change of status"]}');
     elsif move.needs_denial_reason and new_row.denial_reason is null then
         perform raise_invalid('{"denialReason": ["Is required for a rejection"]}');
+    elsif is_blank(new_row.status_reason) or is_blank(new_row.denial_reason) or is_blank(new_row.denial_code) then
+        perform raise_invalid(text_errors(jsonb_strip_nulls(jsonb_build_object(
+            'reason', new_row.status_reason, 'denialReason', new_row.denial_reason, 'denialCode', new_row.denial_code))));
+    end if;
+    if move.role = 'system' and new_row.status in ('approved', 'rejected') and not job_may_decide(old_row) then
+        perform raise_illegal_transition(old_row, new_row.status);
     end if;
     if move.rule is not null then
         case move.rule
@@ -120,36 +177,33 @@ begin
                 perform raise_invalid('{"approvedAmount": ["Must be between 0 and the claim''s amount"]}');
             end if;
         when 'within_appeal_window' then
-            if old_row.processed_at < now() - make_interval(days => appeal_window_days()) then
-                perform raise_illegal_transition(old_row.status, new_row.status);
+            if not is_open_transition(move, old_row) then
+                perform raise_illegal_transition(old_row, new_row.status, jsonb_build_object(
+                    'appealUntil', appeal_until(old_row.processed_at),
+                    'message', format('The decision could be appealed until %s.', appeal_until(old_row.processed_at))));
             end if;
         when 'partially_approved' then
-            if old_row.approved_cents >= old_row.amount_cents then
-                perform raise_illegal_transition(old_row.status, new_row.status);
+            if not is_open_transition(move, old_row) then
+                perform raise_illegal_transition(old_row, new_row.status, jsonb_build_object(
+                    'message', 'The claim was approved in full. Only a smaller approval or a rejection can be appealed.'));
             end if;
         when 'not_decider' then
-            if old_row.decided_by = context.required_id(current_user, 'user_id') then
-                raise exception using errcode = '42501', message = 'who decided a claim does not take up its appeal';
+            if not is_open_transition(move, old_row) then
+                perform raise_forbidden('You decided this claim. Another user must take up its appeal.');
             end if;
         when 'system_reverts_own' then
-            if move.role = 'system' and (old_row.status_event_id is null or old_row.status_by is not null) then
-                perform raise_illegal_transition(old_row.status, new_row.status);
+            if not is_open_transition(move, old_row) then
+                perform raise_illegal_transition(old_row, new_row.status);
             end if;
         end case;
     end if;
 end
 $$;
 
-create or replace function app.appeal_window_days() returns integer
-language sql stable security definer set search_path = app, pg_catalog, pg_temp as $$
-    select appeal_window_days from organizations where organization_id = organization_id()
-$$;
-alter function app.appeal_window_days owner to claims_auth_definer;
-
 create or replace function app.apply_transition() returns trigger
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 declare
-    move claim_transitions := find_transition(old.status, new.status);
+    move claim_transitions := find_transition(old, new.status);
 begin
     new.approved_cents := case new.status
         when 'approved' then coalesce(new.approved_cents, old.amount_cents)
@@ -175,6 +229,15 @@ begin
         new.paid_at := now();
     elsif old.status = 'draft' and new.status = 'submitted' then
         new.submitted_at := now();
+    elsif new.status = 'appealed' then
+        -- The appeal returns to the queue, because its decider may not take it up.
+        new.assigned_to := null;
+    elsif move.role = 'system' and old.status = 'approved' and new.status = 'under_review' then
+        -- An automatic approval that is undone counts as if it had never been made.
+        new.decision := null;
+        new.decided_by := null;
+        new.processed_at := null;
+        new.first_decided_at := null;
     end if;
     return new;
 end
@@ -196,6 +259,7 @@ $$;
 alter function app.record_status_change owner to claims_trigger_definer;
 
 grant execute on function app.caller_role, app.icd10, app.claim_limits, app.claim_errors,
-    app.claim_statuses, app.find_transition, app.raise_illegal_transition, app.check_transition, app.appeal_window_days
+    app.claim_statuses, app.find_transition, app.raise_illegal_transition, app.check_transition, app.appeal_until,
+    app.is_open_transition, app.job_may_decide, app.raise_forbidden
     to claims_admin, claims_processor, claims_provider, claims_system, claims_patient;
 grant execute on function app.icd10 to claims_api;

@@ -6,6 +6,12 @@
 create or replace function app.check_event() returns trigger
 language plpgsql set search_path = app, pg_catalog, pg_temp as $$
 begin
+    new.visit_number := trim_number(new.visit_number);
+    if is_blank(new.visit_number) or not is_clean_number(new.visit_number) or is_blank(new.facility) then
+        perform raise_invalid(text_errors(
+            jsonb_strip_nulls(jsonb_build_object('facility', new.facility)),
+            jsonb_strip_nulls(jsonb_build_object('visitNumber', new.visit_number))));
+    end if;
     perform raise_invalid((
         select coalesce(jsonb_object_agg(field, jsonb_build_array(problem)), '{}')
         from (values
@@ -17,6 +23,11 @@ begin
                 new.occurred_at not between '1900-01-01' and now() + interval '5 minutes')
         ) as checks (field, problem, failed)
         where failed));
+    if local_day((organization_days()).zone, new.occurred_at)
+       < (select p.date_of_birth from patients p where p.patient_id = new.patient_id)
+    then
+        perform raise_invalid('{"occurredAt": ["Must not lie before the patient''s birth"]}');
+    end if;
     new.sender_provider_id := context.verified_id(current_user, 'provider_id');
     return new;
 end
@@ -197,17 +208,18 @@ declare
 begin
     with open as (
         select c.claim_id, c.status, c.amount_cents <= approve_up_to as is_small,
-               c.assigned_to is not null and c.status_by is not null as in_hand
+               c.assigned_to is not null and c.status_by is not null as in_hand, job_may_decide(c) as may_decide
         from claims c
         where c.claim_id = any (claim_ids) and c.status in ('submitted', 'under_review')
           and c.service_date between first_day and last_day
         order by c.claim_id
     )
-    select array_agg(claim_id) filter (where is_small and not in_hand),
+    select array_agg(claim_id) filter (where is_small and not in_hand and may_decide),
            array_agg(claim_id) filter (where not is_small and not in_hand and status = 'submitted'),
            jsonb_agg(jsonb_build_object('id', claim_id, 'reason', case
-               when in_hand then 'a person is working on it' else 'under review already' end))
-               filter (where in_hand or (not is_small and status = 'under_review'))
+               when in_hand then 'a person is working on it'
+               when is_small and not may_decide then 'a person must decide it' else 'under review already' end))
+               filter (where in_hand or (is_small and not may_decide) or (not is_small and status = 'under_review'))
     into small, large, alone from open;
     if is_cancelled(e, 'discharge_cancelled') then
         return skipped_claims(small || large, 'the discharge was cancelled');
@@ -285,8 +297,7 @@ language sql stable set search_path = app, pg_catalog, pg_temp as $$
     from organizations o
     cross join lateral visit_start(discharge) s
     cross join lateral (
-        select (s.occurred_at at time zone o.timezone)::date as first_day,
-               (discharge.occurred_at at time zone o.timezone)::date as last_day) d
+        select local_day(o.timezone, s.occurred_at) as first_day, local_day(o.timezone, discharge.occurred_at) as last_day) d
     where o.organization_id = organization_id()
 $$;
 

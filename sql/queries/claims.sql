@@ -3,7 +3,9 @@
 -- the care relationship. To call insert_claim, as imports do, would cost 4% of a create, and 13% if roles alternate on a connection.
 insert into claims as c (@columns)
 values (@values)
-returning claim_json(c), c.version;
+returning claim_json(c), c.version
+    , possible_duplicates(c) -- if :unnumbered
+;
 
 -- fragment: filters
 -- The filters of list and count.
@@ -143,6 +145,11 @@ select json_build_object(
     'averageProcessingHours', round(sum(seen.seconds) / nullif(sum(seen.timed), 0) / 3600, 2))
 from claim_statuses() as s (status)
 left join seen on seen.status = s.status;
+
+-- name: reserve_import
+-- Reserves an idempotency key for the whole body of an import. False: it was used for another body.
+select same
+from reserve_import(:path, :key, :body_hash) as same;
 
 -- name: import_lines
 -- Imports each line independently: the line's number and its result.

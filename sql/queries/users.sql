@@ -14,14 +14,23 @@ offset :offset -- if :offset
 -- The number of rows of list_newest, up to 10,001.
 select count(*) from (select from users limit 10001) as counted;
 
--- name: exists
--- One row if the organization has this user.
+-- name: lock
+-- Locks the user against the foreign key of an assignment, so that no claim is assigned to it meanwhile. One row if the organization has this user.
 select 1
 from users u
-where u.user_id = :user_id;
+where u.user_id = :user_id
+for update;
 
 -- name: change
--- Updates the columns that were sent, also to null. A change of role removes the provider or patient id of the previous role.
+-- Updates the columns that were sent, also to null. A change of role removes the provider or patient id of the previous role. The claims of
+-- a processor who is deactivated or gets another role return to the queue (trigger users_35_release_claims); the result has their number.
+with released as (
+    select count(*) as claims
+    from users u
+    join claims c on c.assigned_to = u.user_id and c.status not in ('voided', 'reversed')
+    where u.user_id = :user_id and u.role = 'claims_processor' and u.active
+      and (coalesce(:role, u.role) <> u.role or not coalesce(:active, u.active))
+)
 update users as u
 set role = coalesce(:role, u.role),
     active = coalesce(:active, u.active),
@@ -32,7 +41,7 @@ set role = coalesce(:role, u.role),
         and not :set_patient_id -- if :set_patient_id
         then u.patient_id end)
 where u.user_id = :user_id
-returning user_json(u);
+returning (left(user_json(u)::text, -1) || ', "releasedClaims" : ' || (select claims from released) || '}')::json;
 
 -- name: reassign
 -- Reassigns a user's claims; returns how many. No row if the organization has no such user.

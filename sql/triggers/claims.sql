@@ -11,6 +11,9 @@ create or replace trigger claims_20_version before update on app.claims for each
 -- Adds the status to claim_status_history.
 create or replace trigger claims_30_status_history after insert or update of status on app.claims
     for each row execute function app.record_status_change();
+-- Checks the assignment again after the foreign key has waited for a change of the user.
+create or replace trigger claims_35_assignment after update of assigned_to on app.claims
+    for each row when (old.assigned_to is distinct from new.assigned_to) execute function app.check_assignment();
 -- Adds the care relationship of the claim's provider and patient.
 create or replace trigger claims_40_care_relationship after insert on app.claims for each row execute function app.add_care_relationship();
 -- Record the changes of statistics in claim_total_changes. An update of columns that are not counted (notes, assignee) records nothing.

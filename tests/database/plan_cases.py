@@ -103,7 +103,7 @@ OPERATIONS = {
     "claim statistics": "claims.stats",
     "assign claim": "claims.exists claims.assign",
     "take next claim": "claims.assign_next",
-    "import claims": "claims.import_lines",
+    "import claims": "claims.reserve_import claims.import_lines",
     "export claims": "claims.record_export claims.list",
     "list patients": "patients.list_newest patients.count",
     "read patient": "patients.get patients.exists",
@@ -116,7 +116,7 @@ OPERATIONS = {
     "create provider": "providers.create",
     "change provider": "providers.get providers.change",
     "list users": "users.list_newest users.count",
-    "change user": "users.exists users.change",
+    "change user": "users.lock users.change",
     "reassign a user's claims": "users.reassign",
     "invite": "invitations.create",
     "list invitations": "invitations.list_newest invitations.count",
@@ -303,7 +303,7 @@ def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[statem
         "patient_id": rows["patient_id"], "provider_id": rows["provider_id"], "diagnosis_code": "I10",
         "amount_cents": 100, "service_date": rows["service_date"], "status": "submitted", "notes": None,
     }  # fmt: skip
-    yield claims.create, inserted(new)
+    yield claims.create, inserted(new) | {"unnumbered": True}
     yield claims.create, inserted(new | {"claim_number": "New"})
     one = {"claim_id": rows["claim_id"]}
     for query in (claims.get, claims.exists):
@@ -327,6 +327,7 @@ def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[statem
     for given in (dict.fromkeys(days), days):
         yield claims.stats, given
     lines = [{**new, "service_date": str(rows["service_date"]), "line": n, "claim_number": f"L-{n}"} for n in (1, 2)]
+    yield claims.reserve_import, {"path": "/api/claims/import", "key": "key", "body_hash": b"x"}
     yield claims.import_lines, {"lines": json.dumps(lines, default=str), "key": "key"}
     yield claims.record_export, {}
 
@@ -361,7 +362,7 @@ def everything(person: Person, *, in_every_order: bool) -> Iterator[tuple[statem
     yield providers.get, provider
     yield providers.change, provider | fields | {"set_specialty": True, "set_email": None}
     user = {"user_id": rows["other_user_id"]}
-    yield users.exists, user
+    yield users.lock, user
     unchanged = {"role": None, "provider_id": None, "patient_id": None, "set_provider_id": None, "set_patient_id": None}
     yield users.change, {**user, **unchanged, "active": False}
     # Of a user without claims: each claim's triggers under auto_explain would exceed the statement timeout.

@@ -342,7 +342,7 @@ def test_every_statement_reads_little_more_than_it_gives(dataset: Settings) -> N
     }
     # Control: a list without its index is found.
     with psycopg.connect(dataset.database_url, autocommit=True, options=QUIET) as root:
-        root.execute("drop index app.claims_patient_newest")
+        root.execute("drop index app.claims_patient_newest, app.claims_patient_service_date")
     assert any("claims.list" in fault for fault in check.faults(*MODES[0], roles=["patient"]))
 
 

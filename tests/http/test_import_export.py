@@ -74,8 +74,10 @@ async def test_a_key_makes_an_import_without_numbers_repeatable(as_user, as_root
     assert len({one["id"] for one in first}) == 3  # two equal claims may be real
     other = await bring(as_user("ana"), *lines, key="batch-2")
     assert [one["result"] for one in other] == ["created", "created", "duplicate"]
-    changed = await bring(as_user("ana"), line(cast, amount=99), key="batch-1")
-    assert (changed[0]["result"], changed[0]["error"]["code"]) == ("failed", "CONFLICT")
+    changed = await as_user("ana")(
+        "POST", "/api/claims/import", content=line(cast, amount=99), headers=NDJSON | {"Idempotency-Key": "batch-1"}
+    )
+    assert (changed.status_code, changed.json()["error"]["code"]) == (422, "IDEMPOTENCY_MISMATCH")
 
 
 async def test_one_import_twice_at_once_creates_nothing_twice(as_user, as_root, cast):

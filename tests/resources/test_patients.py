@@ -32,8 +32,8 @@ async def test_a_patients_bad_field_is_named_and_nothing_changed(as_user, cast):
     before = (await alma.get(path)).json()["data"]
     for field, values in {
         "memberNumber": [None, "", "x" * 65], "firstName": [None, "", "x" * 201, "a\0b"], "lastName": [None, 7],
-        "dateOfBirth": [None, "2999-01-01", "1800-01-01", "04.03.1981"], "email": ["", "noaddress", "a b@c", "x" * 250 + "@y.de"],
-        "phone": ["", "1" * 41], "id": [str(uuid4())], "createdAt": ["2026-01-01T00:00:00Z"],
+        "dateOfBirth": [None, "2999-01-01", "1800-01-01", "04.03.1981"], "email": ["noaddress", "a b@c", "x" * 250 + "@y.de"],
+        "phone": ["1" * 41], "id": [str(uuid4())], "createdAt": ["2026-01-01T00:00:00Z"],
     }.items():  # fmt: skip
         for value in values:
             assert problem(await alma.patch(path, {"firstName": "Other", field: value})) == (400, [field]), (

@@ -34,7 +34,8 @@ from app.http.envelope import Envelope, ErrorEnvelope, ResponseMeta
 from app.http.openapi.text import ABOUT, DESCRIPTIONS, HEADERS, LIMITED, PARAMETERS, PUBLISHED_NAMES, REF, SAMPLE, Json
 from app.http.pagination import Page
 from app.http.route_options import options_of, resource_of
-from app.http.schemas import QueryParams
+from app.http.schemas import QueryParams, RequestBody, describe_custom, parts
+from app.http.validation import struct_type
 
 
 def document(app: Litestar) -> Json:
@@ -42,9 +43,11 @@ def document(app: Litestar) -> Json:
     operations = list(_operations(app))
     shapes = [ErrorEnvelope, ResponseMeta, *(shape for _, _, handler in operations for shape in _shapes(handler))]
     unique = list(dict.fromkeys(shapes))
-    schemas, components = msgspec.json.schema_components(unique, ref_template=REF)
+    schemas, components = msgspec.json.schema_components(unique, schema_hook=describe_custom, ref_template=REF)
     of = dict(zip(unique, schemas, strict=True))
     for shape in unique:
+        if (body := struct_type(shape)) and issubclass(body, RequestBody):
+            _allow_empty(body, components[body.__name__]["properties"])
         components.get(getattr(shape, "__name__", ""), {}).update(getattr(shape, "json_schema", {}))
     for component in components.values():
         if "description" in component:  # its lines have the indentation of the docstring
@@ -70,6 +73,26 @@ def document(app: Litestar) -> Json:
         },
     }
     return _with_published_names(whole)
+
+
+EMPTY: Json = {"type": "string", "const": ""}
+"""The empty string, which means "not given" for optional fields."""
+
+
+def _allow_empty(shape: type[RequestBody], properties: Json) -> None:
+    """Adds to the schemas of optional fields that "" means "not given", and null if the field has another default."""
+    for field in msgspec.structs.fields(shape):
+        schema = properties[field.encode_name]
+        nullable = NoneType in parts(field.type)
+        if field.required or field.name == "organization_id" or (not nullable and field.default is msgspec.UNSET):
+            continue
+        default = {"default": schema.pop("default")} if "default" in schema else {}
+        alternatives = schema.pop("anyOf") if "anyOf" in schema else [schema | {}, {"type": "null"}]
+        texts = [one for one in alternatives if one.get("type") == "string"]
+        if not any(one.keys().isdisjoint({"minLength", "format", "enum"}) for one in texts):
+            alternatives = [*alternatives, EMPTY]
+        schema.clear()
+        schema |= {"anyOf": alternatives} | default
 
 
 def _with_published_names(whole: Json) -> Json:
@@ -178,7 +201,7 @@ class _Operation:
         ]
         structs: list[type[QueryParams]] = [*([Page] if self.options.paged else []), self.options.query]
         for struct in structs:
-            (_,), components = msgspec.json.schema_components([struct])
+            (_,), components = msgspec.json.schema_components([struct], schema_hook=describe_custom)
             for name, schema in components[struct.__name__]["properties"].items():
                 if name != "organizationId":
                     parameters.append({"name": name, "in": "query", **_optional(schema)})
@@ -251,7 +274,7 @@ class _Operation:
             (PreconditionFailed, self.options.conditional),
             (PayloadTooLarge, takes_body),
             (UnsupportedMediaType, takes_body),
-            (IdempotencyMismatch, self.replays),
+            (IdempotencyMismatch, self.takes_key),
             (RateLimited, True),
             (ApiError, True),
             (Unavailable, True),

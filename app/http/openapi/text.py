@@ -65,7 +65,8 @@ PARAMETERS: Json = {
     "KeyOfLines": {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "In an import repeated with this key, lines that created a claim are duplicates, even without a claimNumber.",
+        "description": "The key of the whole body; with another body it is 422. In a repeated import, lines that created a claim are "
+        "duplicates, even without a claimNumber.",
         "schema": {"type": "string", "pattern": "^[!-~]{1,255}$", "examples": ["3f2b8c1e-import-7"]},
     },
     "IfMatch": {

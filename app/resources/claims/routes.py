@@ -4,7 +4,6 @@ from litestar import Response, get, patch, post, put
 from litestar.params import JSONBody
 
 from app.database import statements
-from app.errors import Invalid
 from app.http.dependencies import Db
 from app.http.envelope import Envelope
 from app.http.route_options import RouteOptions
@@ -29,9 +28,12 @@ queries = statements.load("claims")
 async def create_claim(data: JSONBody[NewClaim], db: Db) -> Response[Envelope[Claim]]:
     """Create a claim. It is submitted at once, unless draft is true.
 
+    If there is already a claim with the same patient, provider, code, day and amount, and no claimNumber is sent, meta.warnings of the
+    response names up to ten such claims.
+
     Roles: admin, provider (own).
     """
-    return await db.created(queries.create, **data.insert_params())
+    return await db.created(queries.create, **data.insert_params(), unnumbered=data.claim_number is None or None)
 
 
 @get("/api/claims", options=RouteOptions(query=ClaimFilter, paged=True))
@@ -67,8 +69,6 @@ async def change_claim(claim_id: Id, data: JSONBody[ClaimChange], db: Db) -> Env
     """
     params = data.update_params()
     params["approved_cents"] = to_cents(params["approved_amount"], "approvedAmount")
-    if params["status"] is None and (data.reason or data.denial_reason or data.denial_code or data.approved_amount):
-        raise Invalid.fields(status="Is required with reason, denialReason, denialCode or approvedAmount")
     update = queries.update_notes if "set_notes" in params else queries.lock_unchanged
     if params["status"]:
         update = queries.update_status

@@ -8,8 +8,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app.database.statements import Statement
+from app.errors import Invalid
 from app.http.schemas import (
-    NO_NUL,
+    NOT_BLANK,
+    WHITE_SPACE,
     Instant,
     Money,
     MoneyOrZero,
@@ -18,6 +20,8 @@ from app.http.schemas import (
     QueryParams,
     RequestBody,
     ResponseBody,
+    ResponseWarning,
+    SentInstant,
     Sum,
     Text,
     comma_separated,
@@ -36,7 +40,7 @@ DiagnosisCode = Annotated[
         examples=["E11.9"],
     ),
 ]
-DenialCode = Annotated[str, Meta(min_length=1, max_length=20, pattern=NO_NUL, examples=["CO-50"])]
+DenialCode = Annotated[str, Meta(min_length=1, max_length=20, pattern=NOT_BLANK, examples=["CO-50"])]
 
 
 class NewClaim(RequestBody):
@@ -61,6 +65,30 @@ class NewClaim(RequestBody):
         return columns
 
 
+NOT_GIVEN = {"enum": [None, ""]}
+BELONGS_TO = {"approvedAmount": "approved", "denialReason": "rejected", "denialCode": "rejected"}
+"""The status to which each of these fields belongs. With another one it would have no effect, so it is refused."""
+
+
+def _only_with_its_status(name: str) -> dict[str, Any]:
+    """The JSON schema of the rule for one field."""
+    return {
+        "anyOf": [
+            {"required": ["status"], "properties": {"status": {"const": BELONGS_TO[name]}}},
+            {"properties": {name: NOT_GIVEN}},
+        ]
+    }
+
+
+def _misplaced(status: str, given: dict[str, Any]) -> dict[str, str]:
+    """The problems of fields that were sent with a status to which they do not belong."""
+    return {
+        name: f"Is allowed only with the status {BELONGS_TO[name]}"
+        for name, value in given.items()
+        if value is not None and BELONGS_TO[name] != status
+    }
+
+
 class ClaimChange(RequestBody):
     """A change of the status, the notes or both. The other fields belong to the change of status.
 
@@ -70,13 +98,9 @@ class ClaimChange(RequestBody):
 
     json_schema: ClassVar[dict[str, Any]] = {
         "examples": [{"status": "rejected", "denialReason": "Not covered by the plan", "denialCode": "CO-50"}],
-        "anyOf": [
-            {"required": ["status"]},
-            {
-                "properties": {
-                    name: {"type": "null"} for name in ("reason", "denialReason", "denialCode", "approvedAmount")
-                }
-            },
+        "allOf": [
+            {"anyOf": [{"required": ["status"]}, {"properties": {"reason": NOT_GIVEN}}]},
+            *(_only_with_its_status(name) for name in BELONGS_TO),
         ],
     }
 
@@ -87,14 +111,34 @@ class ClaimChange(RequestBody):
     approved_amount: MoneyOrZero | None = None
     notes: Notes | UnsetType | None = UNSET
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = {
+            "approvedAmount": self.approved_amount,
+            "denialReason": self.denial_reason,
+            "denialCode": self.denial_code,
+        }
+        if self.status is UNSET:
+            if any(value is not None for value in (self.reason, *given.values())):
+                raise Invalid.fields(status="Is required with reason, denialReason, denialCode or approvedAmount")
+        elif problems := _misplaced(self.status, given):
+            raise Invalid.fields(**problems)
+
 
 class BulkMove(RequestBody):
     """A change of the status of several claims. Each claim is changed independently; repeated ids count once."""
+
+    json_schema: ClassVar[dict[str, Any]] = {"allOf": [_only_with_its_status("denialReason")]}
 
     claim_ids: Annotated[list[UUID], Meta(min_length=1, max_length=1000)]
     status: ClaimStatus
     reason: Text | None = None
     denial_reason: Text | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if problems := _misplaced(self.status, {"denialReason": self.denial_reason}):
+            raise Invalid.fields(**problems)
 
 
 class Assignment(RequestBody):
@@ -117,8 +161,8 @@ class ClaimFilter(QueryParams, frozen=True):
     amount_min: MoneyOrZero | None = None
     amount_max: MoneyOrZero | None = None
     diagnosis_code: DiagnosisCode | None = None
-    created_from: Instant | None = None
-    created_to: Instant | None = None
+    created_from: SentInstant | None = None
+    created_to: SentInstant | None = None
     claim_number: Annotated[Number, Meta(description="The beginning of the claim number.")] | None = None
     sort: Literal["createdAt", "-createdAt", "serviceDate", "-serviceDate", "amount", "-amount"] = "-createdAt"
 
@@ -146,7 +190,7 @@ class ClaimFilter(QueryParams, frozen=True):
             "diagnosis_code": self.diagnosis_code,
             "created_from": self.created_from,
             "created_to": self.created_to,
-            "claim_number": self.claim_number,
+            "claim_number": self.claim_number.lstrip(WHITE_SPACE) if self.claim_number else None,
         }
 
 
@@ -252,3 +296,4 @@ class LineResult(ResponseBody):
     result: Literal["created", "duplicate", "failed"]
     id: UUID | None
     error: dict[str, Any] | None
+    warnings: list[ResponseWarning] | UnsetType = UNSET

@@ -1,5 +1,7 @@
 """Import of claims from NDJSON, and export as NDJSON or CSV."""
 
+import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,6 +21,24 @@ from app.resources.claims.schemas import Claim, ClaimFilter, LineResult, NewClai
 queries = statements.load("claims")
 
 
+class Occurrences:
+    """Counts equal lines without a claim number, because two equal claims may be real. Stores eight bytes of each line's hash."""
+
+    def __init__(self) -> None:
+        self._once: set[int] = set()
+        self._more: Counter[int] = Counter()
+
+    def count(self, line: dict[str, Any]) -> int:
+        """How many lines with this content there have been, this one included. line: the columns of the claim, and its number."""
+        content = msgspec.json.encode({name: value for name, value in line.items() if name != "line"}, order="sorted")
+        hash_ = int.from_bytes(hashlib.sha256(content).digest()[:8])
+        if hash_ not in self._once:
+            self._once.add(hash_)
+            return 1
+        self._more[hash_] += 1
+        return 1 + self._more[hash_]
+
+
 @post(
     "/api/claims/import",
     status_code=200,
@@ -36,17 +56,23 @@ async def import_claims(request: Request[Any, Any, Any], db: Db) -> Stream:
     """Import claims from NDJSON. The body contains one claim a line, up to 100,000 lines.
 
     The response contains one result a line, in the same order. Sent again with the same Idempotency-Key, it creates no duplicates.
+    The key is that of the whole body: with another body it is 422, before any line is stored.
 
     Roles: admin, provider (own).
     """
     lines = await ndjson.receive(request.stream(), request.scope["state"]["spool"])
+    await db.reserve_key(queries.reserve_import, lines.body_hash)
     return await ndjson.stream(_import(lines, db), ndjson.MEDIA_TYPES[0])
 
 
 async def _import(lines: ndjson.Lines, db: Responder) -> AsyncIterator[bytes]:
     """Yields the results of each batch of lines. A batch is committed before its results are sent."""
+    occurrences = Occurrences()
     for batch in lines.batches():
         valid, results = ndjson.decode(batch, NewClaim, NewClaim.columns)
+        for line in valid:
+            if "claim_number" not in line:
+                line["occurrence"] = occurrences.count(line)
         try:
             results |= dict(await db.import_rows(queries.import_lines, valid))
         except Unavailable as error:

@@ -28,7 +28,6 @@ insert into app.claims (claim_number, patient_id, provider_id, diagnosis_code, a
     ('C-BEN-DRAFT', '{tina_patient}', '{ben_provider}', 'E11.9', 100, current_date, 'draft'),
     ('C-PAUL', '{tina_patient}', '{ben_provider}', 'E11.9', 100, current_date, 'submitted'),
     ('C-REVIEW', '{tina_patient}', '{ben_provider}', 'E11.9', 100, current_date, 'submitted');
-update app.claims set assigned_to = '{pia}' where claim_number = 'C-ANA-DRAFT';
 update app.claims set assigned_to = '{paul}' where claim_number = 'C-PAUL';
 update app.claims set status = 'under_review' where claim_number = 'C-REVIEW';
 insert into app.patient_status_events (patient_id, event_type, occurred_at) values ('{tina_patient}', 'admission', now());
@@ -40,6 +39,9 @@ insert into auth.refresh_tokens (token_hash, organization_id, session_id, expire
 insert into auth.rate_limits values ('{organization}', now(), 0, 0);
 insert into auth.idempotency_usage values ('{organization}', null, now());
 insert into auth.denial_counters values ('{organization}', '{alma}', now() - interval '1 hour', 60, 1, now(), now());
+set local role none;
+set local session_replication_role = replica;  -- a trigger refuses the assignment of a draft; the policy hides one, too
+update app.claims set assigned_to = '{pia}' where claim_number = 'C-ANA-DRAFT' and organization_id = '{organization}';
 """
 """The rows of a tenant beside the cast, inserted by alma: a row beyond each scope, so that a weaker policy is found."""
 
@@ -93,8 +95,9 @@ LINES = [
     ("insert into app.claims (organization_id) values ('{organization}')", "owner TRANS"),
     ("update app.claims set notes = 'x'", "alma 6, pia 1, ana 2, owner 0"),
     ("update app.claims set status_reason = 'x'", "alma 6, pia 1, ana 2, system 6, owner 0"),
-    ("update app.claims set assigned_to = '{pia}'", "alma 6, auth_definer 1, owner 0"),
-    ("update app.claims set assigned_to = '{paul}'", "alma 6, auth_definer !, owner 0"),
+    ("update app.claims set assigned_to = '{pia}'", "alma CLASH, auth_definer 1, owner 0"),
+    ("update app.claims set assigned_to = '{paul}'", "alma CLASH, auth_definer !, owner 0"),
+    ("update app.claims set assigned_to = '{paul}' where status <> 'draft'", "alma 4, auth_definer !, owner 0"),
     ("update app.claims set status_event_id = null", "system 6, owner 0"),
     ("update app.claims set amount_cents = 1", "owner 0"),
     ("delete from app.claims", "owner 0"),

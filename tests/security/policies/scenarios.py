@@ -27,7 +27,8 @@ BECOME = {
 CALLS = [
     ("owner", """
         app.check_assignment() app.check_event() app.check_invitation() app.check_organization() app.expected_totals()
-        app.keep_last_admin() app.validate_new_claim() app.apply_transition() app.rebuild_claim_totals() app.bump_claim_version()
+        app.keep_last_admin() app.check_patient() app.refuse_blank() app.release_claims()
+        app.validate_new_claim() app.apply_transition() app.rebuild_claim_totals() app.bump_claim_version()
         app.rebuild_diagnosis_codes() app.diagnosis_release_days()"""),
     ("trigger_definer", """
         app.add_organization_lookup() app.audit_row() app.enqueue_event() app.add_care_relationship() app.lock_last_admin()
@@ -80,8 +81,9 @@ CALLS = [
     ("alma owner", "app.job_json(null) app.invitation_json(null,null,null,null,null,null,null,null) "
         "app.reassign_claims(null,null) app.user_json(null)"),
     ("alma pia owner", "app.update_status_bulk(null,null,null,null)"),
-    ("alma ana owner", "app.import_claims(null,null) app.insert_claim(null) app.is_same_claim(null,null)"),
-    ("alma pia ana system owner", "app.error_json(null)"),
+    ("alma ana owner", "app.import_claims(null,null) app.insert_claim(null) app.is_same_claim(null,null) "
+        "app.reserve_import(null,null,null) app.line_claim_number(null,null) app.possible_duplicates(null)"),
+    ("alma pia ana system owner", "app.error_json(null) app.conflict_message(null)"),
     ("pia auth_definer", "app.assign_next_claim()"),
     ("alma pia ana tom auth_definer", """
         app.store_response(null,null,null,null,null) app.reserve_idempotency_key(null,null,null) auth.log_out(null,null)
@@ -94,12 +96,15 @@ CALLS = [
         app.readable_settings(null) app.patient_json(null)
         app.provider_json(null) app.settings_json(null) app.claim_totals_by_status(null,null)"""),
     ("alma pia ana tom owner auth_definer", "app.to_rfc3339(null)"),
-    ("alma pia ana tom system auth_definer", "app.appeal_window_days() app.claim_limits()"),
+    ("alma pia ana tom system auth_definer", "app.appeal_until(null) app.claim_limits() app.organization_days()"),
     ("alma pia ana tom system owner", """
         app.caller_role() app.check_transition(null,null,null) app.claim_errors(null) app.claim_statuses()
-        app.find_transition(null,null) app.raise_illegal_transition(null,null) app.diagnosis_code_error(null,null)"""),
+        app.find_transition(null,null) app.raise_illegal_transition(null,null) app.is_open_transition(null,null)
+        app.diagnosis_code_error(null,null)
+        app.job_may_decide(null) app.raise_forbidden(null)"""),
     ("alma pia ana tom system owner api", "app.icd10('')"),
-    ("alma pia ana tom system owner auth_definer trigger_definer", "app.raise_invalid(null) app.raise_conflict(null)"),
+    ("alma pia ana tom system owner auth_definer trigger_definer", "app.raise_invalid(null) app.raise_conflict(null) "
+        "app.local_day('UTC',null) app.trim_number(null) app.is_clean_number(null) app.is_blank(null) app.text_errors(null)"),
     ("alma pia ana tom system owner auth_definer trigger_definer audit_sealer",
         "app.is_npi('') app.new_claim_number() app.organization_id() app.uuid7()"),
     ("alma pia ana tom system owner auth_definer context_definer trigger_definer audit_sealer reporter personal",
@@ -179,6 +184,14 @@ SCENARIOS = [
     Probe("alma", "insert into app.claims " + CLAIM.format(100).format("{south.tom_patient}", "{ana_provider}"), "INVAL"),
     Probe("alma", "update app.claims set status = 'paid' where claim_id = '{bens_claim}'", "TRANS"),
     Probe("alma", "update app.claims set assigned_to = '{ana}' where claim_id = '{bens_claim}'", "CLASH"),
+    Probe("alma", "update app.claims set assigned_to = '{paul}' where claim_number = 'C-BEN-DRAFT'", "CLASH"),
+    Probe("alma", "update app.users set active = false where user_id = '{pia}'; "
+        "select from app.claims where claim_id = '{anas_claim}' and assigned_to is null", "1"),
+    Probe("alma", f"insert into app.patients {PATIENT.replace('M-3', ' ')}", "INVAL"),
+    Probe("alma", "update app.claims set assigned_to = gen_random_uuid() where claim_id = '{bens_claim}'", "INVAL"),
+    Probe("alma", "update app.organizations set name = ' '", "INVAL"),
+    Probe("auth_definer", "insert into app.users (user_id, email, name, role) values (app.uuid7(), 'b@b.test', ' ', 'admin')", "INVAL"),
+    Probe("alma", "update app.providers set name = ' ' where provider_id = '{ana_provider}'", "INVAL"),
     Probe("alma", "update app.claims set notes = 'x'; select from app.claims where claim_id = '{bens_claim}' and version = 2", "1"),
     Probe("alma", f"insert into app.claims {TOMS_BY_ANA}; select from app.claim_status_history", "8"),
     Probe("alma", f"insert into app.claims {TINAS_BY_ANA}; select from app.care_relationships", "3"),
@@ -367,7 +380,7 @@ SCENARIOS = [
         ("alma", "app.store_response('/','k',200,'[]','') app.record_access('read','audit_logs') "
             "app.record_access('read','claims','{anas_claim}','{tom_patient}') "
             "app.record_access('read','patients','{tom_patient}','{tom_patient}')"),
-        ("ana", "app.claim_limits() app.appeal_window_days()"),
+        ("ana", "app.claim_limits() app.organization_days() app.appeal_until(now())"),
         ("pia", "app.assign_next_claim()")) for call in calls.split()),
     # Of claims and patients claims_trigger_definer reads the ids alone.
     Probe("trigger_definer", "select amount_cents from app.claims", "-"),
