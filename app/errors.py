@@ -14,10 +14,18 @@ class ApiError(Exception):
     always: ClassVar[dict[str, str]] = {}
 
     def __init__(
-        self, details: dict[str, Any] | None = None, *, headers: dict[str, str] | None = None, afterwards: Any = None
+        self,
+        details: dict[str, Any] | None = None,
+        *,
+        message: str | None = None,
+        headers: dict[str, str] | None = None,
+        afterwards: Any = None,
     ) -> None:
-        """afterwards: a background task, run after the response is sent, so that the response time does not reveal its work."""
-        super().__init__(type(self).__doc__)
+        """message: names the cause, if the class alone does not.
+
+        afterwards: a background task, run after the response is sent, so that the response time does not reveal its work.
+        """
+        super().__init__(message or type(self).__doc__)
         self.details = details
         self.headers = self.always | (headers or {})
         self.afterwards = afterwards
@@ -78,9 +86,17 @@ class PreconditionFailed(ApiError):
 
 
 class PayloadTooLarge(ApiError):
-    """The body, or a line of it, is larger than this path accepts."""
+    """The body is larger than this path accepts. See details.fields."""
 
     status, code = 413, "PAYLOAD_TOO_LARGE"
+
+
+class TooManyLines(PayloadTooLarge):
+    """The import has more lines than are accepted. See details.fields."""
+
+
+class LineTooLong(PayloadTooLarge):
+    """The line is longer than an import accepts. See details.fields."""
 
 
 class UnsupportedMediaType(ApiError):

@@ -49,6 +49,7 @@ class OuterMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._set_client(scope)
         fields = scope["state"]["fields"] = _single_fields(scope)
+        scope["state"]["is_head"] = scope.get("method") == "HEAD"
         headers = scope["state"]["answer_headers"] = {"X-Request-Id": _request_id(fields)}
         if scope["path"].startswith("/api/"):
             headers["Cache-Control"] = "no-store"
