@@ -61,8 +61,12 @@ class NotFound(ApiError):
     status, code = 404, "NOT_FOUND"
 
 
+class UnknownPath(NotFound):
+    """There is no such path. Paths are case-sensitive; /docs lists them."""
+
+
 class MethodNotAllowed(ApiError):
-    """This path does not accept this method."""
+    """This path does not accept this method. See details.allowed."""
 
     status, code = 405, "METHOD_NOT_ALLOWED"
 
@@ -100,9 +104,15 @@ class LineTooLong(PayloadTooLarge):
 
 
 class UnsupportedMediaType(ApiError):
-    """The Content-Type must be application/json, or application/x-ndjson for an import."""
+    """The body has a Content-Type or a Content-Encoding that this path does not accept. See details.fields."""
 
     status, code = 415, "UNSUPPORTED_MEDIA_TYPE"
+
+    @classmethod
+    def of(cls, header: str, problem: str, accepted: dict[str, str]) -> "UnsupportedMediaType":
+        """accepted: the response header with what would be accepted (RFC 9110, 15.5.16)."""
+        message = f"The {header} of the body is not accepted here. See details.fields."
+        return cls({"fields": {header: [problem]}}, message=message, headers=accepted)
 
 
 class IdempotencyMismatch(ApiError):
@@ -144,7 +154,15 @@ class Overloaded(Unavailable):
 
 BY_STATUS = {
     error.status: error
-    for error in (Invalid, Unauthorized, Forbidden, NotFound, MethodNotAllowed, PayloadTooLarge, UnsupportedMediaType)
+    for error in (
+        Invalid,
+        Unauthorized,
+        Forbidden,
+        UnknownPath,
+        MethodNotAllowed,
+        PayloadTooLarge,
+        UnsupportedMediaType,
+    )
 }
 
 OF_CONSTRAINT = {

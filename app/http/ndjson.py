@@ -126,7 +126,9 @@ def decode(
 def _line_errors(shape: type[RequestBody], line: bytes) -> dict[str, list[str]]:
     try:
         return field_errors(shape, msgspec.json.decode(line))
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except UnicodeError:
+        return {"body": ["Must be UTF-8"]}
+    except (msgspec.MsgspecError, RecursionError):
         return {"body": ["Is not well-formed JSON"]}
 
 

@@ -14,7 +14,7 @@ import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.errors import ApiError, HeadersTooLarge, Invalid, NotFound, RequestTimeout
+from app.errors import ApiError, HeadersTooLarge, Invalid, RequestTimeout, UnknownPath
 from app.http.envelope import error_envelope
 from app.http.middleware import SECURITY_HEADERS
 from app.security.client_address import Proxies, network
@@ -235,7 +235,7 @@ class LimitedHttpProtocol(HttpProtocol):
         if len(self.headers) > self._limits.max_header_fields:
             raise HeadersTooLarge
         if len(self.url) > MAX_PATH_BYTES and len(self.url.partition(b"?")[0]) > MAX_PATH_BYTES:
-            raise NotFound
+            raise UnknownPath
         HttpToolsProtocol.on_headers_complete(self)
         self._phase, self._remaining_bytes = BODY, self._limits.max_head_bytes
         self._chunk_bytes = self._trailers = 0

@@ -153,6 +153,7 @@ class _Operation:
         self.path, self.method, self.handler, self.of, self.components = path, method, handler, of, components
         self.options = options_of(handler)
         self.takes_key = method == "post" and not self.options.public and self.options.idempotency != "refused"
+        self.answers_not_modified = method == "get" and self.options.etag
         self.replays = self.takes_key and self.options.idempotency == "request"
 
     def build(self) -> Json:
@@ -186,6 +187,8 @@ class _Operation:
             parameters.append({"$ref": f"#/components/parameters/{'IdempotencyKey' if self.replays else 'KeyOfLines'}"})
         if self.options.conditional:
             parameters.append({"$ref": "#/components/parameters/IfMatch"})
+        if self.answers_not_modified:
+            parameters.append({"$ref": "#/components/parameters/IfNoneMatch"})
         return parameters
 
     def _request_body(self) -> Json | None:
@@ -209,6 +212,8 @@ class _Operation:
         headers += ["Location"] if status == 201 and self.options.location else []
         headers += ["ETag"] if self.options.etag else []
         headers += ["Idempotent-Replayed"] if self.replays else []
+        not_modified = {"304": {"description": DESCRIPTIONS[304], "headers": _header_refs(*headers)}}
+        headers += ["Content-Disposition"] if self.options.produces and self.method == "get" else []
         success = {"description": DESCRIPTIONS[status], "headers": _header_refs(*headers)}
         no_content = {"204": {"description": DESCRIPTIONS[204], "headers": _header_refs(*headers)}}
         if lines := self.options.produces:
@@ -218,6 +223,8 @@ class _Operation:
         responses = {str(status): success | {"content": {"application/json": self._content()}}}
         if extra := self.options.extra_status:
             responses[str(extra)] = responses[str(status)] | {"description": DESCRIPTIONS[extra]}
+        if self.answers_not_modified:
+            responses |= not_modified
         return responses | (no_content if self.options.allow_empty else {})
 
     def _content(self) -> Json:
