@@ -55,6 +55,10 @@ class Forbidden(ApiError):
     status, code = 403, "FORBIDDEN"
 
 
+class RegistrationClosed(Forbidden):
+    """New organizations can't be registered here. To join one, register with an invitation."""
+
+
 class NotFound(ApiError):
     """There is no such record, or you may not see it."""
 
@@ -81,6 +85,12 @@ class Conflict(ApiError):
     """The record is not in a state that allows this, or the value is taken."""
 
     status, code = 409, "CONFLICT"
+
+    @classmethod
+    def of(cls, problems: dict[str, list[str]]) -> "Conflict":
+        """A conflict whose message names the cause, as app.conflict_message of SQL does."""
+        message = " ".join(f"{name}: {texts[0]}." for name, texts in problems.items())
+        return cls({"fields": problems}, message=message or None)
 
 
 class PreconditionFailed(ApiError):
@@ -122,15 +132,51 @@ class IdempotencyMismatch(ApiError):
 
 
 class HeadersTooLarge(ApiError):
-    """The head of the request has more than 64 KiB or 100 fields."""
+    """The head of the request has more than 64 KiB."""
 
     status, code = 431, "HEADERS_TOO_LARGE"
+
+
+class TooManyHeaderFields(HeadersTooLarge):
+    """The head of the request has more than 100 fields."""
 
 
 class RateLimited(ApiError):
     """Too many requests. Try again after the seconds in Retry-After."""
 
     status, code = 429, "RATE_LIMITED"
+
+
+class UserRateLimited(RateLimited):
+    """This user has sent too many requests in a minute. Try again after the seconds in Retry-After."""
+
+
+class AddressRateLimited(RateLimited):
+    """This address has sent too many requests in a minute. Try again after the seconds in Retry-After."""
+
+
+class TooManyLoginAttempts(RateLimited):
+    """There were too many login attempts. Try again after the seconds in Retry-After."""
+
+
+class TooManyLogins(RateLimited):
+    """Too many logins and registrations of this address wait. Send fewer at once."""
+
+
+class TooManyAtOnce(RateLimited):
+    """Too many of your requests run or wait. Send fewer at once."""
+
+
+class TooManyStreams(RateLimited):
+    """Too many of your imports and exports run or wait. Send fewer at once."""
+
+
+class ImportSpaceUsed(RateLimited):
+    """Your unfinished imports use all the space that one user may use. Try again when one has ended."""
+
+
+class TooManyStoredResponses(RateLimited):
+    """The responses stored for idempotency keys use all the space of your organization. See details.fields."""
 
 
 class Unavailable(ApiError):
@@ -148,8 +194,32 @@ class DiskFull(Unavailable):
     """The database has no space left on its disk."""
 
 
+class TooSlow(Unavailable):
+    """The database took too long to respond, so the request was cancelled."""
+
+
+class RecordInUse(Unavailable):
+    """Another request is changing the same record. Try again."""
+
+
+class NotTrusted(Unavailable):
+    """The database rejects this server. Its operator finds the reason in the server's log."""
+
+
 class Overloaded(Unavailable):
     """The server is busy. Try again."""
+
+
+class LoginsOverloaded(Overloaded):
+    """Too many logins and registrations wait. Try again."""
+
+
+class OrganizationBusy(Overloaded):
+    """Too many requests of your organization run at once. Try again."""
+
+
+class ImportDiskFull(Overloaded):
+    """The server has no space for more imports. Try again when one has ended."""
 
 
 BY_STATUS = {
@@ -212,28 +282,34 @@ def from_database(error: Exception) -> ApiError:
         case "TRANS":
             return Conflict(msgspec.json.decode(detail or "{}"))
         case "CLASH":
-            return Conflict({"fields": msgspec.json.decode(detail or "{}")})
+            return Conflict.of(msgspec.json.decode(detail or "{}"))
         case "QUOTA":
             problem = {"Idempotency-Key": ["Too many responses are stored"]}
-            return RateLimited(
+            return TooManyStoredResponses(
                 {"fields": problem}, headers={"Retry-After": str(msgspec.json.decode(detail or "{}")["retryAfter"])}
             )
         case "ENDED":
             return Unauthorized()
         case "53100":
             return DiskFull()
+        case "53300":
+            return NoConnection()
+        case "57014":
+            return TooSlow()
+        case "55P03" | "40P01" | "40001":  # a lock timeout, a deadlock, a serialization failure
+            return RecordInUse()
         case "28000" | "CLOCK":
-            return Unavailable()
+            return NotTrusted()
         case "42501":
             return Forbidden()
         case "23505":
-            return Conflict(fields)
+            return Conflict.of(fields["fields"]) if fields else Conflict()
         case "23514" | "23503" if fields:
             return Invalid(fields)
         case None:
             # The driver's own error. A value that it cannot send is the client's fault.
             if isinstance(error, psycopg.DataError):
-                return Invalid()
+                return Invalid.fields(request="Contains a value that can't be stored")
             return Unavailable() if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else ApiError()
     return Unavailable() if isinstance(error, psycopg.OperationalError) else ApiError()
 

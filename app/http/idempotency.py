@@ -56,7 +56,7 @@ def read_key(scope: Scope) -> str | None:
 
 
 def _in_flight() -> Conflict:
-    return Conflict({"fields": {"Idempotency-Key": ["Is used by a request that is still running"]}})
+    return Conflict.of({"Idempotency-Key": ["Is used by a request that is still running"]})
 
 
 @asynccontextmanager

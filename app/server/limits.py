@@ -14,7 +14,7 @@ import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.errors import ApiError, HeadersTooLarge, Invalid, RequestTimeout, UnknownPath
+from app.errors import ApiError, HeadersTooLarge, Invalid, RequestTimeout, TooManyHeaderFields, UnknownPath
 from app.http.envelope import error_envelope
 from app.http.middleware import SECURITY_HEADERS
 from app.security.client_address import Proxies, network
@@ -223,7 +223,7 @@ class LimitedHttpProtocol(HttpProtocol):
         if self._phase == BODY:
             self._trailers += 1
             if self._trailers > self._limits.max_header_fields:
-                raise HeadersTooLarge
+                raise TooManyHeaderFields
             return
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
@@ -233,7 +233,7 @@ class LimitedHttpProtocol(HttpProtocol):
     def on_headers_complete(self) -> None:
         """Checks the number of headers and the path, calls uvicorn's method, and enters the state BODY."""
         if len(self.headers) > self._limits.max_header_fields:
-            raise HeadersTooLarge
+            raise TooManyHeaderFields
         if len(self.url) > MAX_PATH_BYTES and len(self.url.partition(b"?")[0]) > MAX_PATH_BYTES:
             raise UnknownPath
         HttpToolsProtocol.on_headers_complete(self)

@@ -18,7 +18,8 @@ return case state
         'code', 'CONFLICT', 'message', 'The record is not in a state that allows this, or the value is taken.',
         'fields', jsonb_build_object('claimNumber', jsonb_build_array('Is taken')))
     when '42501' then jsonb_build_object(
-        'code', 'FORBIDDEN', 'message', 'Your role may not do this.', 'fields', jsonb_build_object())
+        'code', 'FORBIDDEN', 'message', 'Your role may not do this. The API reference names the roles that may.',
+        'fields', jsonb_build_object())
     when '02000' then jsonb_build_object(
         'code', 'NOT_FOUND', 'message', 'There is no such record, or you may not see it.', 'fields', jsonb_build_object())
     else jsonb_build_object('code', 'INTERNAL_ERROR', 'message', 'Something went wrong on our side.', 'fields', jsonb_build_object())

@@ -131,14 +131,21 @@ def _header_refs(*names: str) -> Json:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
+def _messages(error: type[ApiError]) -> list[str]:
+    """The messages of an error and of its causes, which are its subclasses."""
+    causes = [] if error is ApiError else error.__subclasses__()
+    return [inspect.getdoc(error) or "", *(message for cause in causes for message in _messages(cause))]
+
+
 def _error_response(error: type[ApiError]) -> Json:
     meta = {"timestamp": SAMPLE["date-time"], "requestId": SAMPLE["uuid"]}
     example: Json = {"success": False, "error": {"code": error.code, "message": inspect.getdoc(error)}, "meta": meta}
     if error is Invalid:
         example["error"]["details"] = {"fields": {"amount": ["Expected float >= 0.01"]}}
     headers = ["X-Request-Id", *error.always, *(["Retry-After", *LIMITED] if error is RateLimited else [])]
+    headers += ["Accept", "Accept-Encoding"] if error is UnsupportedMediaType else []
     return {
-        "description": inspect.getdoc(error),
+        "description": "\n".join(_messages(error)),
         "headers": _header_refs(*headers),
         "content": {"application/json": {"schema": {"$ref": REF.format(name="ErrorEnvelope")}, "example": example}},
     }
