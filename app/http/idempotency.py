@@ -55,7 +55,8 @@ def read_key(scope: Scope) -> str | None:
     return sent[0]
 
 
-def _in_flight() -> Conflict:
+def in_flight() -> Conflict:
+    """The error of a request whose key another request uses at the moment."""
     return Conflict.of({"Idempotency-Key": ["Is used by a request that is still running"]})
 
 
@@ -67,7 +68,7 @@ async def exclusive(name: Hashable) -> AsyncIterator[None]:
         async with asyncio.timeout(KEY_LOCK_TIMEOUT_S):
             await lock.acquire()
     except TimeoutError:
-        raise _in_flight() from None
+        raise in_flight() from None
     try:
         yield
     finally:
@@ -105,7 +106,7 @@ async def run_idempotent(
         try:
             _, stored = await transaction.run([begin, reserve])
         except psycopg.errors.LockNotAvailable:
-            raise _in_flight() from None
+            raise in_flight() from None
         for same_body, status, headers, body in stored:
             if not same_body:
                 raise IdempotencyMismatch

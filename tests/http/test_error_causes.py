@@ -160,7 +160,7 @@ async def test_login_attempts_beyond_a_limit_are_alike_for_every_account(setting
     monkeypatch.setattr(login_throttle, "MAX_ATTEMPTS_PER_ACCOUNT", 1)
     told = []
     async with instance(settings) as client:
-        for email in ("alma@north.test", "nobody@nowhere.test"):
+        for email in ("alma@north.test", "unknown@nowhere.test"):
             for _ in range(2):
                 answer = await client.post("/api/auth/login", json={"email": email, "password": "wrong password 12"})
                 told.append((answer.status_code, text(answer), answer.json()["error"].get("details")))
