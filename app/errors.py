@@ -55,14 +55,22 @@ class Forbidden(ApiError):
     status, code = 403, "FORBIDDEN"
 
 
+class RegistrationClosed(Forbidden):
+    """New organizations can't be registered here. To join one, register with an invitation."""
+
+
 class NotFound(ApiError):
     """There is no such record, or you may not see it."""
 
     status, code = 404, "NOT_FOUND"
 
 
+class UnknownPath(NotFound):
+    """There is no such path. Paths are case-sensitive; /docs lists them."""
+
+
 class MethodNotAllowed(ApiError):
-    """This path does not accept this method."""
+    """This path does not accept this method. See details.allowed."""
 
     status, code = 405, "METHOD_NOT_ALLOWED"
 
@@ -92,15 +100,29 @@ class PreconditionFailed(ApiError):
 
 
 class PayloadTooLarge(ApiError):
-    """The body, or a line of it, is larger than this path accepts."""
+    """The body is larger than this path accepts. See details.fields."""
 
     status, code = 413, "PAYLOAD_TOO_LARGE"
 
 
+class TooManyLines(PayloadTooLarge):
+    """The import has more lines than are accepted. See details.fields."""
+
+
+class LineTooLong(PayloadTooLarge):
+    """The line is longer than an import accepts. See details.fields."""
+
+
 class UnsupportedMediaType(ApiError):
-    """The Content-Type must be application/json, or application/x-ndjson for an import."""
+    """The body has a Content-Type or a Content-Encoding that this path does not accept. See details.fields."""
 
     status, code = 415, "UNSUPPORTED_MEDIA_TYPE"
+
+    @classmethod
+    def of(cls, header: str, problem: str, accepted: dict[str, str]) -> "UnsupportedMediaType":
+        """accepted: the response header with what would be accepted (RFC 9110, 15.5.16)."""
+        message = f"The {header} of the body is not accepted here. See details.fields."
+        return cls({"fields": {header: [problem]}}, message=message, headers=accepted)
 
 
 class IdempotencyMismatch(ApiError):
@@ -110,15 +132,51 @@ class IdempotencyMismatch(ApiError):
 
 
 class HeadersTooLarge(ApiError):
-    """The head of the request has more than 64 KiB or 100 fields."""
+    """The head of the request has more than 64 KiB."""
 
     status, code = 431, "HEADERS_TOO_LARGE"
+
+
+class TooManyHeaderFields(HeadersTooLarge):
+    """The head of the request has more than 100 fields."""
 
 
 class RateLimited(ApiError):
     """Too many requests. Try again after the seconds in Retry-After."""
 
     status, code = 429, "RATE_LIMITED"
+
+
+class UserRateLimited(RateLimited):
+    """This user has sent too many requests in a minute. Try again after the seconds in Retry-After."""
+
+
+class AddressRateLimited(RateLimited):
+    """This address has sent too many requests in a minute. Try again after the seconds in Retry-After."""
+
+
+class TooManyLoginAttempts(RateLimited):
+    """There were too many login attempts. Try again after the seconds in Retry-After."""
+
+
+class TooManyLogins(RateLimited):
+    """Too many logins and registrations of this address wait. Send fewer at once."""
+
+
+class TooManyAtOnce(RateLimited):
+    """Too many of your requests run or wait. Send fewer at once."""
+
+
+class TooManyStreams(RateLimited):
+    """Too many of your imports and exports run or wait. Send fewer at once."""
+
+
+class ImportSpaceUsed(RateLimited):
+    """Your unfinished imports use all the space that one user may use. Try again when one has ended."""
+
+
+class TooManyStoredResponses(RateLimited):
+    """The responses stored for idempotency keys use all the space of your organization. See details.fields."""
 
 
 class Unavailable(ApiError):
@@ -136,13 +194,45 @@ class DiskFull(Unavailable):
     """The database has no space left on its disk."""
 
 
+class TooSlow(Unavailable):
+    """The database took too long to respond, so the request was cancelled."""
+
+
+class RecordInUse(Unavailable):
+    """Another request is changing the same record. Try again."""
+
+
+class NotTrusted(Unavailable):
+    """The database rejects this server. Its operator finds the reason in the server's log."""
+
+
 class Overloaded(Unavailable):
     """The server is busy. Try again."""
 
 
+class LoginsOverloaded(Overloaded):
+    """Too many logins and registrations wait. Try again."""
+
+
+class OrganizationBusy(Overloaded):
+    """Too many requests of your organization run at once. Try again."""
+
+
+class ImportDiskFull(Overloaded):
+    """The server has no space for more imports. Try again when one has ended."""
+
+
 BY_STATUS = {
     error.status: error
-    for error in (Invalid, Unauthorized, Forbidden, NotFound, MethodNotAllowed, PayloadTooLarge, UnsupportedMediaType)
+    for error in (
+        Invalid,
+        Unauthorized,
+        Forbidden,
+        UnknownPath,
+        MethodNotAllowed,
+        PayloadTooLarge,
+        UnsupportedMediaType,
+    )
 }
 
 OF_CONSTRAINT = {
@@ -198,15 +288,21 @@ def from_database(error: Exception) -> ApiError:
             return Conflict.of(msgspec.json.decode(detail or "{}"))
         case "QUOTA":
             problem = {"Idempotency-Key": ["Too many responses are stored"]}
-            return RateLimited(
+            return TooManyStoredResponses(
                 {"fields": problem}, headers={"Retry-After": str(msgspec.json.decode(detail or "{}")["retryAfter"])}
             )
         case "ENDED":
             return Unauthorized()
         case "53100":
             return DiskFull()
+        case "53300":
+            return NoConnection()
+        case "57014":
+            return TooSlow()
+        case "55P03" | "40P01" | "40001":  # a lock timeout, a deadlock, a serialization failure
+            return RecordInUse()
         case "28000" | "CLOCK":
-            return Unavailable()
+            return NotTrusted()
         case "42501":
             if (
                 diag and diag.source_function == "ExecWithCheckOptions"
@@ -223,7 +319,7 @@ def from_database(error: Exception) -> ApiError:
         case None:
             # The driver's own error. A value that it cannot send is the client's fault.
             if isinstance(error, psycopg.DataError):
-                return Invalid()
+                return Invalid.fields(request="Contains a value that can't be stored")
             return Unavailable() if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else ApiError()
     return Unavailable() if isinstance(error, psycopg.OperationalError) else ApiError()
 

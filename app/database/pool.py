@@ -25,7 +25,7 @@ from app.database.admission import (
 )
 from app.database.connection import ANONYMOUS, Call, Connection, Disconnected, Rows, Statements
 from app.database.fair_queue import Key, is_anonymous
-from app.errors import NoConnection, Overloaded, RateLimited, Unavailable
+from app.errors import NoConnection, Overloaded, TooManyAtOnce, TooSlow, Unavailable
 
 TICK_S = 0.25
 """Interval of the timeout check. A call may get its first tick at once, so only later ticks measure time."""
@@ -122,7 +122,7 @@ class Pool:
         """Runs the statements as one transaction in one round trip; returns the rows of each. key: the organization and user.
 
         Raises the error of the first statement that failed, and Unavailable if the database is unreachable, too slow or busy. Raises
-        RateLimited if the call has waited ten seconds and the same user has other calls.
+        TooManyAtOnce if the call has waited ten seconds and the same user has other calls.
         """
         call = Call(statements, disconnected, key=key)
         self.submit(call, service_class)
@@ -140,12 +140,12 @@ class Pool:
             transaction.close()
 
     def submit(self, call: Call, name: ServiceClass) -> None:
-        """Queues the call for a connection. Raises RateLimited if too many calls of the same user or address already wait."""
+        """Queues the call for a connection. Raises TooManyAtOnce if too many calls of the same user or address already wait."""
         call.records_cost = name == "quick" and not is_anonymous(call.key)
         is_expensive = call.records_cost and self._costs.is_expensive(call)
         admission = self._expensive if is_expensive else self._classes[name]
         if admission.queue.count(call.key) >= MAX_WAITING_CALLS:
-            raise RateLimited(headers={"Retry-After": "1"}) if call.key != ANONYMOUS else Overloaded()
+            raise TooManyAtOnce(headers={"Retry-After": "1"}) if call.key != ANONYMOUS else Overloaded()
         call.admission = admission
         admission.queue.push(call.key, call)
         self._dispatch()
@@ -238,7 +238,7 @@ class Pool:
         if call.connection is None:
             self._check_waiting(call)
         elif call.ticks >= ANSWER_TICKS:
-            call.fail(Unavailable())
+            call.fail(TooSlow())
             call.connection.cancel(call)
         if call.connection and self._used_by.get(call.connection, (None, None))[0] is self._quick:
             self._demote(call.connection, call)
@@ -260,7 +260,7 @@ class Pool:
             call.fail(self._unavailable())
         elif call.ticks >= MAX_WAIT_TICKS:
             if call.key != ANONYMOUS and any(other.key == call.key and other is not call for other in self._pending):
-                call.fail(RateLimited(headers={"Retry-After": "1"}))
+                call.fail(TooManyAtOnce(headers={"Retry-After": "1"}))
             else:
                 call.fail(self._unavailable() if stalled or self._connection_problem else Overloaded())
 

@@ -14,7 +14,15 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.database.fair_queue import FairQueue, Key
-from app.errors import Overloaded, RateLimited
+from app.errors import (
+    LoginsOverloaded,
+    OrganizationBusy,
+    Overloaded,
+    RateLimited,
+    TooManyAtOnce,
+    TooManyLogins,
+    TooManyStreams,
+)
 from app.http.route_options import DEFAULT, options_of
 from app.security.client_address import client_address, network
 
@@ -32,15 +40,24 @@ MAX_HASHING, MAX_HASHING_WAIT_S = 2, 30.0
 class FairSemaphore:
     """A fair semaphore with a limit for all, for each group and for each member.
 
-    A member may have `max_waiting` waiters, for `timeout_s` each. Beyond that, acquire() raises RateLimited if the member itself has
-    other running or waiting requests, else Overloaded.
+    A member may have `max_waiting` waiters, for `timeout_s` each. Beyond that, acquire() raises `own` if the member itself has other
+    running or waiting requests, else `others`.
     """
 
     def __init__(
-        self, *, total: float = inf, per_group: float = inf, per_member: float = inf, max_waiting: int, timeout_s: float
+        self,
+        *,
+        total: float = inf,
+        per_group: float = inf,
+        per_member: float = inf,
+        max_waiting: int,
+        timeout_s: float,
+        own: type[RateLimited] = TooManyAtOnce,
+        others: type[Overloaded] = OrganizationBusy,
     ) -> None:
         self.total, self.per_group, self.per_member = total, per_group, per_member
         self.max_waiting, self.timeout_s = max_waiting, timeout_s
+        self._own, self._others = own, others
         self._groups: Counter[Hashable] = Counter()
         self._members: Counter[Hashable] = Counter()
         self._running = 0
@@ -86,8 +103,8 @@ class FairSemaphore:
 
     def _refusal(self, key: Key) -> Exception:
         if self._members[key] or self._queue.count(key):
-            return RateLimited(headers={"Retry-After": "1"})
-        return Overloaded()
+            return self._own(headers={"Retry-After": "1"})
+        return self._others()
 
     def release(self, key: Key) -> None:
         """Releases one permit of the key and admits waiters."""
@@ -111,7 +128,13 @@ class ConcurrencyLimit(ASGIMiddleware):
     scopes = (ScopeType.HTTP,)
 
     def __init__(self) -> None:
-        self._hashing = FairSemaphore(total=MAX_HASHING, max_waiting=MAX_WAITING, timeout_s=MAX_HASHING_WAIT_S)
+        self._hashing = FairSemaphore(
+            total=MAX_HASHING,
+            max_waiting=MAX_WAITING,
+            timeout_s=MAX_HASHING_WAIT_S,
+            own=TooManyLogins,
+            others=LoginsOverloaded,
+        )
         self._users = FairSemaphore(
             per_group=MAX_PER_ORGANIZATION, per_member=MAX_PER_USER, max_waiting=MAX_WAITING, timeout_s=MAX_WAIT_S
         )
@@ -120,6 +143,7 @@ class ConcurrencyLimit(ASGIMiddleware):
             per_member=MAX_STREAMS_PER_USER,
             max_waiting=MAX_WAITING,
             timeout_s=MAX_WAIT_S,
+            own=TooManyStreams,
         )
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:

@@ -27,6 +27,7 @@ async def record(scope: Scope, caller: Caller, status: int, request_id: str, add
     """Writes one entry. If that fails, logs an error; the request is still denied."""
     state = scope["litestar_app"].state
     handler = scope["route_handler"]
+    method = "HEAD" if scope["state"]["is_head"] else scope.get("method")
     params = {
         "tenant": caller.organization_id,
         "user_id": caller.user_id,
@@ -35,7 +36,7 @@ async def record(scope: Scope, caller: Caller, status: int, request_id: str, add
         "entity": resource_of(handler),
         "entity_id": _uuid(scope["path_params"].get("id")),
         "outcome": OUTCOMES[status],
-        "asked": msgspec.json.encode({"method": scope.get("method"), "path": scope["path_template"]}).decode(),
+        "asked": msgspec.json.encode({"method": method, "path": scope["path_template"]}).decode(),
     }
     try:
         await state.pool.fetch([state.signer.statement(queries.record_denial, params)], key=caller.key)

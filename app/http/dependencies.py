@@ -21,6 +21,7 @@ from app.database.pool import Pool
 from app.database.session import DatabaseSession, RequestContext
 from app.database.statements import Statement
 from app.errors import Invalid
+from app.http.body_text import MARK
 from app.http.idempotency import IdempotencyKey
 from app.http.login_throttle import LoginThrottle
 from app.http.pagination import Cursors, Page
@@ -77,7 +78,7 @@ async def provide_db(request: Request[Any, Caller, State]) -> Responder:
         request,
         request.auth,
         source=options.source,
-        read_only=request.method in ("GET", "HEAD") and not options.audit_read,
+        read_only=request.method == "GET" and not options.audit_read,
         service_class=_service_class(request, options.heavy, page),
     )
     # Not request.url, which fails if Host is malformed.
@@ -131,7 +132,7 @@ async def _idempotency_key(request: Request[Any, Any, Any]) -> IdempotencyKey | 
     key = request.scope["state"]["idempotency_key"]
     if key is None:
         return None
-    body = b"" if options_of(request.route_handler).consumes else await request.body()
+    body = b"" if options_of(request.route_handler).consumes else (await request.body()).removeprefix(MARK)
     return IdempotencyKey(request.scope["path"], key, hashlib.sha256(body).digest())
 
 
@@ -149,4 +150,4 @@ def _versions(if_match: str | None) -> list[int] | None:
 def _service_class(request: Request[Any, Caller, Any], heavy: bool, page: Page | None) -> ServiceClass:
     if heavy or (page and (page.offset or 0) >= HEAVY_OFFSET):
         return "heavy"
-    return "quick" if request.method in ("GET", "HEAD") else "slow"
+    return "quick" if request.method == "GET" else "slow"

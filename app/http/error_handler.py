@@ -7,8 +7,9 @@ import psycopg
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from app.errors import BY_STATUS, ApiError, Invalid, from_database, redacted
+from app.errors import BY_STATUS, ApiError, Invalid, MethodNotAllowed, PayloadTooLarge, from_database, redacted
 from app.http.envelope import error_envelope
+from app.http.middleware import allowed_methods
 
 log = logging.getLogger("claims.api")
 
@@ -43,6 +44,12 @@ def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[
 def _from_http(error: HTTPException, request: Request[Any, Any, Any]) -> ApiError:
     """Converts Litestar's error to one of the API's."""
     kind = BY_STATUS.get(error.status_code, ApiError if error.status_code >= 500 else Invalid)
+    if kind is MethodNotAllowed:
+        allowed = allowed_methods((error.headers or {}).get("allow", "").split(", "))
+        return MethodNotAllowed({"allowed": allowed}, headers={"Allow": ", ".join(allowed)})
+    if kind is PayloadTooLarge:
+        most = request.route_handler.resolve_request_max_body_size()
+        return PayloadTooLarge({"fields": {"body": [f"Must have at most {most} bytes"]}})
     if kind is not Invalid:
         return kind(headers=error.headers)
     if "route_handler" not in request.scope:

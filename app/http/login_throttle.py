@@ -2,7 +2,7 @@
 
 from app.database import statements
 from app.database.anonymous import AnonymousSession
-from app.errors import RateLimited
+from app.errors import TooManyLoginAttempts
 from app.http.rate_limits import rate_limit_headers
 
 queries = statements.load("rate_limits")
@@ -20,7 +20,7 @@ class LoginThrottle:
         self._windows: list[int] = []
 
     async def count_login_attempt(self, email: str | None = None) -> None:
-        """Counts an attempt for the network and the account, which need not exist. Raises RateLimited beyond a limit."""
+        """Counts an attempt for the network and the account, which need not exist. Raises TooManyLoginAttempts beyond a limit."""
         subjects = [(f"login from:{self._network}", MAX_ATTEMPTS_PER_ADDRESS)]
         if email is not None:
             subjects.append((f"login as:{email}", MAX_ATTEMPTS_PER_ACCOUNT))
@@ -37,7 +37,7 @@ class LoginThrottle:
         if exceeded:
             reset_after_s, limit = max(exceeded)
             headers = rate_limit_headers(limit, ATTEMPT_WINDOW_S, 0, reset_after_s)
-            raise RateLimited(headers=headers | {"Retry-After": headers["RateLimit-Reset"]})
+            raise TooManyLoginAttempts(headers=headers | {"Retry-After": headers["RateLimit-Reset"]})
 
     async def refund_login_attempt(self, email: str) -> None:
         """Refunds the counted attempt of the account and the network, because the password was correct."""

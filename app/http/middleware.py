@@ -1,13 +1,14 @@
 """The middleware of every request. A request passes, in this order:
 
-1. OuterMiddleware: the client's address, the request id, the Host header, and the headers of every response.
+1. OuterMiddleware: the client's address, the request id, the Host header, HEAD, If-None-Match, and the headers of every response.
 2. Litestar's router.
-3. RequestMiddleware: rate limits, authentication, content type.
+3. RequestMiddleware: rate limits, authentication, content type and coding.
 4. BodyMiddleware: the idempotency key and the JSON body, decoded once.
 5. ConcurrencyLimit (app/http/concurrency.py), then the handler with its dependencies (app/http/dependencies.py).
 """
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 from uuid import uuid4
@@ -20,6 +21,8 @@ from litestar.utils.scope.state import ScopeState
 
 from app.errors import Invalid, Unauthorized, UnsupportedMediaType
 from app.http import denied
+from app.http.body_text import without_mark
+from app.http.conditional import is_not_modified, make_not_modified
 from app.http.envelope import error_envelope
 from app.http.idempotency import read_key
 from app.http.prepared_response import PreparedResponse
@@ -40,7 +43,10 @@ _lower = lru_cache(maxsize=100)(lambda name: name.lower().encode("latin-1"))
 
 
 class OuterMiddleware:
-    """Sets the client's address, the request id and the response headers, and requires exactly one Host. Runs before the router."""
+    """Sets the client's address, the request id and the response headers, and requires exactly one Host. Runs before the router.
+
+    A HEAD runs as a GET, so that it has the same effects and headers. Its body is not sent.
+    """
 
     def __init__(self, app: ASGIApp, trusted_proxies: str) -> None:
         self._app = app
@@ -49,17 +55,28 @@ class OuterMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._set_client(scope)
         fields = scope["state"]["fields"] = _single_fields(scope)
+        is_head = scope["state"]["is_head"] = scope.get("method") == "HEAD"
+        if is_head:  # a copy, because the server frames the response by the method of its own scope
+            scope = {**scope, "method": "GET"}  # type: ignore[assignment]
+        has_tags = b"if-none-match" in fields and scope.get("method") == "GET"
+        omits_body = is_head
         headers = scope["state"]["answer_headers"] = {"X-Request-Id": _request_id(fields)}
-        if scope["path"].startswith("/api/"):
+        if scope["path"].lstrip("/").startswith("api/"):  # the router ignores repeated slashes
             headers["Cache-Control"] = "no-store"
         security_headers = TLS_SECURITY_HEADERS if scope["scheme"] == "https" else SECURITY_HEADERS
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal omits_body
             if message["type"] == "http.response.start":
                 _set_headers(message, headers, security_headers)
+                if has_tags and is_not_modified(_whole_field(scope, b"if-none-match").encode("latin-1"), message):
+                    make_not_modified(message)
+                    omits_body = True
                 caller, status = scope.get("auth"), message["status"]
                 if caller and status in denied.OUTCOMES:
                     await denied.record(scope, caller, status, headers["X-Request-Id"], client_address(scope))
+            elif omits_body and message["type"] == "http.response.body":
+                message["body"] = b""
             await send(message)
 
         if fields.get(b"host") is None:
@@ -81,7 +98,7 @@ class OuterMiddleware:
 
 
 class RequestMiddleware(ASGIMiddleware):
-    """Applies the rate limits (429), authenticates the caller (401) and checks the content type (415)."""
+    """Applies the rate limits (429), authenticates the caller (401) and checks the content type and coding (415)."""
 
     scopes = (ScopeType.HTTP,)
 
@@ -98,11 +115,11 @@ class RequestMiddleware(ASGIMiddleware):
         if scope.get("method") == "OPTIONS":
             # Litestar's own response lists only the methods of the handler that was registered first.
             routes = (route for route in scope["litestar_app"].routes if route.path_format == scope["path_template"])
-            headers["Allow"] = ", ".join(sorted(next(routes).methods))
+            headers["Allow"] = ", ".join(allowed_methods(next(routes).methods))
         elif not options.public:
             caller = scope["auth"] = self._authenticate(scope)
             headers |= await state.user_limits.consume(caller.user_id)
-        _check_content_type(scope, handler)
+        _check_body_type(scope, handler)
         await next_app(scope, receive, send)
 
     def _authenticate(self, scope: Scope) -> Caller:
@@ -122,7 +139,7 @@ class BodyMiddleware(ASGIMiddleware):
         field = scope["route_handler"].parsed_fn_signature.parameters.get("data")
         if field is not None and (body := await Request[Any, Any, Any](scope, receive).body()):
             # Litestar would accept "1" for a number and "null" for null, as in a query string. It does not convert a struct again.
-            ScopeState.from_scope(scope).json = decode_json(field.annotation, body)
+            ScopeState.from_scope(scope).json = decode_json(field.annotation, without_mark(body))
         await next_app(scope, receive, send)
 
 
@@ -154,11 +171,31 @@ def _field(scope: Scope, name: bytes) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
-def _check_content_type(scope: Scope, handler: Any) -> None:
-    """Refuses a body whose type the route does not accept, before the body is read. A body without a type is accepted."""
-    sent = _field(scope, b"content-type")
+def _whole_field(scope: Scope, name: bytes) -> str:
+    """The value of a header that is a list: all lines of it together."""
+    return ",".join(value.decode("latin-1") for other, value in scope["headers"] if other == name)
+
+
+def allowed_methods(methods: Iterable[str]) -> list[str]:
+    """The methods of a path for `Allow`: HEAD wherever there is GET."""
+    return sorted({*methods, "HEAD"} if "GET" in methods else methods)
+
+
+def _check_body_type(scope: Scope, handler: Any) -> None:
+    """Refuses a body whose type or coding the route does not accept, before the body is read. A body without a type is accepted."""
     accepted = tuple(options_of(handler).consumes)
     if "data" in handler.parsed_fn_signature.parameters:
         accepted = ("application/json",)
-    if sent and accepted and sent.partition(";")[0].strip().lower() not in accepted:
-        raise UnsupportedMediaType
+    if not accepted:
+        return
+    sent = _field(scope, b"content-type")
+    if sent and sent.partition(";")[0].strip().lower() not in accepted:
+        raise UnsupportedMediaType.of(
+            "Content-Type", f"Must be {' or '.join(accepted)}", {"Accept": ", ".join(accepted)}
+        )
+    if b"content-encoding" in scope["state"]["fields"]:
+        codings = {coding.strip().lower() for coding in _whole_field(scope, b"content-encoding").split(",")}
+        if codings - {"", "identity"}:
+            raise UnsupportedMediaType.of(
+                "Content-Encoding", "Must be identity or absent", {"Accept-Encoding": "identity"}
+            )

@@ -2,13 +2,15 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import IO, Any, TypeVar
 
 import msgspec
 from litestar.response import Stream
 
-from app.errors import ApiError, Invalid, PayloadTooLarge, RequestTimeout
+from app.errors import ApiError, Invalid, LineTooLong, RequestTimeout, TooManyLines
+from app.http.body_text import parts_without_mark
 from app.http.schemas import RequestBody
 from app.http.spool import Spool
 from app.http.validation import decode_json
@@ -17,6 +19,12 @@ B = TypeVar("B", bound=RequestBody)
 
 MEDIA_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-seq")
 MAX_LINES, MAX_IMPORT_BYTES, MAX_LINE_BYTES = 100_000, 128 * 2**20, 16 * 2**10
+"""Limits of an import. A blank line is skipped and is no line of MAX_LINES."""
+MAX_LINE_BREAKS, MAX_BLANK_LINES_PER_BATCH = 1_000_000, 5_000
+"""Line breaks of an import, those of blank lines included, and blank lines that are read before other requests may run (2 ms)."""
+BLANKS = b" \t\r\n"
+"""The white space of JSON. A line of nothing else is blank."""
+_CONTENT = re.compile(rb"[^ \t\r\n][^\n]*")
 BATCH_SIZE, PAGE_SIZE = 100, 250
 """Lines of an import in one transaction, and rows of an export in one query."""
 RECEIVE_TIMEOUT_S = 900.0
@@ -32,17 +40,43 @@ class Lines:
         self.body_hash = body_hash
 
     def batches(self) -> Iterator[Batch]:
-        """Yields lists of up to BATCH_SIZE pairs (number, line). Numbers start at 1."""
+        """Yields lists of up to BATCH_SIZE pairs (number, line). Numbers start at 1 and count blank lines, which are skipped.
+
+        After many blank lines, it yields the lines so far, or an empty list. The caller then lets other requests run.
+        """
         batch: Batch = []
-        number = 0
+        number = blank = 0
         while line := _read_line(self._file):
             number += 1
-            batch.append((number, line))
-            if len(batch) == BATCH_SIZE:
+            if len(line) > MAX_LINE_BYTES or line.strip(BLANKS):  # a long line may be cut before its content
+                batch.append((number, line))
+            else:
+                blank += 1
+            if len(batch) == BATCH_SIZE or blank == MAX_BLANK_LINES_PER_BATCH:
                 yield batch
-                batch = []
+                batch, blank = [], 0
         if batch:
             yield batch
+
+
+class LineCounter:
+    """Counts the lines with content, and all line breaks, of a body that arrives in parts."""
+
+    def __init__(self) -> None:
+        self.lines = self.line_breaks = 0
+        self._has_content = False
+        """Whether the unfinished last line has content, so that it is counted already."""
+
+    def add(self, part: bytes) -> None:
+        """Counts the lines that begin in the part. Raises TooManyLines beyond the limits."""
+        first, line_break, _ = part.partition(b"\n")
+        self.lines += len(_CONTENT.findall(part)) - (self._has_content and bool(first.strip(BLANKS)))
+        self.line_breaks += part.count(b"\n")
+        self._has_content = bool(part[part.rfind(b"\n") + 1 :].strip(BLANKS)) or (self._has_content and not line_break)
+        if self.lines > MAX_LINES:
+            raise TooManyLines.fields(body=f"Must have at most {MAX_LINES} lines")
+        if self.line_breaks > MAX_LINE_BREAKS:
+            raise TooManyLines.fields(body=f"Must have at most {MAX_LINE_BREAKS} lines, blank ones included")
 
 
 def _read_line(file: IO[bytes]) -> bytes:
@@ -56,22 +90,20 @@ def _read_line(file: IO[bytes]) -> bytes:
 async def receive(body: AsyncIterator[bytes], spool: Spool) -> Lines:
     """Receives the whole body before any line is processed, so that a client may send everything before it reads.
 
-    Raises PayloadTooLarge beyond MAX_LINES, Invalid for an empty body, RequestTimeout after RECEIVE_TIMEOUT_S, and the errors of
-    Spool.write.
+    A byte order mark at its beginning is dropped. Raises TooManyLines, Invalid for a body without lines or in another encoding than
+    UTF-8, RequestTimeout after RECEIVE_TIMEOUT_S, and the errors of Spool.write.
     """
-    line_count = 0
+    counter = LineCounter()
     body_hash = hashlib.sha256()
     try:
         async with asyncio.timeout(RECEIVE_TIMEOUT_S):
-            async for part in body:
-                line_count += part.count(b"\n")
-                if line_count > MAX_LINES:
-                    raise PayloadTooLarge
+            async for part in parts_without_mark(body):
+                counter.add(part)
                 spool.write(part)
                 body_hash.update(part)
     except TimeoutError:
         raise RequestTimeout(headers={"Connection": "close"}) from None
-    if not spool.file.tell():
+    if not counter.lines:
         raise Invalid.fields(body="Must contain at least one line")
     spool.file.seek(0)
     return Lines(spool.file, body_hash.digest())
@@ -86,7 +118,7 @@ def decode(
     for number, line in batch:
         try:
             if len(line) > MAX_LINE_BYTES:
-                raise PayloadTooLarge
+                raise LineTooLong.fields(body=f"Must have at most {MAX_LINE_BYTES} bytes")
             valid.append({"line": number, **columns(decode_json(shape, line))})
         except ApiError as error:
             failed[number] = failed_line(number, error)
@@ -95,20 +127,38 @@ def decode(
 
 def failed_line(number: int, error: ApiError) -> bytes:
     """The result of a line that failed."""
-    details = {"code": error.code, "message": str(error), "fields": (error.details or {}).get("fields", {})}
-    return msgspec.json.encode({"line": number, "result": "failed", "id": None, "error": details})
+    described: dict[str, Any] = {"code": error.code, "message": str(error), "fields": {}}
+    if error.details:
+        described |= {"details": error.details, "fields": error.details.get("fields", {})}
+    return msgspec.json.encode({"line": number, "result": "failed", "id": None, "error": described})
 
 
-async def stream(parts: AsyncIterator[bytes], media_type: str) -> Stream:
-    """A streamed response. Its first part is built before the status is sent, so that an error there gets an error status."""
+def with_details(result: bytes) -> bytes:
+    """A result that PostgreSQL built, in which an error also has `details`, as in every other error response."""
+    if b'"failed"' not in result:
+        return result
+    decoded = msgspec.json.decode(result)
+    if (error := decoded["error"]) and error["fields"]:
+        error.setdefault("details", {"fields": error["fields"]})
+    return msgspec.json.encode(decoded)
+
+
+async def stream(
+    parts: AsyncIterator[bytes], media_type: str, *, headers: dict[str, str] | None = None, is_head: bool = False
+) -> Stream:
+    """A streamed response. Its first part is built before the status is sent, so that an error there gets an error status.
+
+    is_head: ends after the first part, because a response to HEAD has no body.
+    """
     first = await anext(parts, b"")
 
     async def all_parts() -> AsyncIterator[bytes]:
         yield first
-        async for part in parts:
-            yield part
+        if not is_head:
+            async for part in parts:
+                yield part
 
-    return Stream(all_parts(), media_type=media_type)
+    return Stream(all_parts(), media_type=media_type, headers=headers)
 
 
 async def rows(pages: AsyncIterator[list[bytes]]) -> AsyncIterator[bytes]:

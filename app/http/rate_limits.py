@@ -12,7 +12,7 @@ from math import ceil
 from app.database import statements
 from app.database.context import ContextSigner
 from app.database.pool import Pool
-from app.errors import RateLimited
+from app.errors import AddressRateLimited, UserRateLimited
 
 queries = statements.load("rate_limits")
 
@@ -61,7 +61,8 @@ class RateLimit:
                 await self._renew(lease, subject)
         if lease.local == 0:
             headers = self._headers(lease)
-            raise RateLimited(headers=headers | {"Retry-After": headers["RateLimit-Reset"]})
+            refusal = UserRateLimited if self._kind == "user" else AddressRateLimited
+            raise refusal(headers=headers | {"Retry-After": headers["RateLimit-Reset"]})
         lease.local -= 1
         return self._headers(lease)
 

@@ -11,7 +11,7 @@ from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import Overloaded, RateLimited
+from app.errors import ImportDiskFull, ImportSpaceUsed
 
 log = logging.getLogger("claims.api")
 
@@ -38,12 +38,12 @@ class Disk:
         return sum(self._by_user.values())
 
     def reserve(self, user_id: UUID, size: int) -> None:
-        """Reserves bytes for the user. Raises RateLimited beyond the user's share, Overloaded beyond the whole limit."""
+        """Reserves bytes for the user. Raises ImportSpaceUsed beyond the user's share, ImportDiskFull beyond the whole limit."""
         used_by_user = self._by_user.get(user_id, 0) + size
         if used_by_user > self._limit // SHARES:
-            raise RateLimited(headers=RETRY_LATER)
+            raise ImportSpaceUsed(headers=RETRY_LATER)
         if self.used + size > self._limit:
-            raise Overloaded(headers=RETRY_LATER)
+            raise ImportDiskFull(headers=RETRY_LATER)
         self._by_user[user_id] = used_by_user
 
     def release(self, user_id: UUID, size: int) -> None:
@@ -62,14 +62,14 @@ class Spool:
         self.file = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115  (close() closes it)
 
     def write(self, part: bytes) -> None:
-        """Appends to the body. Raises the errors of Disk.reserve, and Overloaded if this machine's disk is full."""
+        """Appends to the body. Raises the errors of Disk.reserve, and ImportDiskFull if this machine's disk is full."""
         self._disk.reserve(self._user_id, len(part))
         self._reserved += len(part)
         try:
             self.file.write(part)
         except OSError as error:
             log.error("a body can't be written to disk (%s)", errno.errorcode.get(error.errno or 0, "OSError"))
-            raise Overloaded(headers=RETRY_LATER) from None
+            raise ImportDiskFull(headers=RETRY_LATER) from None
 
     def close(self) -> None:
         """Deletes the file and releases its bytes. Has no effect a second time."""

@@ -131,8 +131,10 @@ def decode_json(type_: Any, body: bytes) -> Any:
         pass
     try:
         raw = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeError):
+    except msgspec.MsgspecError:
         raise Invalid.fields(body="Is not well-formed JSON") from None
+    except UnicodeError:
+        raise Invalid.fields(body="Must be UTF-8") from None
     except RecursionError:
         raise Invalid.fields(body="Is nested too deeply") from None
     shape = struct_type(type_)

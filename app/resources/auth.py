@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from app.database import statements
 from app.database.statements import Statement
-from app.errors import Forbidden, Invalid, Unauthorized
+from app.errors import Invalid, RegistrationClosed, Unauthorized
 from app.http.dependencies import Anonymous, AnonymousRequest, Db
 from app.http.envelope import Envelope
 from app.http.prepared_response import PreparedResponse
@@ -192,9 +192,9 @@ async def register(data: JSONBody[Registration], anonymous: Anonymous) -> Envelo
 
 
 async def register_organization(data: Registration, anonymous: AnonymousRequest) -> tuple[Any, ...]:
-    """Creates an organization and its first admin; returns (organization, user, role). Raises Forbidden if registration is closed."""
+    """Creates an organization and its first admin; returns (organization, user, role). Raises RegistrationClosed."""
     if anonymous.settings.registration != "open":
-        raise Forbidden
+        raise RegistrationClosed
     params = {"organization": data.organization_name, "email": data.email, "name": data.name}
     password_hash = await _hash(data.password, data.email, anonymous)
     return (await anonymous.rows(queries.register, **params, password_hash=password_hash))[0]

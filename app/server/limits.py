@@ -14,7 +14,7 @@ import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.errors import ApiError, HeadersTooLarge, Invalid, NotFound, RequestTimeout
+from app.errors import ApiError, HeadersTooLarge, Invalid, RequestTimeout, TooManyHeaderFields, UnknownPath
 from app.http.envelope import error_envelope
 from app.http.middleware import SECURITY_HEADERS
 from app.security.client_address import Proxies, network
@@ -223,7 +223,7 @@ class LimitedHttpProtocol(HttpProtocol):
         if self._phase == BODY:
             self._trailers += 1
             if self._trailers > self._limits.max_header_fields:
-                raise HeadersTooLarge
+                raise TooManyHeaderFields
             return
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
@@ -233,9 +233,9 @@ class LimitedHttpProtocol(HttpProtocol):
     def on_headers_complete(self) -> None:
         """Checks the number of headers and the path, calls uvicorn's method, and enters the state BODY."""
         if len(self.headers) > self._limits.max_header_fields:
-            raise HeadersTooLarge
+            raise TooManyHeaderFields
         if len(self.url) > MAX_PATH_BYTES and len(self.url.partition(b"?")[0]) > MAX_PATH_BYTES:
-            raise NotFound
+            raise UnknownPath
         HttpToolsProtocol.on_headers_complete(self)
         self._phase, self._remaining_bytes = BODY, self._limits.max_head_bytes
         self._chunk_bytes = self._trailers = 0
@@ -322,7 +322,8 @@ class LimitedHttpProtocol(HttpProtocol):
             if phase == BODY:
                 cycle.disconnected = True
                 cycle.message_event.set()
-            self.transport.write(_error_response(error, self.server_state.default_headers))
+            is_head = self.parser.get_method() == b"HEAD"
+            self.transport.write(_error_response(error, self.server_state.default_headers, is_head=is_head))
             self.transport.write_eof()  # not close(), which resets a connection with unread bytes, so the response would be lost
             self._due_at = self.loop.time() + self._limits.linger_s
 
@@ -336,8 +337,8 @@ class _BodyCallbacks:
         self.on_message_complete = request.on_message_complete
 
 
-def _error_response(error: ApiError, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-    """The complete HTTP response. default_headers: uvicorn's headers of every response."""
+def _error_response(error: ApiError, default_headers: list[tuple[bytes, bytes]], *, is_head: bool) -> bytes:
+    """The complete HTTP response, to HEAD without its body. default_headers: uvicorn's headers of every response."""
     request_id = str(uuid4())
     body = error_envelope(error, request_id)
     headers = {
@@ -348,4 +349,5 @@ def _error_response(error: ApiError, default_headers: list[tuple[bytes, bytes]])
         b"x-request-id": request_id.encode(),
     }
     fields = b"".join(b"%s: %s\r\n" % pair for pair in [*default_headers, *(headers | SECURITY_HEADERS).items()])
-    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (error.status, HTTPStatus(error.status).phrase.encode(), fields, body)
+    phrase = HTTPStatus(error.status).phrase.encode()
+    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (error.status, phrase, fields, b"" if is_head else body)

@@ -26,7 +26,8 @@ return case state
         'fields', jsonb_build_object('claimNumber', jsonb_build_array('Is taken')))
     when '42501' then jsonb_build_object(
         'code', 'FORBIDDEN', 'message', coalesce(
-            case when detail like '{%' then detail::jsonb ->> 'message' end, 'Your role may not do this. The API reference names the roles that may.'),
+            case when detail like '{%' then detail::jsonb ->> 'message' end,
+            'Your role may not do this. The API reference names the roles that may.'),
         'fields', jsonb_build_object())
     when '02000' then jsonb_build_object(
         'code', 'NOT_FOUND', 'message', 'There is no such record, or you may not see it.', 'fields', jsonb_build_object())

@@ -157,5 +157,6 @@ select line, result
 from import_claims(:lines::jsonb, :key);
 
 -- name: record_export
--- Records an export, before its first row is sent.
-select record_access('export', 'claims');
+-- Records an export, before its first row is sent. Returns the organization's day, for the name of the file.
+select limits.today::text
+from claim_limits() as limits, record_access('export', 'claims');

@@ -137,6 +137,25 @@ def test_bodies_document_their_limits(described):
     assert len(status["enum"]) == 10
 
 
+def test_conditional_gets_and_refused_bodies_are_documented(described):
+    seen = set()
+    for name, operation in operations(described):
+        whole = inlined(described, operation)
+        names = {parameter["name"] for parameter in whole["parameters"]}
+        has_etag = name.startswith("get ") and "ETag" in whole["responses"].get("200", {}).get("headers", {})
+        assert ("304" in whole["responses"]) == ("If-None-Match" in names) == has_etag, name
+        assert ("415" in whole["responses"]) == ("requestBody" in whole), name
+        seen |= {"304", "415"} & {*whole["responses"]}
+        if has_etag:
+            assert "content" not in whole["responses"]["304"]
+            assert "ETag" in whole["responses"]["304"]["headers"]
+        if "415" in whole["responses"]:
+            assert {"Accept", "Accept-Encoding"} <= {*whole["responses"]["415"]["headers"]}
+    assert seen == {"304", "415"}
+    export = described["paths"]["/api/claims/export"]["get"]["responses"]["200"]
+    assert "Content-Disposition" in export["headers"]
+
+
 async def test_the_reference_needs_no_network(client):
     page = await client.get("/docs")
     assert page.status_code == 200

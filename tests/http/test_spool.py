@@ -208,7 +208,7 @@ async def test_no_disk_is_used_once_a_body_has_ended(app, cast, monkeypatch, end
             case "cancelled":
                 one.task.cancel()
             case "too many lines":
-                one.send(b"\n" * (ndjson.MAX_LINES + 1))
+                one.send(b"x\n" * (ndjson.MAX_LINES + 1))
             case _:
                 app.state.disk._by_user[cast.ana] = app.state.disk._limit - 100
                 one.send(b"x")

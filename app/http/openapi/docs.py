@@ -11,8 +11,9 @@ from litestar import MediaType, Request, Router, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.static_files import create_static_files_router
 
-from app.errors import NotFound
+from app.errors import UnknownPath
 from app.http.openapi.document import document
+from app.http.prepared_response import PreparedResponse
 from app.http.route_options import RouteOptions
 
 PAGE = """<!doctype html>
@@ -57,6 +58,12 @@ async def openapi(request: Request[Any, Any, Any]) -> bytes:
     return bytes(state.document)
 
 
+@get("/", options=RouteOptions(hidden=True, public=True))
+async def root() -> Any:
+    """Redirects to the reference."""
+    return PreparedResponse(b"", 307, {"Location": "/docs", "Content-Length": "0"}).to_litestar()
+
+
 @get("/docs", media_type=MediaType.HTML, options=RouteOptions(hidden=True, public=True))
 async def docs(request: Request[Any, Any, Any]) -> str:
     """Returns the page of the interactive reference."""
@@ -71,9 +78,9 @@ async def start() -> str:
 
 
 async def _check_name(request: Request[Any, Any, Any]) -> None:
-    """Raises NotFound for an invalid file name. The system call would fail with another error for a NUL or a name that is too long."""
+    """Raises UnknownPath for an invalid file name. The system call would fail with another error for a NUL or a name that is too long."""
     if not re.fullmatch(r"[\w./-]{1,100}", str(request.path_params["file_path"]), re.ASCII):
-        raise NotFound
+        raise UnknownPath
 
 
 assets = create_static_files_router(
@@ -82,7 +89,7 @@ assets = create_static_files_router(
     opt={"options": RouteOptions(public=True, hidden=True)},
     before_request=_check_name,
 )
-handlers: list[HTTPRouteHandler | Router] = [openapi, docs, start, assets]
+handlers: list[HTTPRouteHandler | Router] = [root, openapi, docs, start, assets]
 
 
 def main() -> None:

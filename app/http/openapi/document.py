@@ -154,14 +154,21 @@ def _header_refs(*names: str) -> Json:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
+def _messages(error: type[ApiError]) -> list[str]:
+    """The messages of an error and of its causes, which are its subclasses."""
+    causes = [] if error is ApiError else error.__subclasses__()
+    return [inspect.getdoc(error) or "", *(message for cause in causes for message in _messages(cause))]
+
+
 def _error_response(error: type[ApiError]) -> Json:
     meta = {"timestamp": SAMPLE["date-time"], "requestId": SAMPLE["uuid"]}
     example: Json = {"success": False, "error": {"code": error.code, "message": inspect.getdoc(error)}, "meta": meta}
     if error is Invalid:
         example["error"]["details"] = {"fields": {"amount": ["Expected float >= 0.01"]}}
     headers = ["X-Request-Id", *error.always, *(["Retry-After", *LIMITED] if error is RateLimited else [])]
+    headers += ["Accept", "Accept-Encoding"] if error is UnsupportedMediaType else []
     return {
-        "description": inspect.getdoc(error),
+        "description": "\n".join(_messages(error)),
         "headers": _header_refs(*headers),
         "content": {"application/json": {"schema": {"$ref": REF.format(name="ErrorEnvelope")}, "example": example}},
     }
@@ -176,6 +183,7 @@ class _Operation:
         self.path, self.method, self.handler, self.of, self.components = path, method, handler, of, components
         self.options = options_of(handler)
         self.takes_key = method == "post" and not self.options.public and self.options.idempotency != "refused"
+        self.answers_not_modified = method == "get" and self.options.etag
         self.replays = self.takes_key and self.options.idempotency == "request"
 
     def build(self) -> Json:
@@ -209,6 +217,8 @@ class _Operation:
             parameters.append({"$ref": f"#/components/parameters/{'IdempotencyKey' if self.replays else 'KeyOfLines'}"})
         if self.options.conditional:
             parameters.append({"$ref": "#/components/parameters/IfMatch"})
+        if self.answers_not_modified:
+            parameters.append({"$ref": "#/components/parameters/IfNoneMatch"})
         return parameters
 
     def _request_body(self) -> Json | None:
@@ -232,6 +242,8 @@ class _Operation:
         headers += ["Location"] if status == 201 and self.options.location else []
         headers += ["ETag"] if self.options.etag else []
         headers += ["Idempotent-Replayed"] if self.replays else []
+        not_modified = {"304": {"description": DESCRIPTIONS[304], "headers": _header_refs(*headers)}}
+        headers += ["Content-Disposition"] if self.options.produces and self.method == "get" else []
         success = {"description": DESCRIPTIONS[status], "headers": _header_refs(*headers)}
         no_content = {"204": {"description": DESCRIPTIONS[204], "headers": _header_refs(*headers)}}
         if lines := self.options.produces:
@@ -241,6 +253,8 @@ class _Operation:
         responses = {str(status): success | {"content": {"application/json": self._content()}}}
         if extra := self.options.extra_status:
             responses[str(extra)] = responses[str(status)] | {"description": DESCRIPTIONS[extra]}
+        if self.answers_not_modified:
+            responses |= not_modified
         return responses | (no_content if self.options.allow_empty else {})
 
     def _content(self) -> Json:

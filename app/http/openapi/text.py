@@ -34,6 +34,10 @@ A POST with an `Idempotency-Key` can be repeated within 24 hours and returns the
 
 A client may send an `X-Request-Id` of up to 128 visible ASCII characters. Otherwise the server creates one. Every response contains it.
 
+Bodies are UTF-8. One byte order mark before a body is dropped. A `Content-Encoding` other than `identity` returns 415.
+
+`HEAD` is accepted wherever `GET` is, and is recorded in the same way.
+
 A request head of more than 64 KiB or 100 fields returns 431. A request that is sent too slowly returns 408: a head may take 10 s, and
 a body must arrive with at least 500 bytes per second. A request without exactly one `Host` returns 400."""
 
@@ -48,11 +52,20 @@ HEADERS: Json = {
     "RateLimit-Policy": {"description": "The limit and its window in seconds.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds until a retry is useful.", "schema": {"type": "integer"}},
     "Location": {"description": "The path of the new record.", "schema": {"type": "string"}},
-    "ETag": {"description": "The record's version, for If-Match.", "schema": {"type": "string"}},
+    "ETag": {"description": "The record's version, for If-Match and If-None-Match.", "schema": {"type": "string"}},
     "Idempotent-Replayed": {
         "description": "true if this is the stored first response.",
         "schema": {"type": "string"},
     },
+    "Content-Disposition": {
+        "description": "The name of the file, with the organization's day.",
+        "schema": {"type": "string", "examples": ['attachment; filename="claims-2026-01-15.csv"']},
+    },
+    "Accept-Encoding": {
+        "description": "identity, if the body's Content-Encoding is not accepted.",
+        "schema": {"type": "string"},
+    },
+    "Accept": {"description": "The accepted media types, if that of the body is not.", "schema": {"type": "string"}},
     "WWW-Authenticate": {"description": "The authentication scheme, Bearer.", "schema": {"type": "string"}},
 }
 PARAMETERS: Json = {
@@ -69,6 +82,12 @@ PARAMETERS: Json = {
         "duplicates, even without a claimNumber.",
         "schema": {"type": "string", "pattern": "^[!-~]{1,255}$", "examples": ["3f2b8c1e-import-7"]},
     },
+    "IfNoneMatch": {
+        "name": "If-None-Match",
+        "in": "header",
+        "description": "The ETag that the client has. Returns 304 if the record has not changed since. * and lists are accepted.",
+        "schema": {"type": "string", "examples": ['"3"']},
+    },
     "IfMatch": {
         "name": "If-Match",
         "in": "header",
@@ -83,4 +102,5 @@ DESCRIPTIONS = {
     201: "The record was created.",
     202: "The request was accepted. A job processes it.",
     204: "The request succeeded. There is no content.",
+    304: "The record has not changed since the version that If-None-Match names. The access is recorded all the same.",
 }

@@ -289,11 +289,20 @@ class Stats(ResponseBody):
     average_processing_hours: Annotated[float, Meta(ge=0)] | None
 
 
+class LineError(ResponseBody):
+    """The error of a line, as in other responses. `fields` is the same as `details.fields`, or empty."""
+
+    code: str
+    message: str
+    fields: dict[str, list[str]]
+    details: dict[str, Any] | UnsetType = UNSET
+
+
 class LineResult(ResponseBody):
-    """The result of one line of an import."""
+    """The result of one line of an import. `line` is its number in the body, in which blank lines count."""
 
     line: int
     result: Literal["created", "duplicate", "failed"]
     id: UUID | None
-    error: dict[str, Any] | None
+    error: LineError | None
     warnings: list[ResponseWarning] | UnsetType = UNSET

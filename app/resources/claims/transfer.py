@@ -1,5 +1,6 @@
 """Import of claims from NDJSON, and export as NDJSON or CSV."""
 
+import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -10,7 +11,7 @@ from litestar import Request, get, post
 from litestar.response import Stream
 
 from app.database import statements
-from app.errors import Unavailable
+from app.errors import ApiError, Unavailable
 from app.http import csv, ndjson
 from app.http.dependencies import Db
 from app.http.responses import Responder
@@ -53,9 +54,10 @@ class Occurrences:
     middleware=[Spooling()],
 )
 async def import_claims(request: Request[Any, Any, Any], db: Db) -> Stream:
-    """Import claims from NDJSON. The body contains one claim a line, up to 100,000 lines.
+    """Import claims from NDJSON. The body contains one claim a line, up to 100,000 lines. Blank lines are skipped and do not count.
 
-    The response contains one result a line, in the same order. Sent again with the same Idempotency-Key, it creates no duplicates.
+    The response contains one result for each other line, with its number in the body, in the same order. Sent again with the same
+    Idempotency-Key, it creates no duplicates.
     The key is that of the whole body: with another body it is 422, before any line is stored.
 
     Roles: admin, provider (own).
@@ -68,16 +70,24 @@ async def import_claims(request: Request[Any, Any, Any], db: Db) -> Stream:
 async def _import(lines: ndjson.Lines, db: Responder) -> AsyncIterator[bytes]:
     """Yields the results of each batch of lines. A batch is committed before its results are sent."""
     occurrences = Occurrences()
+    is_first = True
     for batch in lines.batches():
+        if not batch:
+            await asyncio.sleep(0)
+            continue
         valid, results = ndjson.decode(batch, NewClaim, NewClaim.columns)
         for line in valid:
             if "claim_number" not in line:
                 line["occurrence"] = occurrences.count(line)
         try:
-            results |= dict(await db.import_rows(queries.import_lines, valid))
-        except Unavailable as error:
+            rows = await db.import_rows(queries.import_lines, valid)
+            results |= {number: ndjson.with_details(result) for number, result in rows}
+        except ApiError as error:
+            if is_first and not isinstance(error, Unavailable):
+                raise
             # A result for each line, so that the client can send exactly these lines again.
             results |= {line["line"]: ndjson.failed_line(line["line"], error) for line in valid}
+        is_first = False
         yield b"".join(results[number] + b"\n" for number, _ in batch)
 
 
@@ -95,18 +105,21 @@ async def export_claims(request: Request[Any, Any, Any], db: Db) -> Stream:
 
     Roles: admin, claims_processor (assigned), provider (own), patient (own).
     """
-    pages = _export(db)
+    ((day,),) = (await db.session.rows(queries.record_export))[0]
     if csv.is_preferred(request.headers.get("Accept", "")):
         columns = [field.encode_name for field in msgspec.structs.fields(Claim)]
-        return await ndjson.stream(csv.rows(pages, columns), f"{csv.MEDIA_TYPE}; charset=utf-8; header=present")
-    return await ndjson.stream(ndjson.rows(pages), ndjson.MEDIA_TYPES[0])
+        parts, extension = csv.rows(_export(db), columns), "csv"
+        media_type = f"{csv.MEDIA_TYPE}; header=present"  # Litestar adds the charset to text
+    else:
+        parts, extension, media_type = ndjson.rows(_export(db)), "ndjson", ndjson.MEDIA_TYPES[0]
+    headers = {"Content-Disposition": f'attachment; filename="claims-{day}.{extension}"'}
+    return await ndjson.stream(parts, media_type, headers=headers, is_head=request.scope["state"]["is_head"])
 
 
 async def _export(db: Responder) -> AsyncIterator[list[bytes]]:
     """Yields pages in the list's order. Each page has its own transaction, so that a slow client keeps none open."""
     filters: ClaimFilter = db.query
     statement, after = filters.order(queries.list), None
-    await db.session.rows(queries.record_export)
     while True:
         params = filters.params() | {"after": after, "offset": None, "limit": ndjson.PAGE_SIZE - 1}
         (rows,) = await db.session.rows(statement, **params)
