@@ -14,7 +14,7 @@ from app.http.validation import field_errors
 
 B = TypeVar("B", bound=RequestBody)
 
-MEDIA_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-seq")
+MEDIA_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 MAX_LINES, MAX_IMPORT_BYTES, MAX_LINE_BYTES = 100_000, 128 * 2**20, 16 * 2**10
 BATCH_SIZE, PAGE_SIZE = 100, 250
 """Lines of an import in one transaction, and rows of an export in one query."""

@@ -1,7 +1,7 @@
 """Request bodies, query strings and responses of claims."""
 
 from datetime import date
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -67,18 +67,6 @@ class ClaimChange(RequestBody):
     rejected requires a denialReason. pending_info, appealed and reversed require a reason, as do moving back from approved to
     under_review and voiding an approved claim. approvedAmount belongs to approved; without it the whole amount is approved.
     """
-
-    json_schema: ClassVar[dict[str, Any]] = {
-        "examples": [{"status": "rejected", "denialReason": "Not covered by the plan", "denialCode": "CO-50"}],
-        "anyOf": [
-            {"required": ["status"]},
-            {
-                "properties": {
-                    name: {"type": "null"} for name in ("reason", "denialReason", "denialCode", "approvedAmount")
-                }
-            },
-        ],
-    }
 
     status: ClaimStatus | UnsetType = UNSET
     reason: Text | None = None
@@ -245,10 +233,18 @@ class Stats(ResponseBody):
     average_processing_hours: Annotated[float, Meta(ge=0)] | None
 
 
+class LineError(ResponseBody):
+    """The error of a line: a code for programs, a message for people, and the problems of each invalid field."""
+
+    code: str
+    message: str
+    fields: dict[str, list[str]]
+
+
 class LineResult(ResponseBody):
     """The result of one line of an import."""
 
     line: int
     result: Literal["created", "duplicate", "failed"]
     id: UUID | None
-    error: dict[str, Any] | None
+    error: LineError | None
