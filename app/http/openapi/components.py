@@ -25,6 +25,8 @@ WORDS: dict[str, Any] = {
 }
 """Enumerations that are types of their own, in the order of the vocabulary."""
 NAMES = {frozenset(get_args(words)): name for name, words in WORDS.items()}
+FIELD_ERRORS: Json = {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}}
+"""The problems of each invalid field, which several components contain. A name avoids one type for each."""
 TYPES = {str: "string", bool: "boolean", int: "integer"}
 
 
@@ -38,6 +40,7 @@ class Components:
         for shape in unique:
             found.get(getattr(shape, "__name__", ""), {}).update(getattr(shape, "json_schema", {}))
         self.schemas: Json = {name: {"type": "string", "enum": [*get_args(words)]} for name, words in WORDS.items()}
+        self.schemas["FieldErrors"] = {"description": "The problems of each invalid field, by its name.", **FIELD_ERRORS}
         self.schemas |= {PUBLISHED_NAMES.get(name, name): portable(schema) for name, schema in found.items()}
         self._of = {shape: portable(schema) for shape, schema in zip(unique, schemas, strict=True)}
         self._name_nullable()
@@ -123,6 +126,8 @@ def portable(schema: Any) -> Any:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return schema | {"$ref": REF.format(name=PUBLISHED_NAMES.get(name, name))}
+    if schema == FIELD_ERRORS:
+        return {"$ref": REF.format(name="FieldErrors")}
     if schema.get("default", 0) is None or schema.get("default") is False:
         del schema["default"]
     if "pattern" in schema:

@@ -204,7 +204,7 @@ class _Operation:
 
     def _request_body(self) -> Json | None:
         if streamed := self.options.consumes:
-            return {"required": True, "content": {media: _lines(media, line) for media, line in streamed.items()}}
+            return {"required": True, "content": {media: _lines(media, line, is_request=True) for media, line in streamed.items()}}
         shape, is_required = _body(self.handler)
         if shape is None:
             return None
@@ -221,7 +221,7 @@ class _Operation:
         success = {"description": DESCRIPTIONS[status], "headers": _header_refs(*headers)}
         no_content = {"204": {"description": DESCRIPTIONS[204], "headers": _header_refs(*headers)}}
         if lines := self.options.produces:
-            return {"200": success | {"content": {media: _lines(media, line, "binary") for media, line in lines.items()}}}
+            return {"200": success | {"content": {media: _lines(media, line) for media, line in lines.items()}}}
         if _response_type(self.handler) is None:
             return no_content
         responses = {str(status): success | {"content": {"application/json": self._content()}}}
@@ -241,10 +241,12 @@ class _Operation:
         }
 
     def _errors(self) -> Json:
+        # Every path refuses a request without exactly one Host.
+        invalid = {"400": {"$ref": "#/components/responses/Invalid"}}
         if self.options.health == "alive":
-            return {}
+            return invalid
         if self.options.health == "ready":
-            return {
+            return invalid | {
                 "503": self._successes()["200"]
                 | {"description": "A part is not ready. The body contains the state of each part."}
             }
@@ -271,14 +273,15 @@ class _Operation:
         }
 
 
-def _lines(media_type: str, line: Any, text_format: str | None = None) -> Json:
-    """A streamed body: text to which contentSchema gives the lines. Generators read `binary` as "as it is", not as a JSON string."""
+def _lines(media_type: str, line: Any, *, is_request: bool = False) -> Json:
+    """A streamed body: contentSchema describes its lines. Generators pass `binary` on as it is, and would encode plain text as JSON."""
     if line is None:
         return {"schema": {"type": "string"}, "example": examples.CSV}
     name = PUBLISHED_NAMES.get(line.__name__, line.__name__)
     schema = {
         "type": "string",
-        **({"format": text_format} if text_format else {"minLength": 1}),
+        "format": "binary",
+        **({"minLength": 1} if is_request else {}),
         "contentMediaType": media_type,
         "contentSchema": {"type": "array", "items": {"$ref": REF.format(name=name)}},
     }
@@ -294,5 +297,10 @@ def _optional(name: str, schema: Json) -> Json:
         schema |= alternative
     description = schema.pop("description", description)
     schema.pop("examples", None)
-    example = {"example": examples.PARAMETERS[name]} if name in examples.PARAMETERS else {}
-    return {"required": False, "schema": portable(schema), **({"description": description} if description else {}), **example}
+    schema = portable(schema)
+    is_free = name in examples.PARAMETERS and "$ref" not in schema
+    return (
+        {"required": False, "schema": schema}
+        | ({"description": description} if description else {})
+        | ({"example": examples.PARAMETERS[name]} if is_free else {})
+    )

@@ -217,7 +217,8 @@ JOB: Json = {
     "startedAt": REPORTED,
     "finishedAt": APPLIED,
 }
-FIELDS = {"fields": {"amount": ["Must have at most two decimals"]}}
+FIELD_ERRORS = {"amount": ["Must have at most two decimals"]}
+FIELDS = {"fields": FIELD_ERRORS}
 LINE_ERROR: Json = {"code": "VALIDATION_ERROR", "message": "The request is invalid. See details.fields.", **FIELDS}
 META = {"timestamp": RESPONDED, "requestId": REQUEST_ID}
 PAGINATION: Json = {"limit": 20, "nextCursor": None, "hasMore": False}
@@ -318,6 +319,7 @@ EXAMPLES: dict[str, Json] = {
     "Pagination": PAGINATION,
     "AnswerMeta": META,
     "PageMeta": META | {"pagination": PAGINATION},
+    "FieldErrors": FIELD_ERRORS,
     "ErrorDetails": FIELDS,
     "Problem": {"code": LINE_ERROR["code"], "message": LINE_ERROR["message"], "details": FIELDS},
 }
