@@ -54,7 +54,7 @@ class ErrorDetails(ResponseBody, rename={"from_": "from"}):
     json_schema: ClassVar[dict[str, Any]] = {"additionalProperties": True}
 
     fields: dict[str, list[str]] | msgspec.UnsetType = msgspec.UNSET
-    from_: str | None | msgspec.UnsetType = msgspec.UNSET
+    from_: str | msgspec.UnsetType | None = msgspec.UNSET
     to: str | msgspec.UnsetType = msgspec.UNSET
     allowed: list[str] | msgspec.UnsetType = msgspec.UNSET
 

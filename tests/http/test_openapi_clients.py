@@ -112,7 +112,9 @@ NOT_IN_RE2 = re.compile(r"\(\?(?!:|P<|[imsU-]+[:)])|\\[1-9Zukx](?!(?<=x)[0-9a-fA
 """Look-around, backreferences, escapes and possessive repetitions, which RE2 and Go refuse."""
 
 
-@pytest.mark.parametrize("pattern", [r"^a$(?!\n)", r"(a)\1", r"[^\u0000]", r"a\Z", r"a++", r"(?>a)", r"\k<a>", r"(?<=a)b"])
+@pytest.mark.parametrize(
+    "pattern", [r"^a$(?!\n)", r"(a)\1", r"[^\u0000]", r"a\Z", r"a++", r"(?>a)", r"\k<a>", r"(?<=a)b"]
+)
 def test_the_rule_for_patterns_finds(pattern):
     assert NOT_IN_RE2.search(pattern)
 
@@ -246,7 +248,11 @@ async def test_an_import_takes_no_other_media_type(described, as_user, cast):
 def test_lines_of_streams_are_described(described):
     every = described["paths"]["/api/claims/import"]["post"]
     answer = every["responses"]["200"]["content"]["application/x-ndjson"]["schema"]
-    assert (answer["type"], answer["format"], answer["contentMediaType"]) == ("string", "binary", "application/x-ndjson")
+    assert (answer["type"], answer["format"], answer["contentMediaType"]) == (
+        "string",
+        "binary",
+        "application/x-ndjson",
+    )
     assert answer["contentSchema"] == {"type": "array", "items": {"$ref": "#/components/schemas/LineResult"}}
     error = resolved(described, described["components"]["schemas"]["LineResult"]["properties"]["error"])
     assert {"code", "message"} <= set(error["required"])

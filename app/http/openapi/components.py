@@ -40,7 +40,10 @@ class Components:
         for shape in unique:
             found.get(getattr(shape, "__name__", ""), {}).update(getattr(shape, "json_schema", {}))
         self.schemas: Json = {name: {"type": "string", "enum": [*get_args(words)]} for name, words in WORDS.items()}
-        self.schemas["FieldErrors"] = {"description": "The problems of each invalid field, by its name.", **FIELD_ERRORS}
+        self.schemas["FieldErrors"] = {
+            "description": "The problems of each invalid field, by its name.",
+            **FIELD_ERRORS,
+        }
         self.schemas |= {PUBLISHED_NAMES.get(name, name): portable(schema) for name, schema in found.items()}
         self._of = {shape: portable(schema) for shape, schema in zip(unique, schemas, strict=True)}
         self._name_nullable()

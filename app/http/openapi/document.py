@@ -44,7 +44,12 @@ from app.http.schemas import QueryParams
 def document(app: Litestar) -> Json:
     """The OpenAPI document of the application."""
     operations = sorted(_operations(app), key=_order)
-    shapes = [ErrorEnvelope, ResponseMeta, PageMeta, *(shape for _, _, handler in operations for shape in _shapes(handler))]
+    shapes = [
+        ErrorEnvelope,
+        ResponseMeta,
+        PageMeta,
+        *(shape for _, _, handler in operations for shape in _shapes(handler)),
+    ]
     components = Components(shapes)
     paths: Json = {}
     for path, method, handler in operations:
@@ -144,7 +149,12 @@ def _error_response(error: type[ApiError]) -> Json:
     return {
         "description": inspect.getdoc(error),
         "headers": _header_refs(*headers),
-        "content": {"application/json": {"schema": {"$ref": REF.format(name=PUBLISHED_NAMES["ErrorEnvelope"])}, "example": example}},
+        "content": {
+            "application/json": {
+                "schema": {"$ref": REF.format(name=PUBLISHED_NAMES["ErrorEnvelope"])},
+                "example": example,
+            }
+        },
     }
 
 
@@ -204,7 +214,10 @@ class _Operation:
 
     def _request_body(self) -> Json | None:
         if streamed := self.options.consumes:
-            return {"required": True, "content": {media: _lines(media, line, is_request=True) for media, line in streamed.items()}}
+            return {
+                "required": True,
+                "content": {media: _lines(media, line, is_request=True) for media, line in streamed.items()},
+            }
         shape, is_required = _body(self.handler)
         if shape is None:
             return None
@@ -233,7 +246,9 @@ class _Operation:
         data = self.components.of(_data(self.handler))
         if get_origin(_response_type(self.handler)) is not Envelope:
             return {"schema": data, "example": self.components.example(data)}
-        example = examples.OF_OPERATIONS.get(self.id) or self.components.example(data["items"] if self.options.paged else data)
+        example = examples.OF_OPERATIONS.get(self.id) or self.components.example(
+            data["items"] if self.options.paged else data
+        )
         meta = examples.META | ({"pagination": examples.PAGINATION} if self.options.paged else {})
         return {
             "schema": self.components.envelope(_data(self.handler), paged=self.options.paged),

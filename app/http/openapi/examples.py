@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from app.http.openapi.text import PUBLISHED_NAMES, Json
 from app.vocabulary import CLAIM_STATUSES
-
-Json = dict[str, Any]
 
 
 def _id(name: str, created_at: str) -> str:
@@ -72,7 +71,7 @@ PARAMETERS: dict[str, Any] = {
 }
 """Examples of other parameters, by name."""
 
-PASSWORD, OTHER_PASSWORD = "correct horse battery staple", "a bicycle under the old bridge"  # noqa: S105  # no account has them
+PASSWORD, OTHER_PASSWORD = "correct horse battery staple", "a bicycle under the old bridge"
 REFRESH_TOKEN = "q3J5X0mC2Yk7c1aPq8r0v5n4uJw9sT6bL2eZ1xGdHfE"  # noqa: S105
 NEW_CLAIM: Json = {
     "patientId": PATIENT_ID,
@@ -130,7 +129,7 @@ HISTORY: list[Json] = [
 ]
 COUNTS = {"submitted": (3, 3751.5), "under_review": (2, 1800), "approved": (3, 2400), "rejected": (1, 640)}
 """Number and amount of the claims of a status."""
-BY_STATUS = {
+BY_STATUS: Json = {
     status: dict(zip(("count", "amount"), COUNTS.get(status, (0, 0)), strict=True)) for status in CLAIM_STATUSES
 }
 NEW_PATIENT: Json = {
@@ -232,7 +231,9 @@ EXAMPLES: dict[str, Json] = {
     "BulkMove": {"claimIds": [CLAIM_ID, OTHER_CLAIM_ID], "status": "under_review"},
     "BulkResult": {
         "updated": [OTHER_CLAIM_ID],
-        "failed": [{"id": CLAIM_ID, "code": "CONFLICT", "message": "A claim that is rejected can't become under_review."}],
+        "failed": [
+            {"id": CLAIM_ID, "code": "CONFLICT", "message": "A claim that is rejected can't become under_review."}
+        ],
     },
     "NotMoved": {
         "id": CLAIM_ID,
@@ -240,7 +241,7 @@ EXAMPLES: dict[str, Json] = {
         "message": "A claim that is rejected can't become under_review.",
     },
     "Assignment": {"userId": PROCESSOR_ID},
-    "Tally": BY_STATUS["submitted"],
+    PUBLISHED_NAMES["ClaimTotal"]: BY_STATUS["submitted"],
     "ByStatus": BY_STATUS,
     "Stats": {
         "byStatus": BY_STATUS,
