@@ -24,7 +24,7 @@ from app.vocabulary import Role
 queries = statements.load("auth")
 
 Password = Annotated[
-    str, Meta(min_length=12, max_length=128, pattern=NO_NUL, examples=["correct horse battery staple"])
+    str, Meta(min_length=12, max_length=128, pattern=NO_NUL, examples=["a bicycle under the old bridge"])
 ]
 ExistingPassword = Annotated[str, Meta(min_length=1, max_length=128, pattern=NO_NUL)]
 Secret = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]

@@ -71,7 +71,8 @@ PARAMETERS: dict[str, Any] = {
 }
 """Examples of other parameters, by name."""
 
-PASSWORD, OTHER_PASSWORD = "correct horse battery staple", "a bicycle under the old bridge"
+PASSWORD, OTHER_PASSWORD = "a bicycle under the old bridge", "seven herons at the weir"
+"""No password of the demo data or of the tests: a program that sends the examples must not change that of an account."""
 REFRESH_TOKEN = "q3J5X0mC2Yk7c1aPq8r0v5n4uJw9sT6bL2eZ1xGdHfE"  # noqa: S105
 NEW_CLAIM: Json = {
     "patientId": PATIENT_ID,
