@@ -105,12 +105,9 @@ def _order(operation: tuple[str, str, HTTPRouteHandler]) -> tuple[int, str, int]
 
 
 def _body(handler: HTTPRouteHandler) -> tuple[Any, bool]:
-    """The struct of the request body, None if there is no body, and whether a body is required."""
+    """The type of the request body, None if there is no body, and whether a body is required."""
     field = handler.parsed_fn_signature.parameters.get("data")
-    members = get_args(field.annotation) if field else ()
-    if NoneType in members:
-        return next(member for member in members if member is not NoneType), False
-    return (field.annotation, True) if field else (None, False)
+    return (field.annotation, NoneType not in get_args(field.annotation)) if field else (None, False)
 
 
 def _response_type(handler: HTTPRouteHandler) -> Any:
