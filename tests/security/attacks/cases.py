@@ -161,8 +161,9 @@ def operations(document: Json) -> Iterator[Operation]:
                 yield before + name, inner
                 yield from fields(inner, f"{before}{name}.")
 
-    for path, methods in document["paths"].items():
-        for method, about in methods.items():
+    # By path, so that the audit log is read before other attacks have written entries about the same ids.
+    for path, methods in sorted(document["paths"].items()):
+        for method, about in sorted(methods.items()):
             if path.startswith("/api/"):
                 content = next(iter(about.get("requestBody", {}).get("content", {"": {}}).values()))
                 schema = content.get("schema", {})
