@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PSQL := $(BIN)/python -m app.operations.psql
 
-.PHONY: help run demo token test test-pg lint lock contract policy-mutation-test slow-clients plans pooler chaos openapi schema check seed \
+.PHONY: help run demo token test test-pg lint lock contract policy-mutation-test slow-clients plans pooler chaos openapi clients schema check seed \
 	api worker queue-status psql audit permissions audit-heads audit-verify totals-verify suspend resume unlock grant-reporting \
 	revoke-reporting bench findings load-codes unload-codes icd10cm
 
@@ -70,6 +70,9 @@ plans: .venv/.installed-dev ## Judge the plans of every statement over 300,000 c
 
 openapi: .venv/.installed-dev ## Write openapi.json from the code
 	@$(BIN)/python -m app.http.openapi.docs > openapi.json
+
+clients: .venv/.installed-dev ## Generate clients from openapi.json with six generators and run them, if npm and Java are installed (CLIENTS_DIR)
+	@$(BIN)/python -m tests.clients
 
 # Names of modules in tests/load: scale memory streams rate_limits audit jobs bursts totals logins fairness context_signature
 bench: .venv/.installed-dev ## Measure: the API against PostgreSQL alone, or NAME=scale, memory, streams, jobs ... (tests/load/README.md)

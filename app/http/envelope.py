@@ -1,7 +1,7 @@
 """The envelope of every JSON response, and its schemas."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -35,6 +35,12 @@ class ResponseMeta(ResponseBody):
     warnings: list[ResponseWarning] | msgspec.UnsetType = msgspec.UNSET
 
 
+class PageMeta(ResponseMeta):
+    """Time and request id of the response, and the pagination of its list."""
+
+    pagination: Pagination
+
+
 class Envelope(ResponseBody, Generic[T]):
     """A successful response."""
 
@@ -43,12 +49,23 @@ class Envelope(ResponseBody, Generic[T]):
     meta: ResponseMeta
 
 
+class ErrorDetails(ResponseBody, rename={"from_": "from"}):
+    """fields: the problems of each invalid field. Of a refused change of status: from, to and the allowed statuses."""
+
+    json_schema: ClassVar[dict[str, Any]] = {"additionalProperties": True}
+
+    fields: dict[str, list[str]] | msgspec.UnsetType = msgspec.UNSET
+    from_: str | msgspec.UnsetType | None = msgspec.UNSET
+    to: str | msgspec.UnsetType = msgspec.UNSET
+    allowed: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+
 class Error(ResponseBody):
     """The error: a code for programs, a message for people, and details such as the invalid fields."""
 
     code: str
     message: str
-    details: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    details: ErrorDetails | msgspec.UnsetType = msgspec.UNSET
 
 
 class ErrorEnvelope(ResponseBody):

@@ -17,7 +17,7 @@ from app.http.validation import decode_json
 
 B = TypeVar("B", bound=RequestBody)
 
-MEDIA_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-seq")
+MEDIA_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 MAX_LINES, MAX_IMPORT_BYTES, MAX_LINE_BYTES = 100_000, 128 * 2**20, 16 * 2**10
 """Limits of an import. A blank line is skipped and is no line of MAX_LINES."""
 MAX_LINE_BREAKS, MAX_BLANK_LINES_PER_BATCH = 1_000_000, 5_000

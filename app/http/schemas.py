@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import cache
 from math import isfinite
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -78,20 +79,25 @@ class ResponseWarning(ResponseBody):
 
 def _money(least: float, most: float) -> Any:
     description = "Major units, at most two decimals."
-    schema = {"type": "number", "multipleOf": 0.01}
-    return Meta(ge=least, le=most, description=description, examples=[1250.5], extra_json_schema=schema)
+    # Not multipleOf: 0.01, by which several validators refuse one amount of ten. to_cents refuses more than two decimals.
+    return Meta(ge=least, le=most, description=description, examples=[1250.5])
 
 
 Money = Annotated[float, _money(0.01, 1_000_000)]
 MoneyOrZero = Annotated[float, _money(0, 1_000_000)]
 Sum = Annotated[float, Meta(description="Major units, two decimals.", examples=[1250.5])]
-NO_NUL = r"^[^\u0000]*$"
-"""The rule for all strings, as a pattern for the JSON schemas."""
+NO_NUL = r"^[^\x00]*$"
+"""The rule for all strings, as a pattern for the JSON schemas. RE2 knows \\x00, but not \\u0000."""
+END = r"(?!\n)"
+"""After a $, the end of the string and nothing else. In JSON Schema, $ alone means that."""
 
 
 def regex_string(pattern: str, **meta: Any) -> Any:
-    """A pattern with the meaning of JSON Schema: $ is the end of the string. In Python, $ alone would allow a line feed after it."""
-    return Meta(pattern=pattern + r"(?!\n)", **meta)
+    """A pattern with the meaning of JSON Schema: $ is the end of the string. In Python, $ alone would allow a line feed after it.
+
+    The OpenAPI document has the pattern without END, because RE2 and Go have no look-ahead.
+    """
+    return Meta(pattern=pattern + END, **meta)
 
 
 # Characters are listed, because classes such as \s differ between the languages that read the pattern, and only those of the Basic
@@ -119,7 +125,14 @@ Number = Annotated[str, NUMBER]
 """A number that people read: without control and invisible characters. White space around it is removed."""
 # White space and control characters are listed, because classes such as \s differ between the languages that read the pattern.
 _MAIL = r"[^@\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f\u3000\ufeff]"
-Email = Annotated[str, regex_string(f"^{_MAIL}+@{_MAIL}+$", min_length=3, max_length=254, examples=["pat@example.org"])]
+EMAIL = f"^{_MAIL}+@{_MAIL}+$"
+DOCUMENTED_PATTERNS = {
+    EMAIL: r"^[^@\x00-\x20\x7f-\xa0]+@[^@\x00-\x20\x7f-\xa0]+$",
+    NOT_BLANK: r"^[^\x00]*[^\x00-\x20\x7f-\xa0][^\x00]*$",
+    _NUMBER: r"^[\x09-\x0d\x20\xa0]*[^\x00-\x20\x7f-\xa0]([^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\xa0])?[\x09-\x0d\x20\xa0]*$",
+}
+"""The document's patterns, which allow more than those of the API: RE2 and ECMAScript have no common escape above \\xff."""
+Email = Annotated[str, regex_string(EMAIL, min_length=3, max_length=254, examples=["pat@example.org"])]
 Slug = Annotated[
     str,
     regex_string(
@@ -186,11 +199,11 @@ def to_cents(amount: float | None, field: str = "amount") -> int | None:
         return None
     if not isfinite(amount):
         raise Invalid.fields(**{field: "Is not a valid amount"})
-    cents = round(amount * 100)
-    # A client that calculates in binary may send 0.30000000000000004 for 0.1 + 0.2. That is 30 cents.
-    if abs(amount * 100 - cents) > 1e-6:
+    # A client that calculates in binary may send 0.30000000000000004 for 0.1 + 0.2. In 15 digits, which every float has, that is 0.3.
+    cents = Decimal(f"{amount:.15g}") * 100
+    if cents % 1:
         raise Invalid.fields(**{field: "Must have at most two decimals"})
-    return cents
+    return int(cents)
 
 
 def comma_separated(values: Sequence[str]) -> Any:

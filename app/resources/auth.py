@@ -1,7 +1,7 @@
 """Registration, login, logout, password change, and the current user."""
 
 from contextlib import suppress
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, Literal, cast
 from uuid import UUID, uuid4
 
 from litestar import Request, get, post
@@ -24,7 +24,7 @@ from app.vocabulary import Role
 queries = statements.load("auth")
 
 Password = Annotated[
-    str, Meta(min_length=12, max_length=128, pattern=NO_NUL, examples=["correct horse battery staple"])
+    str, Meta(min_length=12, max_length=128, pattern=NO_NUL, examples=["a bicycle under the old bridge"])
 ]
 ExistingPassword = Annotated[str, Meta(min_length=1, max_length=128, pattern=NO_NUL)]
 Secret = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
@@ -41,32 +41,11 @@ class Login(RequestBody):
     organization_slug: Slug | None = None
 
 
-TEXT, NULL = {"type": "string", "minLength": 1}, {"enum": [None, ""]}
-
-
 class Registration(RequestBody):
-    """Either a new organization (organizationName, email), or an invitation to an existing one (invitationToken)."""
+    """Either a new organization (organizationName and email, both required), or an invitation to an existing one (invitationToken).
 
-    json_schema: ClassVar[dict[str, Any]] = {
-        "examples": [
-            {
-                "organizationName": "HealthFirst Insurance",
-                "email": "pat@example.org",
-                "name": "Pat Admin",
-                "password": "correct horse battery staple",
-            }
-        ],
-        "oneOf": [
-            {
-                "required": ["organizationName", "email"],
-                "properties": {"organizationName": TEXT, "email": TEXT, "invitationToken": NULL},
-            },
-            {
-                "required": ["invitationToken"],
-                "properties": {"organizationName": NULL, "email": NULL, "invitationToken": TEXT},
-            },
-        ],
-    }
+    An invitation has the organization and the email, so neither is allowed with invitationToken.
+    """
 
     name: Name
     password: Password

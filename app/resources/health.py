@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import psycopg
 from litestar import Response, get
@@ -35,6 +35,10 @@ class Alive(ResponseBody):
 
 class Ready(ResponseBody):
     """The state of each part: `ok`, its problem, or `unknown` if it could not be checked."""
+
+    json_schema: ClassVar[dict[str, Any]] = {
+        "required": ["database", "schema", "keys", "clock", "queue", "workers"],
+    }
 
     database: Part
     schema: Part = "unknown"

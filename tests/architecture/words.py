@@ -41,6 +41,7 @@ OLD_NAMES = {
     "sql/README.md": {"gate", "usher", "tally", "tallies"},
     "app/operations/shared_roles.py": {"gate"},
     "app/http/openapi/text.py": {"Tally"},  # the published name of a schema
+    "openapi.json": {"Tally"},
 }
 """Parts of old names: those of version 0033, for upgrades, and a name that clients know."""
 SUFFIXES = {".py", ".sql", ".md", ".csv", ".toml", ".yaml", ".sh", ".json", ".example", ".service", ".conf", ""}

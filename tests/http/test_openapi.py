@@ -1,7 +1,9 @@
 """The OpenAPI document: correct, complete, and equal to the committed file."""
 
+import csv
 import json
 import re
+from html import unescape
 from pathlib import Path
 
 import jsonschema_rs
@@ -112,6 +114,47 @@ def test_an_operation_names_the_roles_of_the_access_matrix(described, row):
     assert (described_roles if described_roles.startswith("Roles: ") else None) == roles_of(row)
 
 
+def test_the_head_of_every_operation_says_who_may(described):
+    # /docs shows the summary before the operation is opened.
+    for name, operation in operations(described):
+        last = operation["description"].splitlines()[-1]
+        roles = last.removeprefix("Roles: ").removesuffix(".") if last.startswith("Roles: ") else "no login"
+        assert (roles == "no login") == (operation["security"] == []), name
+        assert operation["summary"].endswith(f" [{'all roles' if roles == 'all' else roles}]"), name
+    assert described["paths"]["/api/claims"]["post"]["summary"] == "Create a claim [admin, provider (own)]"
+
+
+TRANSITIONS = list(csv.DictReader((ROOT / "sql" / "data" / "claim-transitions.csv").read_text().splitlines()))
+
+
+def cells_of(line):
+    """The cells of a transition in the reference."""
+    roles = ["-" if line[role] == "no" else line[role] for role in (*ROLES, "system")]
+    requires = line["requires"].replace("approved_amount", "approvedAmount").replace("denial_reason", "denialReason")
+    return [line["from_status"] or "(new)", line["to_status"], *roles, requires]
+
+
+def test_the_change_of_a_claim_shows_every_transition(described):
+    text = described["paths"]["/api/claims/{id}"]["patch"]["description"]
+    head, rule, *rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert [cell.strip() for cell in head.strip("|").split("|")] == ["from", "to", *ROLES, "system", "requires"]
+    assert set(rule) <= set("|- ")
+    assert len(TRANSITIONS) > 20
+    assert [[cell.strip() for cell in row[1:-1].split("|")] for row in rows] == [cells_of(line) for line in TRANSITIONS]
+    assert f"\n\n{head}" in text  # without the empty line it would be no table
+    assert text.endswith("Roles: admin, claims_processor (assigned), provider (own).")
+
+
+async def test_the_page_of_the_reference_shows_every_transition(client):
+    page = await client.get("/docs")
+    rows = re.findall(r"<tr>(.*?)</tr>", page.text)[1:]
+    shown = [[unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", row)] for row in rows]
+    assert shown == [cells_of(line) for line in TRANSITIONS]
+    # Its Content-Security-Policy forbids inline styles and scripts.
+    assert not re.search(r"<style|style=|<script>|onclick", page.text)
+    assert (await client.get("/docs/page.css")).headers["Content-Type"].startswith("text/css")
+
+
 def test_descriptions_have_no_indentation(described):
     # A line with four blanks at its beginning would be shown as code.
     texts = [one["description"] for one in described["components"]["schemas"].values() if "description" in one]
@@ -125,16 +168,9 @@ def test_bodies_document_their_limits(described):
     assert claim["additionalProperties"] is False
     assert set(claim["required"]) == {"patientId", "providerId", "diagnosisCode", "amount", "serviceDate"}
     amount = claim["properties"]["amount"]
-    assert (amount["type"], amount["minimum"], amount["maximum"], amount["multipleOf"]) == (
-        "number",
-        0.01,
-        1_000_000,
-        0.01,
-    )
-    (notes,) = [one for one in claim["properties"]["notes"]["anyOf"] if one["type"] == "string"]
-    assert notes["maxLength"] == 1000
-    status = described["components"]["schemas"]["Claim"]["properties"]["status"]
-    assert len(status["enum"]) == 10
+    assert (amount["type"], amount["minimum"], amount["maximum"]) == ("number", 0.01, 1_000_000)
+    assert claim["properties"]["notes"]["maxLength"] == 1000
+    assert len(described["components"]["schemas"]["ClaimStatus"]["enum"]) == 10
 
 
 def test_conditional_gets_and_refused_bodies_are_documented(described):

@@ -64,7 +64,7 @@ async def test_the_reference_page_loads_its_own_files_and_nothing_else(client):
     assert [len(values) for values in told(page).values()] == [1] * len(SECURITY_HEADERS)
     assert not re.search(r"<script(?![^>]* src=)|<style| style=| on[a-z]+=", page.text)  # what the policy would block
     parts = re.findall(r'(?:src|href)="(/[^"]*)"', page.text)
-    assert len(parts) == 3  # control
+    assert len(parts) == 4  # control
     for part in parts:
         answer = await client.get(part)
         kind = "text/css" if part.endswith(".css") else "text/javascript"

@@ -13,6 +13,7 @@ from litestar.static_files import create_static_files_router
 
 from app.errors import UnknownPath
 from app.http.openapi.document import document
+from app.http.openapi.transitions import as_html
 from app.http.prepared_response import PreparedResponse
 from app.http.route_options import RouteOptions
 
@@ -23,13 +24,25 @@ PAGE = """<!doctype html>
   <title>Claims API</title>
   <link rel="icon" href="data:,">
   <link rel="stylesheet" href="/docs/static/swagger-ui.css">
+  <link rel="stylesheet" href="/docs/page.css">
 </head>
 <body>
+  <nav><a href="#transitions">Changes of a claim's status, by role</a></nav>
   <div id="reference"></div>
+  <section id="transitions">
+    <h2>Changes of a claim's status, by role</h2>
+    <p>A change from (new) is the creation. Cells: yes, - (never), assigned (claims assigned to the caller), own (the provider's own
+    claims). The role system is that of jobs.</p>
+    {transitions}
+  </section>
   <script src="/docs/static/swagger-ui-bundle.js"></script>
   <script src="/docs/start.js"></script>
 </body>
 </html>
+"""
+STYLE = """nav, #transitions { font-family: sans-serif; margin: 1rem auto; max-width: 1420px; padding: 0 20px; }
+#transitions table { border-collapse: collapse; }
+#transitions th, #transitions td { border: 1px solid #aaa; padding: 0.2rem 0.6rem; text-align: left; }
 """
 START = """SwaggerUIBundle({url: "/openapi.json", dom_id: "#reference", deepLinking: true, validatorUrl: null})
 """
@@ -68,7 +81,13 @@ async def root() -> Any:
 async def docs(request: Request[Any, Any, Any]) -> str:
     """Returns the page of the interactive reference."""
     request.scope["state"]["answer_headers"]["Content-Security-Policy"] = POLICY
-    return PAGE
+    return PAGE.replace("{transitions}", as_html())
+
+
+@get("/docs/page.css", media_type="text/css", options=RouteOptions(hidden=True, public=True))
+async def style() -> str:
+    """Returns the style of the page around the reference."""
+    return STYLE
 
 
 @get("/docs/start.js", media_type="text/javascript", options=RouteOptions(hidden=True, public=True))
@@ -89,7 +108,7 @@ assets = create_static_files_router(
     opt={"options": RouteOptions(public=True, hidden=True)},
     before_request=_check_name,
 )
-handlers: list[HTTPRouteHandler | Router] = [root, openapi, docs, start, assets]
+handlers: list[HTTPRouteHandler | Router] = [root, openapi, docs, style, start, assets]
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ msgspec validates requests with the same structs, so document and validation agr
 """
 
 import inspect
+import json
 import re
 from collections.abc import Iterator
 from types import NoneType, UnionType
@@ -30,83 +31,54 @@ from app.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from app.http.envelope import Envelope, ErrorEnvelope, ResponseMeta
-from app.http.openapi.text import ABOUT, DESCRIPTIONS, HEADERS, LIMITED, PARAMETERS, PUBLISHED_NAMES, REF, SAMPLE, Json
+from app.http.envelope import Envelope, ErrorEnvelope, PageMeta, ResponseMeta
+from app.http.openapi import examples
+from app.http.openapi.components import Components, portable
+from app.http.openapi.text import ABOUT, DESCRIPTIONS, HEADERS, LIMITED, PARAMETERS, PUBLISHED_NAMES, REF, TAGS, Json
+from app.http.openapi.transitions import as_markdown
 from app.http.pagination import Page
 from app.http.route_options import options_of, resource_of
-from app.http.schemas import QueryParams, RequestBody, describe_custom, parts
-from app.http.validation import struct_type
+from app.http.schemas import QueryParams, describe_custom
 
 
 def document(app: Litestar) -> Json:
     """The OpenAPI document of the application."""
-    operations = list(_operations(app))
-    shapes = [ErrorEnvelope, ResponseMeta, *(shape for _, _, handler in operations for shape in _shapes(handler))]
-    unique = list(dict.fromkeys(shapes))
-    schemas, components = msgspec.json.schema_components(unique, schema_hook=describe_custom, ref_template=REF)
-    of = dict(zip(unique, schemas, strict=True))
-    for shape in unique:
-        if (body := struct_type(shape)) and issubclass(body, RequestBody):
-            _allow_empty(body, components[body.__name__]["properties"])
-        components.get(getattr(shape, "__name__", ""), {}).update(getattr(shape, "json_schema", {}))
-    for component in components.values():
-        if "description" in component:  # its lines have the indentation of the docstring
-            component["description"] = inspect.cleandoc(component["description"])
+    operations = sorted(_operations(app), key=_order)
+    shapes = [
+        ErrorEnvelope,
+        ResponseMeta,
+        PageMeta,
+        *(shape for _, _, handler in operations for shape in _shapes(handler)),
+    ]
+    components = Components(shapes)
     paths: Json = {}
     for path, method, handler in operations:
-        paths.setdefault(path, {})[method] = _Operation(path, method, handler, of, components).build()
-    whole: Json = {
+        paths.setdefault(path, {})[method] = _Operation(path, method, handler, components).build()
+    return {
         "openapi": "3.1.0",
         "info": {
             "title": "Claims",
             "version": "0.5.0",
             "description": ABOUT,
+            "contact": {"name": "The operators of this installation"},
             "license": {"name": "MIT", "identifier": "MIT"},
         },
+        "servers": [{"url": "/", "description": "The server that this document was read from."}],
+        "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": dict(sorted(components.items())),
+            "schemas": dict(sorted(components.schemas.items())),
             "responses": {error.__name__: _error_response(error) for error in ERRORS},
             "headers": HEADERS,
             "parameters": PARAMETERS,
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
-    return _with_published_names(whole)
 
 
-EMPTY: Json = {"type": "string", "const": ""}
-"""The empty string, which means "not given" for optional fields."""
-
-
-def _allow_empty(shape: type[RequestBody], properties: Json) -> None:
-    """Adds to the schemas of optional fields that "" means "not given", and null if the field has another default."""
-    for field in msgspec.structs.fields(shape):
-        schema = properties[field.encode_name]
-        nullable = NoneType in parts(field.type)
-        if field.required or field.name == "organization_id" or (not nullable and field.default is msgspec.UNSET):
-            continue
-        default = {"default": schema.pop("default")} if "default" in schema else {}
-        alternatives = schema.pop("anyOf") if "anyOf" in schema else [schema | {}, {"type": "null"}]
-        texts = [one for one in alternatives if one.get("type") == "string"]
-        if not any(one.keys().isdisjoint({"minLength", "format", "enum"}) for one in texts):
-            alternatives = [*alternatives, EMPTY]
-        schema.clear()
-        schema |= {"anyOf": alternatives} | default
-
-
-def _with_published_names(whole: Json) -> Json:
-    """The document with the names of PUBLISHED_NAMES for its schemas."""
-    text = msgspec.json.encode(whole)
-    for struct, published in PUBLISHED_NAMES.items():
-        text = text.replace(f'"{REF.format(name=struct)}"'.encode(), f'"{REF.format(name=published)}"'.encode())
-    whole = msgspec.json.decode(text)
-    schemas = whole["components"]["schemas"]
-    renamed = {PUBLISHED_NAMES.get(name, name): schema for name, schema in schemas.items()}
-    whole["components"]["schemas"] = dict(sorted(renamed.items()))
-    return whole
-
-
+TRANSITIONS = "{transitions}"
+"""In the description of an operation, the place of the table of transitions."""
+SENTENCE_END = r"[.;:](?:\s|$)"
 ERRORS: list[type[ApiError]] = [
     Invalid, Unauthorized, Forbidden, NotFound, RequestTimeout, Conflict, PreconditionFailed, PayloadTooLarge, UnsupportedMediaType,
     IdempotencyMismatch, RateLimited, ApiError, Unavailable,
@@ -114,7 +86,7 @@ ERRORS: list[type[ApiError]] = [
 
 
 def _operations(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
-    for route in sorted(app.routes, key=lambda route: route.path):
+    for route in app.routes:
         if isinstance(route, HTTPRoute):
             for handler in route.route_handlers:
                 for method in sorted(handler.http_methods - {"OPTIONS", "HEAD"}):
@@ -122,9 +94,20 @@ def _operations(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
                         yield re.sub(r":\w+}", "}", route.path), method.lower(), handler
 
 
-def _body(handler: HTTPRouteHandler) -> Any:
+def _tag(handler: HTTPRouteHandler) -> str:
+    return resource_of(handler).replace("_", " ")
+
+
+def _order(operation: tuple[str, str, HTTPRouteHandler]) -> tuple[int, str, int]:
+    """The place of an operation: its tag's, and in the tag that of its handler in the source."""
+    handler = operation[2]
+    return list(TAGS).index(_tag(handler)), handler.fn.__module__, inspect.unwrap(handler.fn).__code__.co_firstlineno
+
+
+def _body(handler: HTTPRouteHandler) -> tuple[Any, bool]:
+    """The type of the request body, None if there is no body, and whether a body is required."""
     field = handler.parsed_fn_signature.parameters.get("data")
-    return field.annotation if field else None
+    return (field.annotation, NoneType not in get_args(field.annotation)) if field else (None, False)
 
 
 def _response_type(handler: HTTPRouteHandler) -> Any:
@@ -142,7 +125,7 @@ def _data(handler: HTTPRouteHandler) -> Any:
 
 def _shapes(handler: HTTPRouteHandler) -> list[Any]:
     shapes = [
-        _body(handler),
+        _body(handler)[0],
         _data(handler),
         *options_of(handler).produces.values(),
         *options_of(handler).consumes.values(),
@@ -161,40 +144,44 @@ def _messages(error: type[ApiError]) -> list[str]:
 
 
 def _error_response(error: type[ApiError]) -> Json:
-    meta = {"timestamp": SAMPLE["date-time"], "requestId": SAMPLE["uuid"]}
-    example: Json = {"success": False, "error": {"code": error.code, "message": inspect.getdoc(error)}, "meta": meta}
+    problem: Json = {"code": error.code, "message": inspect.getdoc(error)}
     if error is Invalid:
-        example["error"]["details"] = {"fields": {"amount": ["Expected float >= 0.01"]}}
+        problem["details"] = examples.FIELDS
+    example: Json = {"success": False, "error": problem, "meta": examples.META}
     headers = ["X-Request-Id", *error.always, *(["Retry-After", *LIMITED] if error is RateLimited else [])]
     headers += ["Accept", "Accept-Encoding"] if error is UnsupportedMediaType else []
     return {
         "description": "\n".join(_messages(error)),
         "headers": _header_refs(*headers),
-        "content": {"application/json": {"schema": {"$ref": REF.format(name="ErrorEnvelope")}, "example": example}},
+        "content": {
+            "application/json": {
+                "schema": {"$ref": REF.format(name=PUBLISHED_NAMES["ErrorEnvelope"])},
+                "example": example,
+            }
+        },
     }
 
 
 class _Operation:
     """The operation of one method and path."""
 
-    def __init__(
-        self, path: str, method: str, handler: HTTPRouteHandler, of: dict[Any, Json], components: Json
-    ) -> None:
-        self.path, self.method, self.handler, self.of, self.components = path, method, handler, of, components
+    def __init__(self, path: str, method: str, handler: HTTPRouteHandler, components: Components) -> None:
+        self.path, self.method, self.handler, self.components = path, method, handler, components
         self.options = options_of(handler)
+        first, *rest = handler.fn.__name__.split("_")
+        self.id = first + "".join(word.capitalize() for word in rest)
         self.takes_key = method == "post" and not self.options.public and self.options.idempotency != "refused"
         self.answers_not_modified = method == "get" and self.options.etag
         self.replays = self.takes_key and self.options.idempotency == "request"
 
     def build(self) -> Json:
         """The operation object."""
-        text = inspect.getdoc(self.handler.fn) or ""
-        first, *rest = self.handler.fn.__name__.split("_")
+        text = (inspect.getdoc(self.handler.fn) or "").replace(TRANSITIONS, as_markdown())
         operation: Json = {
-            "operationId": first + "".join(word.capitalize() for word in rest),
-            "summary": re.split(r"[.;:](?:\s|$)", text)[0],
+            "operationId": self.id,
+            "summary": f"{re.split(SENTENCE_END, text)[0]} [{self._roles(text)}]",
             "description": text,
-            "tags": [resource_of(self.handler).replace("_", " ")],
+            "tags": [_tag(self.handler)],
             "security": [] if self.options.public else [{"bearer": []}],
             "parameters": self._parameters(),
             "responses": self._successes() | self._errors(),
@@ -202,9 +189,20 @@ class _Operation:
         body = self._request_body()
         return operation | ({"requestBody": body} if body else {})
 
+    def _roles(self, text: str) -> str:
+        """The roles of the last line of the description, for the operation's head."""
+        roles = text.splitlines()[-1].removeprefix("Roles: ").rstrip(".")
+        return "no login" if self.options.public else "all roles" if roles == "all" else roles
+
     def _parameters(self) -> list[Json]:
         parameters: list[Json] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+            {
+                "name": name,
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", "format": "uuid"},
+                "example": examples.PATH_IDS[_tag(self.handler)] if name == "id" else examples.PARAMETERS[name],
+            }
             for name in re.findall(r"{(\w+)}", self.path)
         ]
         structs: list[type[QueryParams]] = [*([Page] if self.options.paged else []), self.options.query]
@@ -212,7 +210,7 @@ class _Operation:
             (_,), components = msgspec.json.schema_components([struct], schema_hook=describe_custom)
             for name, schema in components[struct.__name__]["properties"].items():
                 if name != "organizationId":
-                    parameters.append({"name": name, "in": "query", **_optional(schema)})
+                    parameters.append({"name": name, "in": "query", **_optional(name, schema)})
         if self.takes_key:
             parameters.append({"$ref": f"#/components/parameters/{'IdempotencyKey' if self.replays else 'KeyOfLines'}"})
         if self.options.conditional:
@@ -223,18 +221,16 @@ class _Operation:
 
     def _request_body(self) -> Json | None:
         if streamed := self.options.consumes:
-            (media_type, line), *_ = streamed.items()
-            return {"required": True, "content": {media_type: self._lines(line)}}
-        shape = _body(self.handler)
+            return {
+                "required": True,
+                "content": {media: _lines(media, line, is_request=True) for media, line in streamed.items()},
+            }
+        shape, is_required = _body(self.handler)
         if shape is None:
             return None
-        schema = self.of[shape]
-        content = {"schema": schema, "example": self._example(schema)}
-        return {"required": NoneType not in get_args(shape), "content": {"application/json": content}}
-
-    def _lines(self, line: Any) -> Json:
-        schema = {"schema": {"type": "string", "minLength": 1}}
-        return schema | ({"x-itemSchema": self.of[line]} if line else {})
+        schema = self.components.of(shape)
+        content = {"schema": schema, "example": self.components.example(schema)}
+        return {"required": is_required, "content": {"application/json": content}}
 
     def _successes(self) -> Json:
         status = self.handler.status_code
@@ -247,7 +243,7 @@ class _Operation:
         success = {"description": DESCRIPTIONS[status], "headers": _header_refs(*headers)}
         no_content = {"204": {"description": DESCRIPTIONS[204], "headers": _header_refs(*headers)}}
         if lines := self.options.produces:
-            return {"200": success | {"content": {media: self._lines(line) for media, line in lines.items()}}}
+            return {"200": success | {"content": {media: _lines(media, line) for media, line in lines.items()}}}
         if _response_type(self.handler) is None:
             return no_content
         responses = {str(status): success | {"content": {"application/json": self._content()}}}
@@ -258,26 +254,29 @@ class _Operation:
         return responses | (no_content if self.options.allow_empty else {})
 
     def _content(self) -> Json:
-        data = self.of[_data(self.handler)]
+        data = self.components.of(_data(self.handler))
         if get_origin(_response_type(self.handler)) is not Envelope:
-            return {"schema": data, "example": self._example(data)}
-        schema = {
-            "type": "object",
-            "properties": {"success": {"const": True}, "data": data, "meta": {"$ref": REF.format(name="ResponseMeta")}},
-            "required": ["success", "data", "meta"],
-            "additionalProperties": False,
+            return {"schema": data, "example": self.components.example(data)}
+        example = examples.OF_OPERATIONS.get(self.id) or self.components.example(
+            data["items"] if self.options.paged else data
+        )
+        meta = examples.META | ({"pagination": examples.PAGINATION} if self.options.paged else {})
+        return {
+            "schema": self.components.envelope(_data(self.handler), paged=self.options.paged),
+            "example": {"success": True, "data": [example] if self.options.paged else example, "meta": meta},
         }
-        return {"schema": schema, "example": self._example(schema)}
 
     def _errors(self) -> Json:
+        # Every path refuses a request without exactly one Host.
+        invalid = {"400": {"$ref": "#/components/responses/Invalid"}}
         if self.options.health == "alive":
-            return {}
+            return invalid
         if self.options.health == "ready":
-            return {
+            return invalid | {
                 "503": self._successes()["200"]
                 | {"description": "A part is not ready. The body contains the state of each part."}
             }
-        takes_body = _body(self.handler) is not None or bool(self.options.consumes)
+        takes_body = _body(self.handler)[0] is not None or bool(self.options.consumes)
         rules: list[tuple[type[ApiError], Any]] = [
             (Invalid, True),
             (Unauthorized, not self.options.registers),
@@ -299,48 +298,35 @@ class _Operation:
             if applies
         }
 
-    def _example(self, schema: Json) -> Any:
-        """A value that the schema allows, from the schema's own examples if it has some."""
-        if "$ref" in schema:
-            return self._example(self.components[schema["$ref"].rsplit("/", 1)[1]])
-        if "examples" in schema:
-            return schema["examples"][0]
-        if "const" in schema or "enum" in schema:
-            return schema["const"] if "const" in schema else schema["enum"][0]
-        if "anyOf" in schema:
-            return self._example(schema["anyOf"][0])
-        match schema.get("type"):
-            case "object":
-                return self._object(schema)
-            case "array":
-                return [self._example(schema["items"])] if "items" in schema else []
-            case "boolean":
-                return schema.get("default", True)
-            case "integer" | "number":
-                return schema.get("default", max(1, schema.get("minimum", 1)))
-            case _:
-                return SAMPLE.get(schema.get("format", ""), "text")
 
-    def _object(self, schema: Json) -> Json:
-        shown = {
-            name: self._example(property_)
-            for name, property_ in schema.get("properties", {}).items()
-            if name not in ("organizationId", "pagination")
-            and (name in schema.get("required", []) or "examples" in property_)
-        }
-        if isinstance(more := schema.get("additionalProperties"), dict) and "propertyNames" in schema:
-            shown |= {name: self._example(more) for name in schema["propertyNames"].get("enum", [])}
-        return shown
+def _lines(media_type: str, line: Any, *, is_request: bool = False) -> Json:
+    """A streamed body: contentSchema describes its lines. Generators pass `binary` on as it is, and would encode plain text as JSON."""
+    if line is None:
+        return {"schema": {"type": "string"}, "example": examples.CSV}
+    name = PUBLISHED_NAMES.get(line.__name__, line.__name__)
+    schema = {
+        "type": "string",
+        "format": "binary",
+        **({"minLength": 1} if is_request else {}),
+        "contentMediaType": media_type,
+        "contentSchema": {"type": "array", "items": {"$ref": REF.format(name=name)}},
+    }
+    return {"schema": schema, "example": f"{json.dumps(examples.EXAMPLES[name])}\n"}
 
 
-def _optional(schema: Json) -> Json:
-    """A query parameter's schema, without null, because a parameter is omitted instead."""
+def _optional(name: str, schema: Json) -> Json:
+    """A query parameter, without null, because a parameter is omitted instead."""
     schema = dict(schema)
     description = schema.pop("description", None)
-    if schema.get("default", 0) is None:
-        schema.pop("default")
     if "anyOf" in schema:
         (alternative,) = [member for member in schema.pop("anyOf") if member.get("type") != "null"]
         schema |= alternative
     description = schema.pop("description", description)
-    return {"required": False, "schema": schema} | ({"description": description} if description else {})
+    schema.pop("examples", None)
+    schema = portable(schema)
+    is_free = name in examples.PARAMETERS and "$ref" not in schema
+    return (
+        {"required": False, "schema": schema}
+        | ({"description": description} if description else {})
+        | ({"example": examples.PARAMETERS[name]} if is_free else {})
+    )

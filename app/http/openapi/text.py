@@ -22,8 +22,8 @@ Start with `POST /api/auth/login`, and send the access token as `Authorization: 
 Every response is an envelope: `{"success": true, "data": ..., "meta": {...}}` or `{"success": false, "error": {"code", "message",
 "details"}, "meta": {...}}`. Programs should evaluate `error.code`. `error.details.fields` names each invalid field.
 
-The last line of an operation names the roles that may request it, and in parentheses the records that a role reaches. Another role
-gets 403, or 404 if it may not see the record.
+The summary of an operation ends with the roles that may request it, and in parentheses the records that a role reaches. Another role
+gets 403, or 404 if it may not see the record. `changeClaim` has the table of the changes of a claim's status, by role.
 
 A record that the caller may not see returns 404, as if it did not exist. `organizationId` is accepted and ignored in bodies and
 queries, because the access token determines the organization.
@@ -40,6 +40,22 @@ Bodies are UTF-8. One byte order mark before a body is dropped. A `Content-Encod
 
 A request head of more than 64 KiB or 100 fields returns 431. A request that is sent too slowly returns 408: a head may take 10 s, and
 a body must arrive with at least 500 bytes per second. A request without exactly one `Host` returns 400."""
+
+TAGS = {
+    "auth": "Registration, login, tokens and the caller's own user.",
+    "organizations": "The caller's organization and its settings.",
+    "users": "Users of the organization and their roles.",
+    "invitations": "Invitations of new users.",
+    "providers": "Providers of care, identified by NPI.",
+    "patients": "Insured patients, and the providers that treat them.",
+    "diagnosis codes": "ICD-10-CM codes, searched by code or description.",
+    "claims": "Claims, from creation to decision and payment, with import and export.",
+    "patient status events": "Events such as admission and discharge, which move a patient's claims.",
+    "job processing logs": "The jobs of events, their results and the retry of failed ones.",
+    "audit logs": "The recorded accesses and changes.",
+    "health": "Checks for load balancers and operators.",
+}
+"""The tags in the order of a claim's life, with their descriptions."""
 
 HEADERS: Json = {
     "X-Request-Id": {
@@ -95,7 +111,6 @@ PARAMETERS: Json = {
         "schema": {"type": "string", "pattern": '^"[0-9]{1,9}"$', "examples": ['"3"']},
     },
 }
-SAMPLE = {"uuid": "01990a5c-7c1e-7d2a-9c6f-1b2a3c4d5e6f", "date": "2026-01-15", "date-time": "2026-01-15T09:30:00Z"}
 LIMITED = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy")
 DESCRIPTIONS = {
     200: "The request succeeded.",

@@ -65,6 +65,8 @@ async def change_claim(claim_id: Id, data: JSONBody[ClaimChange], db: Db) -> Env
     appeals its own claims, and returns them from pending_info to under_review. Returns 403 if only other roles may make the change, and
     409 if the status can't follow the current one; details.allowed then lists the statuses that the caller may choose.
 
+    {transitions}
+
     Roles: admin, claims_processor (assigned), provider (own).
     """
     params = data.update_params()

@@ -1,7 +1,7 @@
 """Request bodies, query strings and responses of claims."""
 
 from datetime import date
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from app.database.statements import Statement
 from app.errors import Invalid
+from app.http.envelope import ErrorDetails
 from app.http.schemas import (
     NOT_BLANK,
     WHITE_SPACE,
@@ -65,19 +66,8 @@ class NewClaim(RequestBody):
         return columns
 
 
-NOT_GIVEN = {"enum": [None, ""]}
 BELONGS_TO = {"approvedAmount": "approved", "denialReason": "rejected", "denialCode": "rejected"}
 """The status to which each of these fields belongs. With another one it would have no effect, so it is refused."""
-
-
-def _only_with_its_status(name: str) -> dict[str, Any]:
-    """The JSON schema of the rule for one field."""
-    return {
-        "anyOf": [
-            {"required": ["status"], "properties": {"status": {"const": BELONGS_TO[name]}}},
-            {"properties": {name: NOT_GIVEN}},
-        ]
-    }
 
 
 def _misplaced(status: str, given: dict[str, Any]) -> dict[str, str]:
@@ -95,14 +85,6 @@ class ClaimChange(RequestBody):
     rejected requires a denialReason. pending_info, appealed and reversed require a reason, as do moving back from approved to
     under_review and voiding an approved claim. approvedAmount belongs to approved; without it the whole amount is approved.
     """
-
-    json_schema: ClassVar[dict[str, Any]] = {
-        "examples": [{"status": "rejected", "denialReason": "Not covered by the plan", "denialCode": "CO-50"}],
-        "allOf": [
-            {"anyOf": [{"required": ["status"]}, {"properties": {"reason": NOT_GIVEN}}]},
-            *(_only_with_its_status(name) for name in BELONGS_TO),
-        ],
-    }
 
     status: ClaimStatus | UnsetType = UNSET
     reason: Text | None = None
@@ -126,9 +108,10 @@ class ClaimChange(RequestBody):
 
 
 class BulkMove(RequestBody):
-    """A change of the status of several claims. Each claim is changed independently; repeated ids count once."""
+    """A change of the status of several claims. Each claim is changed independently; repeated ids count once.
 
-    json_schema: ClassVar[dict[str, Any]] = {"allOf": [_only_with_its_status("denialReason")]}
+    denialReason belongs to rejected.
+    """
 
     claim_ids: Annotated[list[UUID], Meta(min_length=1, max_length=1000)]
     status: ClaimStatus
@@ -295,7 +278,7 @@ class LineError(ResponseBody):
     code: str
     message: str
     fields: dict[str, list[str]]
-    details: dict[str, Any] | UnsetType = UNSET
+    details: ErrorDetails | UnsetType = UNSET
 
 
 class LineResult(ResponseBody):
