@@ -68,8 +68,13 @@ class AppliedFiles:
         table = connection.execute("select to_regclass('schema_admin.applied_files')").fetchone()
         self.all_differ = all_differ or table == (None,)
         self._digests: dict[str, str] = {}
+        self._functions: dict[str, list[str]] = {}
         if not self.all_differ:
-            self._digests.update(connection.execute("select path, digest from schema_admin.applied_files"))
+            for path, digest, functions in connection.execute(
+                "select path, digest, functions from schema_admin.applied_files"
+            ):
+                self._digests[path] = digest
+                self._functions[path] = functions
 
     def differs(self, path: Path) -> bool:
         """Whether the file is not the one that was applied last."""
@@ -78,6 +83,24 @@ class AppliedFiles:
     def differing(self, paths: Sequence[Path]) -> list[Path]:
         """Those of the files that differ, in order."""
         return [path for path in paths if self.differs(path)]
+
+    def to_apply(self, paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+        """Those of the files of functions to apply, in order, and the functions to reset before.
+
+        Besides those that differ, they are the files that grant or define a function of a differing file: resetting the function removes
+        their grants too. The functions of files that exist no more are also reset.
+        """
+        names = {_name(path) for path in paths}
+        chosen = {_name(path) for path in self.differing(paths)} | (self._functions.keys() - names)
+        functions: set[str] = set()
+        while True:
+            functions.update(*(self._functions.get(name, []) for name in chosen))
+            sharing = {
+                name for name, own in self._functions.items() if name not in chosen and not functions.isdisjoint(own)
+            }
+            if not sharing:
+                return [path for path in paths if _name(path) in chosen], sorted(functions)
+            chosen |= sharing
 
     def record(self, path: Path, functions: Sequence[str] = ()) -> None:
         """Records that the file was applied, in the current transaction."""
@@ -111,16 +134,14 @@ def apply_files(connection: Connection, applied: AppliedFiles) -> None:
 
 def _apply_functions(connection: Connection, applied: AppliedFiles) -> None:
     """Applies all differing files of functions in one transaction, because functions of different files call each other."""
-    paths = applied.differing(function_files())
-    if not paths:
+    paths, functions = applied.to_apply(function_files())
+    if not paths and not functions:
         return
     with connection.transaction():
         if applied.all_differ:
             connection.execute("select schema_admin.drop_functions()")
         connection.execute(
-            "select schema_admin.reset_functions(case when %s then null else array(select unnest(functions) "
-            "from schema_admin.applied_files where path = any (%s)) end)",
-            [applied.all_differ, [_name(path) for path in paths]],
+            "select schema_admin.reset_functions(%s::text[])", [None if applied.all_differ else functions]
         )
         for path in paths:
             applied.record(path, _run_functions(connection, path))

@@ -1,8 +1,15 @@
 -- Rights, indexes and one function of the job queue (schema procrastinate). The worker runs it and the trigger on patient_status_events
 -- (claims_trigger_definer) adds jobs. No other role reads or writes it, because it has no row-level security and its rows hold ids of all
 -- organizations.
-revoke all on all tables in schema procrastinate from public;
-revoke all on all functions in schema procrastinate from public;
+do $$
+declare
+    others text := 'public, ' || (select string_agg(quote_ident(rolname), ', ') from schema_admin.our_roles() where rolname <> 'claims_owner');
+begin
+    execute 'revoke all on all tables in schema procrastinate from ' || others;
+    execute 'revoke all on all sequences in schema procrastinate from ' || others;
+    execute 'revoke all on all functions in schema procrastinate from ' || others;
+end
+$$;
 grant select, insert, update, delete on all tables in schema procrastinate to claims_worker;
 grant usage, select on all sequences in schema procrastinate to claims_worker;
 grant execute on all functions in schema procrastinate to claims_worker;

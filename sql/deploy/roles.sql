@@ -67,6 +67,21 @@ create schema if not exists procrastinate authorization claims_owner;
 revoke all on schema public from public;
 alter default privileges for role claims_owner revoke execute on functions from public;
 
+-- Our roles have the rights on schemas that follow, and no others.
+do $$
+declare
+    granted record;
+begin
+    for granted in
+        select distinct n.nspname, g.grantee::regrole as grantee
+        from pg_namespace n cross join lateral aclexplode(n.nspacl) g
+        where n.nspname in ('schema_admin', 'app', 'context', 'auth', 'procrastinate') and g.grantee <> n.nspowner
+          and (g.grantee = 0 or g.grantee::regrole::text like 'claims\_%')
+    loop
+        execute format('revoke all on schema %I from %s', granted.nspname, coalesce(nullif(granted.grantee::text, '-'), 'public'));
+    end loop;
+end
+$$;
 grant usage on schema app to claims_api, claims_worker, claims_auditor, claims_auth_definer, claims_context_definer,
     claims_trigger_definer, claims_audit_sealer, claims_admin, claims_processor, claims_provider, claims_patient, claims_system;
 grant usage on schema context, schema_admin to claims_api, claims_worker, claims_auditor;

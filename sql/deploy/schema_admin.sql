@@ -1,4 +1,27 @@
 -- Tables and functions of the schema step itself (schema schema_admin). It runs first, as claims_owner.
+do $$
+declare
+    granted record;
+begin
+    -- Removes all grants. This file grants again what is needed.
+    for granted in
+        select format('table %s', c.oid::regclass) as object, g.grantee
+        from pg_class c cross join lateral aclexplode(c.relacl) g
+        where c.relnamespace = 'schema_admin'::regnamespace and c.relkind <> 'S' and g.grantee <> c.relowner
+        union
+        select format('table %s', a.attrelid::regclass), g.grantee
+        from pg_attribute a join pg_class c on c.oid = a.attrelid cross join lateral aclexplode(a.attacl) g
+        where c.relnamespace = 'schema_admin'::regnamespace
+        union
+        select format('function %s', p.oid::regprocedure), g.grantee
+        from pg_proc p cross join lateral aclexplode(p.proacl) g
+        where p.pronamespace = 'schema_admin'::regnamespace and g.grantee <> p.proowner
+    loop
+        execute format('revoke all on %s from %s', granted.object,
+                       case granted.grantee when 0 then 'public' else granted.grantee::regrole::text end);
+    end loop;
+end
+$$;
 create table if not exists schema_admin.state (
     one boolean primary key default true check (one),
     files text not null,

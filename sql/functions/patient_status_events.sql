@@ -235,14 +235,14 @@ $$;
 -- 1. the last admission with the same number before the discharge, or else the first one within a day after it, because two systems may
 --    have different clocks;
 -- 2. the first treatment with the same number.
--- If that finds none, or without a number: the last admission before the discharge that no other discharge has ended. Numbers that
--- differ are those of different visits.
+-- If that finds none, or without a number: the last admission before the discharge that no earlier discharge has ended. Numbers that
+-- differ are those of different visits. Any discharge ends the admissions without a number, and one without a number ends all.
 create or replace function app.visit_start(discharge app.patient_status_events, out event_id uuid, out occurred_at timestamptz)
 language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
 declare
-    admission patient_status_events;
-    ended_by uuid;
-    ended_number text;
+    last_end timestamptz;
+    last_unnumbered_end timestamptz;
+    undone boolean;
 begin
     if discharge.visit_number is not null then
         select a.event_id, a.occurred_at into event_id, occurred_at from patient_status_events a
@@ -261,29 +261,30 @@ begin
         end if;
     end if;
     if event_id is null then
-        -- The latest first, one by one: each of the two checks reads other events.
-        for admission in
-            select a.* from patient_status_events a
-            where a.patient_id = discharge.patient_id and a.event_type = 'admission' and a.occurred_at <= discharge.occurred_at
-              and (a.visit_number is null or discharge.visit_number is null)
-            order by a.occurred_at desc
-        loop
-            continue when is_cancelled(admission, 'admission_cancelled');
-            select d.event_id, d.visit_number into ended_by, ended_number from patient_status_events d
-            where d.patient_id = admission.patient_id and d.event_type = 'discharge' and not is_same_event(d, discharge)
-              and d.occurred_at between admission.occurred_at and discharge.occurred_at
-              and (d.visit_number is null or admission.visit_number is null
-                   or visit_key(d.visit_number) = visit_key(admission.visit_number))
-              and not is_cancelled(d, 'discharge_cancelled')
-            order by d.visit_number nulls first
-            limit 1;
-            if not found then
-                event_id := admission.event_id;
-                occurred_at := admission.occurred_at;
-            end if;
-            -- A discharge without a number ends all earlier admissions, too, and any discharge those without a number.
-            exit when event_id is not null or ended_number is null or discharge.visit_number is not null;
-        end loop;
+        undone := exists (
+            select from patient_status_events u
+            where u.patient_id = discharge.patient_id and u.event_type in ('admission_cancelled', 'discharge_cancelled'));
+        last_end := (
+            select d.occurred_at from patient_status_events d
+            where d.patient_id = discharge.patient_id and d.event_type = 'discharge' and d.occurred_at < discharge.occurred_at
+              and (not undone or not is_cancelled(d, 'discharge_cancelled'))
+            order by d.occurred_at desc limit 1);
+        last_unnumbered_end := case when discharge.visit_number is null then (
+            select d.occurred_at from patient_status_events d
+            where d.patient_id = discharge.patient_id and d.event_type = 'discharge' and d.occurred_at < discharge.occurred_at
+              and d.visit_number is null and (not undone or not is_cancelled(d, 'discharge_cancelled'))
+            order by d.occurred_at desc limit 1) end;
+        select a.event_id, a.occurred_at into event_id, occurred_at from patient_status_events a
+        where a.patient_id = discharge.patient_id and a.event_type = 'admission' and a.occurred_at <= discharge.occurred_at
+          and case when a.visit_number is null then a.occurred_at > coalesce(last_end, '-infinity')
+              else discharge.visit_number is null and a.occurred_at > coalesce(last_unnumbered_end, '-infinity') and not exists (
+                select from patient_status_events d
+                where d.patient_id = a.patient_id and d.event_type = 'discharge'
+                  and d.occurred_at >= a.occurred_at and d.occurred_at < discharge.occurred_at
+                  and visit_key(d.visit_number) = visit_key(a.visit_number)
+                  and (not undone or not is_cancelled(d, 'discharge_cancelled')) offset 0) end
+          and (not undone or not is_cancelled(a, 'admission_cancelled'))
+        order by a.occurred_at desc limit 1;
     end if;
 end
 $$;
@@ -301,34 +302,37 @@ language sql stable set search_path = app, pg_catalog, pg_temp as $$
     where o.organization_id = organization_id()
 $$;
 
--- Discharges that were applied before their visit began by this event: with the ids of their copies, and the days of the visit.
+-- Discharges that were applied before their visit began by this event, at least in part: with the ids of their copies, and the days of the
+-- visit. Unless the numbers are the same, these are only the ones up to the first discharge that ends the admission.
 create or replace function app.discharges_of_visit(e app.patient_status_events)
 returns table (event_id uuid, event_ids uuid[], first_day date, last_day date)
 language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
 declare
-    next_admission patient_status_events;
+    ended_at timestamptz := (
+        select one.occurred_at
+        from (
+            select distinct on (d.occurred_at, visit_key(d.visit_number)) d as event, d.occurred_at, visit_key(d.visit_number) as number
+            from patient_status_events d
+            where d.patient_id = e.patient_id and d.event_type = 'discharge' and d.occurred_at >= e.occurred_at
+              and (d.visit_number is null or e.visit_number is null or visit_key(d.visit_number) = visit_key(e.visit_number))
+            order by d.occurred_at, visit_key(d.visit_number)) one
+        where not is_cancelled(one.event, 'discharge_cancelled')
+        order by one.occurred_at, one.number limit 1);
 begin
-    for next_admission in
-        select n.* from patient_status_events n
-        where n.patient_id = e.patient_id and n.event_type = 'admission' and n.occurred_at > e.occurred_at
-        order by n.occurred_at
-    loop
-        exit when not is_cancelled(next_admission, 'admission_cancelled');
-        next_admission := null;
-    end loop;
     -- Materialized, because the planner would evaluate the functions below for each discharge of the patient.
     return query
     with candidates as materialized (
         select d as event from patient_status_events d
         where d.patient_id = e.patient_id and d.event_type = 'discharge' and d.occurred_at >= e.occurred_at - interval '1 day'
-          and (d.occurred_at between e.occurred_at and coalesce(next_admission.occurred_at, 'infinity')
-               or visit_key(d.visit_number) = visit_key(e.visit_number))),
+          and (visit_key(d.visit_number) = visit_key(e.visit_number)
+               or e.event_type = 'admission' and (d.visit_number is null or e.visit_number is null)
+                  and d.occurred_at between e.occurred_at and ended_at)),
     applied as materialized (
         select distinct on ((c.event).occurred_at, visit_key((c.event).visit_number)) c.event
         from candidates c
         cross join lateral (
             select j.finished_at from job_processing_logs j
-            where j.event_id = (c.event).event_id and j.status = 'completed' offset 0) j
+            where j.event_id = (c.event).event_id and (j.status = 'completed' or j.last_claim_id is not null) offset 0) j
         order by (c.event).occurred_at, visit_key((c.event).visit_number), j.finished_at)
     select (a.event).event_id, copies(a.event), v.first_day, v.last_day
     from applied a cross join lateral visit_of(a.event) v

@@ -130,6 +130,64 @@ async def test_a_job_that_was_killed_between_parts_continues_after_the_last(
     assert result_of(as_root, event)["updatedCount"] == CLAIMS
 
 
+async def test_a_late_admission_takes_back_the_parts_of_a_discharge_that_failed(
+    settings, as_root, cast, world, as_user
+):
+    as_root.execute(SMALL_PARTS)
+    patient = await world.patient()
+    outside = [await world.claim(patient, serviceDate="2026-10-25") for _ in range(PART)]
+    inside = [await world.claim(patient) for _ in range(PART)]
+    event = await world.event(patient, "discharge", "2026-11-12T10:00:00Z")
+    assert part(settings, cast, event) == "processing"
+    assert await statuses(world, outside) == ["approved"] * PART  # control: no visit is known
+    as_root.execute("update job_processing_logs set status = 'failed' where event_id = %s", [event])
+    admission = await world.event(patient, "admission", "2026-11-09T10:00:00Z")
+    while part(settings, cast, admission) == "processing":
+        pass
+    assert await statuses(world, outside) == ["under_review"] * PART
+    ((job,),) = as_root.execute("select job_id from job_processing_logs where event_id = %s", [event]).fetchall()
+    assert (await as_user("alma").post(f"/api/jobs/{job}/retry", {})).is_success
+    while part(settings, cast, event) == "processing":
+        pass
+    assert await statuses(world, outside) == ["under_review"] * PART
+    assert await statuses(world, inside) == ["approved"] * PART
+
+
+MANY_EVENTS = """
+with events as (
+    insert into patient_status_events (organization_id, patient_id, event_type, occurred_at, visit_number)
+    select %(organization)s, %(patient)s, kind, timestamptz '2020-01-01' + day * interval '8 hours' + late, number || day
+    from unnest(%(kinds)s::text[], %(numbers)s::text[]) as k (kind, number)
+    cross join lateral (select case kind when 'admission' then interval '0' else interval '4 hours' end as late) l
+    cross join generate_series(1, 5000) as day
+    returning *)
+insert into job_processing_logs (organization_id, job_type, event_id, patient_id, status, finished_at)
+select organization_id, event_job_type(event_type), event_id, patient_id, 'completed', now() from events
+"""
+
+
+@pytest.mark.parametrize(
+    ("kinds", "numbers", "event"),
+    [
+        (["admission", "discharge"], ["V", "V"], ("discharge", "2026-11-10T10:00:00Z")),
+        (["discharge"], [None], ("admission", "2019-12-31T10:00:00Z")),
+        (["discharge"], ["V"], ("admission", "2019-12-31T10:00:00Z")),
+        (["discharge"], ["V"], ("discharge", "2026-11-10T10:00:00Z")),
+    ],
+    ids=["numbered visits", "discharges before their admission", "numbered discharges", "no admission"],
+)
+async def test_an_event_of_a_patient_with_thousands_of_events_ends_in_time(
+    settings, as_root, cast, world, kinds, numbers, event
+):
+    """A statement of a worker ends after three seconds."""
+    patient = await world.patient()
+    as_root.execute("set session_replication_role = replica")  # without their jobs
+    params = {"organization": cast.organization, "patient": patient, "kinds": kinds, "numbers": numbers}
+    as_root.execute(MANY_EVENTS, params)
+    as_root.execute("set session_replication_role = origin; analyze patient_status_events; analyze job_processing_logs")
+    assert part(settings, cast, await world.event(patient, *event)) == "completed"
+
+
 def test_a_result_lists_a_thousand_entries_and_counts_all(as_root):
     many = "jsonb_build_object('updated', (select jsonb_agg(n) from generate_series(1, 700) n), 'failed', '[]'::jsonb)"
     ((result,),) = as_root.execute(f"select app.add_effect(app.add_effect(null, {many}), {many})").fetchall()

@@ -211,6 +211,46 @@ async def test_a_late_admission_takes_back_approvals_outside_the_visit(stay, as_
         assert (await patient.statuses())["2026-11-08"] == "under_review"
 
 
+NUMBER, OTHER = {"visitNumber": "V-1"}, {"visitNumber": "V-2"}
+LATE_ADMISSIONS: dict[str, list[Event]] = {
+    "another visit began since": [
+        ("discharge", "2026-11-09", NUMBER), ("admission", "2026-11-07", OTHER), ("admission", "2026-11-05", {}),
+    ],
+    "another visit began and ended since": [
+        ("admission", "2026-11-07", OTHER), ("discharge", "2026-11-08", OTHER), ("discharge", "2026-11-09", {}),
+        ("admission", "2026-11-05", NUMBER),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LATE_ADMISSIONS)
+async def test_a_late_admission_takes_back_approvals_whatever_other_visits_there_are(stay, name):
+    *before, admission = LATE_ADMISSIONS[name]
+    patient = await Patient(stay).create("2026-10-25", "2026-11-06")
+    for event in before:
+        await patient.report(event)
+    assert (await patient.statuses())["2026-10-25"] == "approved"  # control: no visit is known
+    await patient.report(admission)
+    assert (await patient.statuses())["2026-10-25"] == "under_review"
+    assert (await patient.statuses())["2026-11-06"] == "approved"
+
+
+async def test_two_discharges_at_one_time_end_the_same_visit(stay):
+    """One report has the number of the visit, the other has none."""
+    for number in (NUMBER, {}):
+        events = [
+            ("discharge", "2026-11-09", NUMBER),
+            ("discharge", "2026-11-09", {}),
+            ("admission", "2026-11-05", number),
+        ]
+        for order in itertools.permutations(events):
+            patient = await Patient(stay).create("2026-10-25", "2026-11-06")
+            for event in order:
+                await patient.report(event)
+            assert (await patient.statuses())["2026-10-25"] == "under_review", order
+            assert (await patient.statuses())["2026-11-06"] == "approved", order
+
+
 async def test_a_discharge_without_a_known_visit_concerns_thirty_local_days(stay, as_root, cast):
     """New York changed its clocks on 2026-03-08, so 30 days of 24 hours before half past midnight end on the day before."""
     as_root.execute(
