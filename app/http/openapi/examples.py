@@ -258,6 +258,11 @@ EXAMPLES: dict[str, Json] = {
     "NewProvider": NEW_PROVIDER,
     "Provider": {"id": PROVIDER_ID, **NEW_PROVIDER, "createdAt": PROVIDER_ADDED},
     "ProviderChange": {"specialty": "Endocrinology"},
+    "ResponseWarning": {
+        "code": "POSSIBLE_DUPLICATE",
+        "message": "There is already a claim with this patient, provider, diagnosis code, service date and amount.",
+        "claimIds": [OTHER_CLAIM_ID],
+    },
     "User": PROCESSOR | {"active": True, "createdAt": JOINED},
     "ChangedUser": PROCESSOR | {"active": True, "createdAt": JOINED, "releasedClaims": 0},
     "UserChange": {"active": False},
