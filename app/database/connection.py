@@ -35,8 +35,9 @@ RESET = "select context.reset_session()"
 """Removes everything that a call may have left in the session (sql/platform/context.sql)."""
 CANCEL_INTERVAL_S, MAX_CANCELS = 1.0, 30
 """Interval between two cancel requests for a call, and their number before the connection is closed."""
-STALE_PLAN_STATES = ("0A000", "26000")
-"""The plan no longer matches the table, or the prepared statement is missing. The call is sent again, then the connection replaced."""
+STALE_PLAN_STATES = ("0A000", "26000", "XX000")
+"""The plan no longer matches the table, the prepared statement is missing, or a function was replaced while the statement ran ("cache
+lookup failed"). The call is sent again, then the connection is replaced."""
 COPYING = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
 BINARY = pq.Format.BINARY
 """The format of results. psycopg loads it in C, including JSON as bytes; JSON as text would need a Python call for each value."""

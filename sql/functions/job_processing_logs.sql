@@ -22,7 +22,8 @@ begin
     end if;
     update job_processing_logs j
     set status = case when part.last_id is null then 'completed' else 'processing' end,
-        attempts = j.attempts + (part.last_id is null)::integer, error = null, result = add_effect(j.result::jsonb, part.effect),
+        -- Each part has its three attempts, because failures that pass are likely in a job of many parts.
+        attempts = case when part.last_id is null then j.attempts + 1 else 0 end, error = null, result = add_effect(j.result::jsonb, part.effect),
         last_claim_created_at = coalesce(part.last_at, j.last_claim_created_at), last_claim_id = coalesce(part.last_id, j.last_claim_id),
         started_at = case j.status when 'processing' then j.started_at else now() end,
         finished_at = case when part.last_id is null then clock_timestamp() end

@@ -87,6 +87,21 @@ async def test_a_discharge_of_many_claims_commits_in_parts(settings, as_root, ca
     assert jobs_of(as_root, event)[0][2] == 1
 
 
+async def test_each_part_has_three_attempts(settings, as_root, cast, world, discharged):
+    """A job of a hundred parts must not end because three of them failed once."""
+    _, claims, event = discharged
+    fail = "select status, attempts from app.record_job_failure(%s, '40001', false)"
+    for _ in range(2):
+        for attempt in (1, 2):
+            with as_worker(settings) as worker:
+                worker.execute("select set_config('role', context.begin_job(%s, %s), true)", [cast.organization, event])
+                assert worker.execute(fail, [event]).fetchone() == ("pending", attempt)
+                worker.commit()
+        assert part(settings, cast, event) == "processing"
+    assert part(settings, cast, event) == "completed"
+    assert await statuses(world, claims) == ["approved"] * CLAIMS
+
+
 async def test_a_cancellation_between_parts_undoes_all_of_them(settings, as_root, cast, world, discharged):
     patient, claims, event = discharged
     assert part(settings, cast, event) == "processing"

@@ -196,7 +196,7 @@ def no_signatures(here: Dataset) -> Iterator[None]:
         yield
     finally:
         with psycopg.connect(here.url) as admin:
-            admin.execute("update schema_admin.state set files = 'unsigned'")
+            admin.execute("update schema_admin.state set catalog = 'unsigned'")  # so all files are applied again
         migrate.apply(here.settings)
 
 

@@ -20,7 +20,8 @@ COLUMNS = {"era": "cluster_epoch"}
 """New names by the old ones."""
 NOT_COMPARED = {
     "app.claim_transitions": {"scope", "needs_reason", "needs_denial_reason", "rule"},
-    "app.job_processing_logs": {"attempt_token", "idempotency_key"},
+    "app.job_processing_logs": {"attempt_token", "idempotency_key", "last_claim_created_at", "last_claim_id"},
+    "app.patient_status_events": {"sender_provider_id"},
 }
 """Columns of a table that later versions have removed or added."""
 FUNCTIONS = (

@@ -62,9 +62,10 @@ def next_version(tmp_path: Path) -> Path:
     jobs.write_text(
         jobs.read_text()
         + """
-create or replace function app.process_batch(p_event_id uuid, p_more integer, p_note text, out status text, out along integer)
+create or replace function app.process_batch(p_event_id uuid, p_more integer, p_note text,
+    out status text, out along integer, out is_followed boolean)
 language sql security invoker set search_path = app, pg_catalog, pg_temp as $$
-    select b.status, b.along from app.process_batch(p_event_id, p_more) b
+    select b.status, b.along, b.is_followed from app.process_batch(p_event_id, p_more) b
 $$;
 grant execute on function app.process_batch(uuid, integer, text) to claims_system;
 """

@@ -245,7 +245,8 @@ LINES = [
     *((f"{command} schema_admin.{table} {rest}", f"owner {outcome}")
         for table, key, unfilled in (("_yoyo_log", "id", 23502), ("_yoyo_migration", "migration_id", 23502),
                                      ("_yoyo_version", "version", 23502), ("yoyo_lock", "pid", 23502),
-                                     ("facts_applied", "fact", 23502), ("applied_files", "path", 23502))
+                                     ("facts_applied", "fact", 23502), ("applied_files", "path", 23502),
+                                     ("diagnosis_releases", "valid_from", 23502))
         for command, rest, outcome in (("select from", "limit 0", 0), ("insert into", "default values", unfilled),
                                        ("update", f"set {key} = null where false", 0), ("delete from", "where false", 0))),
 ]  # fmt: skip

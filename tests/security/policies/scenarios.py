@@ -92,7 +92,7 @@ CALLS = [
     ("alma pia ana tom owner", """
         app.prefix_tsquery('') app.plain_text('') app.description_words('') app.code_prefix('')
         app.audit_json(null) app.claim_json(null) app.diagnosis_code_json(null)
-        app.event_json(null) app.from_cents(null) app.organization_json(null,null,null,null)
+        app.event_json(null) app.job_result(null) app.from_cents(null) app.organization_json(null,null,null,null)
         app.readable_settings(null) app.patient_json(null)
         app.provider_json(null) app.settings_json(null) app.claim_totals_by_status(null,null)"""),
     ("alma pia ana tom owner auth_definer", "app.to_rfc3339(null)"),
@@ -358,6 +358,7 @@ SCENARIOS = [
     *(Probe("worker", "select set_config('app.organization_id', '{south.organization}', true); set local role claims_system; " + call,
         "28000") for call in (
             "select from app.ready_jobs(null, 9)", f"select app.mark_jobs_succeeded(null, {ANY_JOBS})",
+            "select app.renew_job_start(null)", "select app.release_successor(null)",
             "select context.switch_event('{south.toms_event}')")),
     *(Probe("worker", f"select from {call}", "1") for call in (
         "app.rescue_jobs('1 day', '1 day')", "app.delete_old_jobs(1, 1, 1)", "context.begin_job('{organization}', '{toms_event}')")),
