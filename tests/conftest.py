@@ -21,6 +21,7 @@ from app.security.tokens import make_token
 from tests.support.cast import KEYS, Cast, caller, read_casts, sign_context
 from tests.support.clients import As
 from tests.support.databases import any_server, settings_for, template_database, url_for
+from tests.support.workers import Stay, Workers, World
 
 
 @pytest.fixture(scope="session")
@@ -120,3 +121,22 @@ def as_role(settings: Settings, casts: dict[str, Cast]) -> Iterator[Callable[...
         if not connection.closed:
             connection.rollback()  # or tests/security/policies/coverage.py misses the last statement
             connection.close()
+
+
+@pytest.fixture
+def workers(settings: Settings) -> Iterator[Workers]:
+    """Starts worker processes, which end with the test."""
+    with Workers(settings) as started:
+        yield started
+
+
+@pytest.fixture
+def world(as_user: Callable[..., As], cast: Cast) -> World:
+    """Creates patients, claims and events as an admin."""
+    return World(as_user("alma"), cast)
+
+
+@pytest.fixture
+def stay(as_user: Callable[..., As], settings: Settings, as_root: psycopg.Connection[Any], cast: Cast) -> Stay:
+    """As world, and runs the job of each event at once."""
+    return Stay(as_user("alma"), cast, settings, as_root)

@@ -15,6 +15,7 @@ from app.security.tokens import make_token
 from tests.load.harness import served
 from tests.load.streams import MemoryWatch
 from tests.support.cast import KEYS, caller
+from tests.support.clients import OtherRequests
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -198,18 +199,10 @@ def test_memory_is_constant(settings, cast):
 
 async def test_other_requests_run_while_a_page_becomes_csv():
     """The length of the page does not matter: a client that reads fast never blocks the event loop."""
-    iterations = 0
-
-    async def others() -> None:
-        nonlocal iterations
-        while True:
-            iterations += 1
-            await asyncio.sleep(0)
 
     async def pages():
         yield [b'{"id": "x"}'] * 250
 
-    running = asyncio.create_task(others())
-    rows = b"".join([part async for part in csv_response.rows(pages(), ["id"])]).count(b"x")
-    running.cancel()
-    assert (rows, iterations >= 250 // csv_response.ROWS_PER_YIELD) == (250, True), iterations
+    async with OtherRequests() as others:
+        rows = b"".join([part async for part in csv_response.rows(pages(), ["id"])]).count(b"x")
+    assert (rows, others.turns >= 250 // csv_response.ROWS_PER_YIELD) == (250, True), others.turns

@@ -1,6 +1,5 @@
 """The form of imports and exports: byte order marks, blank lines, the limit of lines, errors of lines, and file names."""
 
-import asyncio
 import json
 import re
 
@@ -10,6 +9,7 @@ from app.errors import Unauthorized
 from app.http import ndjson
 from app.resources.claims import transfer
 from tests.http.test_import_export import NDJSON, line
+from tests.support.clients import OtherRequests
 from tests.support.responses import problem
 
 BOM = b"\xef\xbb\xbf"
@@ -110,34 +110,21 @@ async def test_the_limit_counts_lines_with_content(as_user, monkeypatch, cast):
     assert problem(answer) == (413, ["body"])
 
 
-async def test_other_requests_run_while_blank_lines_are_read(as_user, cast):
-    iterations = 0
-
-    async def others() -> None:
-        nonlocal iterations
-        while True:
-            iterations += 1
-            await asyncio.sleep(0)
-
+async def test_other_requests_run_while_blank_lines_are_read(as_user, cast, monkeypatch):
     content = [numbered(cast, "L-1")[0], b"\n" * (ndjson.MAX_LINE_BREAKS - 10), numbered(cast, "L-2")[0]]
-    running = asyncio.create_task(others())
-    spool_reads = []
-    original = ndjson.Lines.batches
+    original, turns_at_batches = ndjson.Lines.batches, []
+    async with OtherRequests() as others:
 
-    def counted(self):
-        for batch in original(self):
-            spool_reads.append(iterations)
-            yield batch
+        def counted(self):
+            for batch in original(self):
+                turns_at_batches.append(others.turns)
+                yield batch
 
-    ndjson.Lines.batches = counted
-    try:
+        monkeypatch.setattr(ndjson.Lines, "batches", counted)
         answer = results(await send(as_user("alma"), b"".join(content)))
-    finally:
-        ndjson.Lines.batches = original
-        running.cancel()
     assert [one["result"] for one in answer] == ["created", "created"]
     assert answer[1]["line"] == ndjson.MAX_LINE_BREAKS - 9
-    assert len(set(spool_reads)) >= (ndjson.MAX_LINE_BREAKS - 10) // ndjson.MAX_BLANK_LINES_PER_BATCH
+    assert len(set(turns_at_batches)) >= (ndjson.MAX_LINE_BREAKS - 10) // ndjson.MAX_BLANK_LINES_PER_BATCH
 
 
 async def test_the_error_of_a_line_has_the_shape_of_all_errors(as_user, cast):

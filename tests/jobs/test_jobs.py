@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from tests.support.clients import until
-from tests.support.workers import FAULTS, Workers, World, blocked, ended, jobs_of, listening, run
+from tests.support.workers import FAULTS, World, as_worker, blocked, ended, jobs_of, listening, run
 
 QUEUED = "select status::text from procrastinate.procrastinate_jobs where queue_name = 'patient_status'"
 INSERT = """
@@ -16,21 +16,6 @@ CHANGES = """
 select entity_id::text, request_id from audit_logs where entity = 'claims' and action = 'update' and actor_role = 'system'
 order by entity_id, at
 """
-
-
-@pytest.fixture
-def world(as_user, cast):
-    return World(as_user("alma"), cast)
-
-
-@pytest.fixture
-def workers(settings):
-    with Workers(settings) as started:
-        yield started
-
-
-def as_worker(settings) -> psycopg.Connection:
-    return psycopg.connect(settings.worker_database_url)
 
 
 async def test_an_event_posted_a_hundred_times_at_once_has_one_effect(as_user, as_root, cast, workers):

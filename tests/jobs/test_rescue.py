@@ -5,7 +5,6 @@ import signal
 import statistics
 
 import psycopg
-import pytest
 
 from tests.jobs.test_jobs import INSERT
 from tests.operations.test_process_failures import own_server  # noqa: F401
@@ -21,12 +20,6 @@ where j.args ->> 'event_id' = %s and e.type in ('succeeded', 'failed', 'cancelle
 WITHIN = 15.0
 """Seconds."""
 MAX_DELIVERIES = 20  # of jobs.execution, which can't be imported without a worker's settings
-
-
-@pytest.fixture
-def workers(settings):
-    with Workers(settings) as started:
-        yield started
 
 
 def now(as_root) -> float:

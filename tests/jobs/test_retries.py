@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from tests.support.clients import until
-from tests.support.workers import FAULTS, Workers, World, ended, jobs_of, listening
+from tests.support.workers import FAULTS, World, ended, jobs_of, listening
 
 WAITS = """
 select array_agg(wait) from (
@@ -18,12 +18,6 @@ where type = 'deferred_for_retry'
 """
 POISON = "insert into procrastinate_jobs (queue_name, task_name, args) values ('patient_status', %s, %s) returning id"
 DELIVERED = "update procrastinate_jobs set attempts = %s where args ->> 'event_id' = %s"
-
-
-@pytest.fixture
-def workers(settings):
-    with Workers(settings) as started:
-        yield started
 
 
 @pytest.fixture

@@ -6,17 +6,11 @@ import psycopg
 import pytest
 
 from tests.http.test_import_export import bring, line
-from tests.resources.test_patient_status_events import Stay
 from tests.support.responses import problem
 
 REJECT = {"status": "rejected", "denialReason": "not covered"}
 APPEAL = {"status": "appealed", "reason": "look again"}
 BACK = {"status": "under_review", "reason": "once more"}
-
-
-@pytest.fixture
-def stay(as_user, settings, as_root, cast):
-    return Stay(as_user("alma"), cast, settings, as_root)
 
 
 @pytest.fixture

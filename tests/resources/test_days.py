@@ -6,7 +6,6 @@ from zoneinfo import ZoneInfo
 import psycopg
 import pytest
 
-from tests.resources.test_patient_status_events import Stay
 from tests.support.responses import problem
 
 AHEAD, BEHIND = "Pacific/Kiritimati", "Etc/GMT+12"
@@ -22,11 +21,6 @@ def set_zone(as_root, zone, **settings):
 
 def today(zone) -> date:
     return datetime.now(ZoneInfo(zone)).date()
-
-
-@pytest.fixture
-def stay(as_user, settings, as_root, cast):
-    return Stay(as_user("alma"), cast, settings, as_root)
 
 
 @pytest.mark.parametrize(("zone", "at", "day"), [

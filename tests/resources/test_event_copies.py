@@ -7,16 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.jobs.test_jobs import as_worker
-from tests.resources.test_patient_status_events import Stay
-from tests.support.workers import run
+from tests.support.workers import Stay, as_worker, run
 
 Event = tuple[str, str, dict[str, Any]]
-
-
-@pytest.fixture
-def stay(as_user, settings, as_root, cast):
-    return Stay(as_user("alma"), cast, settings, as_root)
 
 
 def sequence(*events: str, **more: Any) -> list[Event]:

@@ -1,38 +1,8 @@
 """Effects of patient status events on claims: late and early events, several visits, and updates by users meanwhile."""
 
-import pytest
-
-from tests.jobs.test_jobs import as_worker
-from tests.support.clients import As
-from tests.support.workers import World, run
+from tests.support.workers import as_worker, run
 
 CANCELLED = "the admission was cancelled"
-
-
-class Stay(World):
-    """A patient's events in the order in which they are reported, each with its job run at once."""
-
-    def __init__(self, admin: As, who, settings, as_root) -> None:
-        super().__init__(admin, who)
-        self._settings, self._as_root = settings, as_root
-
-    async def report(self, patient: str, kind: str, at: str, **more):
-        """The result of the event's job: the updated claims, and the skipped ones with their reasons."""
-        event = await self.event(patient, kind, at if "T" in at else f"{at}T12:00:00Z", **more)
-        with as_worker(self._settings) as worker:
-            assert run(worker, self.who, event) == ("completed", 0)
-        text = "select result from job_processing_logs where event_id = %s"
-        ((result,),) = self._as_root.execute(text, [event]).fetchall()
-        assert result["failed"] == []
-        return set(result["updated"]), {one["id"]: one["reason"] for one in result["skipped"]}
-
-    async def status(self, claim: str) -> str:
-        return (await self.moves(claim))[-1][0]
-
-
-@pytest.fixture
-def stay(as_user, settings, as_root, cast):
-    return Stay(as_user("alma"), cast, settings, as_root)
 
 
 async def test_a_cancellation_may_precede_its_event(stay):

@@ -27,6 +27,25 @@ class As:
         return await self("PATCH", path, json=json)
 
 
+class OtherRequests:
+    """Counts the turns of the event loop that other requests get, meanwhile."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+
+    async def _run(self) -> None:
+        while True:
+            self.turns += 1
+            await asyncio.sleep(0)
+
+    async def __aenter__(self) -> "OtherRequests":
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+
+
 async def until(condition, seconds: float = 15.0):
     """Waits until the condition returns something true, and returns that."""
     deadline = time.monotonic() + seconds

@@ -153,6 +153,11 @@ def run(connection: psycopg.Connection[Any], who: Cast, event: Any, more: int = 
     return row
 
 
+def as_worker(settings: Settings) -> psycopg.Connection[Any]:
+    """A connection with the worker's login."""
+    return psycopg.connect(settings.worker_database_url or "")
+
+
 class World:
     """Patients with a claim each, and their events, as an admin reports them."""
 
@@ -194,6 +199,27 @@ class World:
         """(status, event) of every entry of the claim's history."""
         data = (await self.admin.get(f"/api/claims/{claim}")).json()["data"]
         return [(one["to"], one["eventId"]) for one in data["statusHistory"]]
+
+
+class Stay(World):
+    """A patient's events in the order in which they are reported, each with its job run at once."""
+
+    def __init__(self, admin: As, who, settings, as_root) -> None:
+        super().__init__(admin, who)
+        self._settings, self._as_root = settings, as_root
+
+    async def report(self, patient: str, kind: str, at: str, **more):
+        """The result of the event's job: the updated claims, and the skipped ones with their reasons."""
+        event = await self.event(patient, kind, at if "T" in at else f"{at}T12:00:00Z", **more)
+        with as_worker(self._settings) as worker:
+            assert run(worker, self.who, event) == ("completed", 0)
+        text = "select result from job_processing_logs where event_id = %s"
+        ((result,),) = self._as_root.execute(text, [event]).fetchall()
+        assert result["failed"] == []
+        return set(result["updated"]), {one["id"]: one["reason"] for one in result["skipped"]}
+
+    async def status(self, claim: str) -> str:
+        return (await self.moves(claim))[-1][0]
 
 
 async def all_until(*conditions: Any) -> list[Any]:
