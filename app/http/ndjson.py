@@ -133,16 +133,6 @@ def failed_line(number: int, error: ApiError) -> bytes:
     return msgspec.json.encode({"line": number, "result": "failed", "id": None, "error": described})
 
 
-def with_details(result: bytes) -> bytes:
-    """A result that PostgreSQL built, in which an error also has `details`, as in every other error response."""
-    if b'"failed"' not in result:
-        return result
-    decoded = msgspec.json.decode(result)
-    if (error := decoded["error"]) and error["fields"]:
-        error.setdefault("details", {"fields": error["fields"]})
-    return msgspec.json.encode(decoded)
-
-
 async def stream(
     parts: AsyncIterator[bytes], media_type: str, *, headers: dict[str, str] | None = None, is_head: bool = False
 ) -> Stream:

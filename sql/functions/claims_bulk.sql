@@ -34,6 +34,14 @@ return case state
     else jsonb_build_object('code', 'INTERNAL_ERROR', 'message', 'Something went wrong on our side.', 'fields', jsonb_build_object())
 end;
 
+-- The error of an import line: as error_json, and with the fields in details as well, as other error responses have them.
+create or replace function app.line_error(state text, detail text default null) returns jsonb
+language sql immutable set search_path = app, pg_catalog, pg_temp
+return (
+    select case when error -> 'fields' = '{}' then error
+           else error || jsonb_build_object('details', jsonb_build_object('fields', error -> 'fields')) end
+    from error_json(state, detail) as error);
+
 -- Changes the status of each claim. Returns {"updated": [ids], "failed": [{"id", "code", "message"}]}. In the order of the ids, so that two
 -- calls for the same claims wait for each other instead of deadlocking.
 create or replace function app.update_status_bulk(p_ids uuid[], p_status text, p_reason text, p_denial_reason text) returns json
@@ -119,12 +127,12 @@ begin
                     if sqlstate = '42501' and why = '' and caller_role() = 'provider' then  -- the policy has refused the row
                         why := '{"message": "You may create records only for your own provider."}';
                     end if;
-                    result := json_build_object('line', line, 'result', 'failed', 'id', null, 'error', error_json(sqlstate, why));
+                    result := json_build_object('line', line, 'result', 'failed', 'id', null, 'error', line_error(sqlstate, why));
                 when unique_violation then  -- a concurrent request, perhaps the same import, has inserted the number
                     select c.* into stands from claims c where c.claim_number = number;
                     result := case when is_same_claim(stands, given)
                         then json_build_object('line', line, 'result', 'duplicate', 'id', stands.claim_id, 'error', null)
-                        else json_build_object('line', line, 'result', 'failed', 'id', null, 'error', error_json(sqlstate)) end;
+                        else json_build_object('line', line, 'result', 'failed', 'id', null, 'error', line_error(sqlstate)) end;
             end;
         end if;
         return next;
@@ -133,6 +141,6 @@ end
 $$;
 
 grant execute on function app.error_json, app.conflict_message to claims_admin, claims_processor, claims_provider, claims_system;
-grant execute on function app.is_same_claim, app.reserve_import, app.line_claim_number to claims_admin, claims_provider;
+grant execute on function app.is_same_claim, app.reserve_import, app.line_claim_number, app.line_error to claims_admin, claims_provider;
 grant execute on function app.update_status_bulk to claims_admin, claims_processor;
 grant execute on function app.import_claims to claims_admin, claims_provider;

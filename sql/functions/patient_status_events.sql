@@ -121,12 +121,13 @@ declare
     job_type text := event_job_type(e.event_type);
     first_day date;
     last_day date;
-    reverted uuid[];
+    begins_visits boolean;
+    reverted uuid[];  -- of a cancellation
     claim_ids uuid[];
 begin
     case job_type
     when 'patient_admission', 'treatment_initiated' then
-        reverted := array(select unnest(event_ids) from discharges_of_visit(e));
+        begins_visits := exists (select from discharges_of_visit(e));
     when 'patient_discharge' then
         select v.first_day, v.last_day into first_day, last_day from visit_of(e) v;
     when 'admission_cancelled' then
@@ -137,13 +138,12 @@ begin
     with part as (
         select c.claim_id, c.created_at from claims c
         where c.patient_id = e.patient_id and (after_id is null or (c.created_at, c.claim_id) > (after_at, after_id))
-          and case job_type
-              when 'patient_admission' then c.status = 'submitted' or reverted <> '{}' and c.status in ('under_review', 'approved')
-              when 'treatment_initiated' then c.status = 'submitted' or reverted <> '{}' and c.status in ('under_review', 'approved')
-              when 'patient_discharge' then c.status in ('submitted', 'under_review')
-                  and c.service_date between first_day and last_day
-              else exists (select from claim_status_history h where h.claim_id = c.claim_id and h.event_id = any (reverted))
-              end
+          and case
+              when reverted is not null then
+                  exists (select from claim_status_history h where h.claim_id = c.claim_id and h.event_id = any (reverted))
+              when job_type = 'patient_discharge' then
+                  c.status in ('submitted', 'under_review') and c.service_date between first_day and last_day
+              else c.status = 'submitted' or begins_visits and c.status in ('under_review', 'approved') end
         order by c.created_at, c.claim_id
         limit claims_of_a_part())
     select array_agg(p.claim_id order by p.claim_id),
@@ -156,7 +156,7 @@ begin
         when 'patient_discharge' then process_discharge(e, claim_ids, first_day, last_day)
         when 'admission_cancelled' then revert_event(e, reverted, claim_ids, 'under_review', 'submitted', 'the admission was cancelled')
         when 'discharge_cancelled' then revert_event(e, reverted, claim_ids, 'approved', 'under_review', 'the discharge was cancelled')
-        else process_admission(e, claim_ids, reverted <> '{}') end;
+        else process_admission(e, claim_ids, begins_visits) end;
 end
 $$;
 
@@ -188,8 +188,7 @@ begin
               and c.service_date not between discharge.first_day and discharge.last_day
             order by c.claim_id), 'under_review', e.event_id, 'the service date is outside the visit'));
         effect := combine_effects(effect, process_discharge(
-            (select d from patient_status_events d where d.event_id = discharge.event_id), claim_ids,
-            discharge.first_day, discharge.last_day) - 'skipped');
+            discharge.event, claim_ids, discharge.first_day, discharge.last_day) - 'skipped');
     end loop;
     return effect;
 end
@@ -305,7 +304,7 @@ $$;
 -- Discharges that were applied before their visit began by this event, at least in part: with the ids of their copies, and the days of the
 -- visit. Unless the numbers are the same, these are only the ones up to the first discharge that ends the admission.
 create or replace function app.discharges_of_visit(e app.patient_status_events)
-returns table (event_id uuid, event_ids uuid[], first_day date, last_day date)
+returns table (event app.patient_status_events, event_ids uuid[], first_day date, last_day date)
 language plpgsql stable set search_path = app, pg_catalog, pg_temp as $$
 declare
     ended_at timestamptz := (
@@ -334,7 +333,7 @@ begin
             select j.finished_at from job_processing_logs j
             where j.event_id = (c.event).event_id and (j.status = 'completed' or j.last_claim_id is not null) offset 0) j
         order by (c.event).occurred_at, visit_key((c.event).visit_number), j.finished_at)
-    select (a.event).event_id, copies(a.event), v.first_day, v.last_day
+    select a.event, copies(a.event), v.first_day, v.last_day
     from applied a cross join lateral visit_of(a.event) v
     where v.start_id = any (copies(e)) and not is_cancelled(a.event, 'discharge_cancelled');
 end

@@ -80,8 +80,7 @@ async def _import(lines: ndjson.Lines, db: Responder) -> AsyncIterator[bytes]:
             if "claim_number" not in line:
                 line["occurrence"] = occurrences.count(line)
         try:
-            rows = await db.import_rows(queries.import_lines, valid)
-            results |= {number: ndjson.with_details(result) for number, result in rows}
+            results |= dict(await db.import_rows(queries.import_lines, valid))
         except ApiError as error:
             if is_first and not isinstance(error, Unavailable):
                 raise

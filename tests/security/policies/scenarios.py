@@ -82,7 +82,7 @@ CALLS = [
         "app.reassign_claims(null,null) app.user_json(null)"),
     ("alma pia owner", "app.update_status_bulk(null,null,null,null)"),
     ("alma ana owner", "app.import_claims(null,null) app.insert_claim(null) app.is_same_claim(null,null) "
-        "app.reserve_import(null,null,null) app.line_claim_number(null,null) app.possible_duplicates(null)"),
+        "app.reserve_import(null,null,null) app.line_claim_number(null,null) app.line_error(null,null) app.possible_duplicates(null)"),
     ("alma pia ana system owner", "app.error_json(null) app.conflict_message(null)"),
     ("pia auth_definer", "app.assign_next_claim()"),
     ("alma pia ana tom auth_definer", """
