@@ -18,6 +18,11 @@ def base_url() -> str:
     return f"http://127.0.0.1:{os.environ.get('PORT') or _running_port() or DEFAULT_PORT}"
 
 
+def no_server(url: str) -> str:
+    """The message if no server responds at the URL."""
+    return f"no server responds at {url}: start one with make run, or set PORT or BASE_URL"
+
+
 def _running_port() -> str | None:
     try:
         return port_file(Path(os.environ.get("DATA_DIR") or ".data")).read_text().strip()

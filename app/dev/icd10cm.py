@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from app.database.schema_files import SQL
 from app.operations.code_files import Code, dotted, parse_release, read_release, to_text
+from app.operations.reference_data import SHIPPED_CODES
 
-SHIPPED = SQL / "data" / "icd10cm-2026-04.tsv.xz"
 CHAPTERS = [
     "A00-B99", "C00-D49", "D50-D89", "E00-E89", "F01-F99", "G00-G99", "H00-H59", "H60-H95", "I00-I99",
     "J00-J99", "K00-K95", "L00-L99", "M00-M99", "N00-N99", "O00-O9A", "P00-P96", "Q00-QA0", "R00-R99",
@@ -121,14 +120,14 @@ def build(path: Path) -> int:
     codes = sorted(tabular_codes(path))
     text = to_text(codes).encode()
     parse_release(text)
-    SHIPPED.write_bytes(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
-    print(f"{SHIPPED.name}: {len(codes):,} codes, {sum(code.billable for code in codes):,} of them billable")
+    SHIPPED_CODES.write_bytes(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
+    print(f"{SHIPPED_CODES.name}: {len(codes):,} codes, {sum(code.billable for code in codes):,} of them billable")
     return 0
 
 
 def compare(path: Path) -> int:
     """Prints the differences between the file of sql/data and the order file."""
-    ours, others = read_release(SHIPPED), read_release(path)
+    ours, others = read_release(SHIPPED_CODES), read_release(path)
     lines = differences(ours, others)
     print(*lines, f"{len(ours):,} codes here, {len(others):,} there, {len(lines)} differences", sep="\n")
     return 1 if lines else 0

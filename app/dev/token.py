@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from app.dev.address import base_url
+from app.dev.address import base_url, no_server
 from app.dev.seed import PASSWORD
 
 
@@ -42,7 +42,7 @@ def log_in(url: str, email: str, password: str | None, organization: str | None)
         with httpx.Client(base_url=url, timeout=10, trust_env=not local) as client:
             return _token(client.post("/api/auth/login", json=body), email, password, organization)
     except (httpx.ConnectError, httpx.ConnectTimeout):
-        raise Refused(f"no server responds at {url}: start one with make run, or set PORT or BASE_URL") from None
+        raise Refused(no_server(url)) from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
         raise Refused(f"{url} did not respond as the API does ({type(error).__name__})") from None
 

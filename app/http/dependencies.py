@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -21,7 +22,6 @@ from app.database.pool import Pool
 from app.database.session import DatabaseSession, RequestContext
 from app.database.statements import Statement
 from app.errors import Invalid
-from app.http.body_text import MARK
 from app.http.idempotency import IdempotencyKey
 from app.http.login_throttle import LoginThrottle
 from app.http.pagination import Cursors, Page
@@ -132,7 +132,7 @@ async def _idempotency_key(request: Request[Any, Any, Any]) -> IdempotencyKey | 
     key = request.scope["state"]["idempotency_key"]
     if key is None:
         return None
-    body = b"" if options_of(request.route_handler).consumes else (await request.body()).removeprefix(MARK)
+    body = b"" if options_of(request.route_handler).consumes else (await request.body()).removeprefix(BOM_UTF8)
     return IdempotencyKey(request.scope["path"], key, hashlib.sha256(body).digest())
 
 

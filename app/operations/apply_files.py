@@ -6,6 +6,7 @@ block every request behind it.
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import psycopg
 from psycopg.errors import DeadlockDetected, InvalidFunctionDefinition, LockNotAvailable
 
 from app.backoff import Backoff
-from app.database.schema_files import ROOT, SQL, file_digest, function_files, table_files
+from app.database.schema_files import ROOT, file_digest, function_files, table_files
 from app.database.server_version import UnsafeDatabase
-from app.operations.reference_data import load_claim_transitions, load_diagnosis_codes
+from app.operations.reference_data import LOADERS
 
 Connection = psycopg.Connection[Any]
 
@@ -28,11 +29,6 @@ select string_agg(format('%s (pid %s, for %s)', coalesce(nullif(application_name
 from pg_stat_activity
 where datname = current_database() and pid <> pg_backend_pid() and xact_start < clock_timestamp() - interval '1 s'"""
 """Transactions that are older than a second: one of them has the lock."""
-DATA: dict[str, Callable[[Connection], None]] = {
-    "claim-transitions.csv": load_claim_transitions,
-    "icd10cm-2026-04.tsv.xz": load_diagnosis_codes,
-}
-"""The function that loads each file of sql/data."""
 
 
 def retry_locks(connection: Connection, what: str, step: Callable[[], None]) -> None:
@@ -121,15 +117,15 @@ def apply_files(connection: Connection, applied: AppliedFiles) -> None:
     Afterwards every function belongs to claims_owner or to the definer role that its file names.
     """
     connection.execute("set search_path = app; set check_function_bodies = off")
-    retry_locks(connection, "functions", lambda: _apply_functions(connection, applied))
+    retry_locks(connection, "functions", partial(_apply_functions, connection, applied))
     for path in applied.differing(table_files()):
-        retry_locks(connection, _name(path), lambda path=path: _apply_table_file(connection, applied, path))  # type: ignore[misc]
-    for name, load in DATA.items():
-        if applied.differs(path := SQL / "data" / name):
+        retry_locks(connection, _name(path), partial(_apply_table_file, connection, applied, path))
+    for path, load in LOADERS.items():
+        if applied.differs(path):
             with connection.transaction():
                 load(connection)
                 applied.record(path)
-    retry_locks(connection, "functions", lambda: _drop_undefined(connection))
+    retry_locks(connection, "functions", partial(_drop_undefined, connection))
 
 
 def _apply_functions(connection: Connection, applied: AppliedFiles) -> None:

@@ -6,6 +6,7 @@ be compressed with xz.
 
 import lzma
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,6 @@ from typing import NamedTuple
 MAX_BYTES = 64 << 20
 """More than four times an order file. Nothing beyond it is read or decompressed."""
 XZ_MAGIC = b"\xfd7zXZ\0"
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 CODE = re.compile(r"[A-Z][0-9A-Z]{2,6}")
 ORDER_LINE = re.compile(r"(?P<number>[0-9]{5}) (?P<code>.{7}) (?P<billable>[01]) .{60} (?P<description>.+)")
 """Columns 1-5, 7-13, 15, 17-76 (the short description) and from 78 on."""
@@ -42,7 +42,7 @@ def read_release(path: Path) -> list[Code]:
 
 def parse_release(content: bytes) -> list[Code]:
     """The codes of the content of a file, in its order. Raises InvalidFile."""
-    text = _text(content.removeprefix(BYTE_ORDER_MARK))
+    text = _text(content.removeprefix(BOM_UTF8))
     if not text.endswith("\n"):
         raise InvalidFile("the last line does not end with a line break: the file is empty or truncated")
     codes = list(_codes(text.removesuffix("\n").split("\n"), is_order="\t" not in text))

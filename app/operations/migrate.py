@@ -49,7 +49,9 @@ def check(settings: Settings) -> list[str]:
     """The differences between the database and this code, with each fact that was changed by hand. Empty if there are none."""
     with _admin(settings) as connection:
         unknown = unknown_keys(connection, settings)  # each of them can sign contexts
-        differences = _differences(connection) + [f"context.keys: {kid} is not in TOKEN_KEYS" for kid in unknown]
+        differences = compare(_state(connection), exactly=True) + [
+            f"context.keys: {kid} is not in TOKEN_KEYS" for kid in unknown
+        ]
         if BY_HAND not in differences:
             return differences
         try:
@@ -60,11 +62,11 @@ def check(settings: Settings) -> list[str]:
         return [line for text in differences for line in (named if text == BY_HAND and named else [text])]
 
 
-def _differences(connection: psycopg.Connection[Any]) -> list[str]:
-    try:
-        return compare(connection.execute(DIFFERENCES).fetchone(), exactly=True)
-    except NEVER_APPLIED:
-        return compare(None, exactly=True)
+def _state(connection: psycopg.Connection[Any]) -> tuple[Any, ...] | None:
+    """The row of DIFFERENCES; None if the schema was never applied."""
+    with suppress(*NEVER_APPLIED):
+        return connection.execute(DIFFERENCES).fetchone()
+    return None
 
 
 def apply(settings: Settings) -> None:
@@ -74,11 +76,12 @@ def apply(settings: Settings) -> None:
     with a key that TOKEN_KEYS no longer has, or if the schema is newer than this code.
     """
     with _admin(settings) as connection:
+        state = _state(connection)
         if not settings.force:
             refuse_key_lockout(connection, settings)
             refuse_rename_under_others(connection)
-            _refuse_downgrade(connection)
-        if differences := _differences(connection):
+            _refuse_downgrade(state)
+        if differences := compare(state, exactly=True):
             was_expected = not {BY_HAND, NEVER_APPLIED_TEXT} & set(differences)
             _set_changing(connection, changing=True)
             try:
@@ -91,14 +94,12 @@ def apply(settings: Settings) -> None:
         store_keys(connection, settings)
 
 
-def _refuse_downgrade(connection: psycopg.Connection[Any]) -> None:
+def _refuse_downgrade(state: tuple[Any, ...] | None) -> None:
     """Raises UnsafeDatabase if the schema is newer: the files of this code would replace newer ones, and leave newer tables."""
-    with suppress(*NEVER_APPLIED):
-        row = connection.execute(DIFFERENCES).fetchone()
-        if row and row[3] > VERSION:
-            raise UnsafeDatabase(
-                f"schema: it has version {row[3]}, this code version {VERSION}. Run the schema step of the newer code, or FORCE=1."
-            )
+    if state and state[3] > VERSION:
+        raise UnsafeDatabase(
+            f"schema: it has version {state[3]}, this code version {VERSION}. Run the schema step of the newer code, or FORCE=1."
+        )
 
 
 def _apply_all(settings: Settings, connection: psycopg.Connection[Any], *, all_differ: bool) -> None:

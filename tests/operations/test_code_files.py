@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import pytest
 
-from app.database.schema_files import ROOT, SQL
+from app.database.schema_files import ROOT
 from app.dev.icd10cm import CHAPTERS, Summary, differences, summaries, tabular_codes
 from app.operations.code_files import MAX_BYTES, Code, InvalidFile, read_release, to_text
+from app.operations.reference_data import SHIPPED_CODES
 
 SECOND_SOURCE = ROOT / "tests" / "operations" / "data" / "icd10cm-order-2026.csv"
 """Counts and digests of the order file of CMS for 2026 (sql/data/SOURCES.md), by letter and chapter. The shipped file is built from the
@@ -20,7 +21,7 @@ CODES = [CHOLERA, Code("A00.0", True, "Cholera due to Vibrio cholerae 01, biovar
 
 @pytest.fixture(scope="module")
 def shipped():
-    return read_release(SQL / "data" / "icd10cm-2026-04.tsv.xz")
+    return read_release(SHIPPED_CODES)
 
 
 def order_line(number, code, short="short", billable=None, width=60):

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from app.dev.address import base_url
+from app.dev.address import base_url, no_server
 from app.dev.demo.files import SampleClaim, read
 from app.dev.seed import PASSWORD
 from app.vocabulary import CLAIM_STATUSES
@@ -202,7 +202,7 @@ def main() -> int:
     try:
         run(url)
     except httpx.ConnectError:
-        print(f"no server responds at {url}: start one with make run, or set PORT or BASE_URL", file=sys.stderr)
+        print(no_server(url), file=sys.stderr)
         return 1
     except Failed as failed:
         print(f"demo: {failed}", file=sys.stderr)
